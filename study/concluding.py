@@ -23,8 +23,8 @@ from study.confirmation.evidence import require_plan
 from study.inputs.preparation import Prepared
 from study.interventions.forecast import describe_next
 from study.open_study import OpenStudy, open_to_drive
-from study.results.comparison import compare as compute_comparison
-from study.results.findings import analyze, is_concluded, load_findings
+from study.results.comparison import compute_comparison
+from study.results.findings import compute_findings, is_concluded, load_findings
 from study.results.report import write_report
 from study.results.rounds import find_parent, load_rounds
 from study.state.paths import ReportFormat
@@ -41,7 +41,7 @@ def analyze_study(opened: OpenStudy, prepared: Prepared, workers: Workers, conso
             if not console.is_terminal:
                 print_line(f"analysis: {step}", console)
 
-        return analyze(opened, prepared.image_set, workers, say)
+        return compute_findings(opened, prepared.image_set, workers, say)
 
 
 def conclude_again(opened: OpenStudy, prepared: Prepared, console: Console) -> list[str] | None:

@@ -51,6 +51,6 @@ def _list_combinations(space: SearchSpace) -> list[dict[str, Value]]:
 
 
 def _list_values(space: SearchSpace, parameter: Parameter, chosen: Mapping[str, Value]) -> list[dict[str, Value]]:
-    if parameter.condition is not None and not parameter.condition.holds(chosen):
+    if not parameter.applies(chosen):
         return [{}]
     return [{parameter.name: value} for value in space.values_of(parameter.name)]

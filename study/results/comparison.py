@@ -46,7 +46,7 @@ class Comparison:
         return self.rows if row is None else (*self.rows, row)
 
 
-def compare(study: OpenStudy) -> Comparison:
+def compute_comparison(study: OpenStudy) -> Comparison:
     """Compute the arms' scores and the A/B rows, and write both tables as csv, markdown and LaTeX.
 
     The metrics beside macro-F1 are written as csv.

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from pydantic import TypeAdapter
 
+from analysis.audits.swap_audits import SwapAudits
 from analysis.classes.label_issues import list_label_issues
 from analysis.evidence.arm_scores import compute_arm_confusions, compute_model_scores
 from analysis.evidence.study_warnings import compute_warnings
-from analysis.findings.arm_findings import ArmFinding
+from analysis.findings.arm_findings import ArmAudits, ArmFinding
 from analysis.findings.forensic_findings import CamPanel
 from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.study_findings import Findings
@@ -23,13 +24,13 @@ from study.cluster.workers import Workers
 from study.confirmation.evidence import is_confirmed, require_plan
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import count_test_reads
-from study.inputs.environment_changes import describe_changes, read_changes
+from study.inputs.environment_changes import describe_changed_versions, read_changes
 from study.inputs.human_labels import load_human_shares
 from study.inputs.provenance import describe_code, package_versions
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.results.audit_parts import AuditParts
 from study.results.audits import audit_arms
-from study.results.comparison import Comparison, compare, find_class_groups
+from study.results.comparison import Comparison, compute_comparison, find_class_groups
 from study.results.figures import draw_figures, svg_name
 from study.results.heat_map_panels import draw_panels
 from study.results.image_files import name_shown_images, write_image_files
@@ -50,7 +51,7 @@ NO_HUMAN_COUNTS = (
 )
 
 
-def analyze(
+def compute_findings(
     study: OpenStudy, image_set: ImageSet, workers: Workers, on_step: Callable[[str], None] = lambda _: None
 ) -> Findings:
     """Compute the findings, and write them with their figures and the search's interactive page.
@@ -66,7 +67,7 @@ def analyze(
             the images.
     """
     on_step("comparison, confusions and clusters")
-    comparison = compare(study)
+    comparison = compute_comparison(study)
     if not comparison.evidence:
         raise UserInputError(
             "every run of the confirmation diverged, so that there is nothing to analyze; "
@@ -205,8 +206,13 @@ def _find_arms(
     audited, note = audit_arms(study, confusions, comparison.evidence, image_set, workers, parts, on_step)
     arms = []
     for name, scores in comparison.arms.items():
-        exported = replace(models[name], **vars(audited[name].exported))
-        audits = replace(audited[name].audits, exported=exported)
+        found = audited[name]
+        audits = ArmAudits(
+            **vars(found.audits or SwapAudits()),
+            root_causes=found.causes,
+            cam_admission=found.admission,
+            exported=replace(models[name], **vars(found.exported or SwapAudits())),
+        )
         arms.append(ArmFinding.from_parts(scores, confusions[name], audits))
     return tuple(arms), note
 
@@ -227,7 +233,7 @@ def _draw_panels(
 def _describe_deviations(study: OpenStudy, plan: Plan) -> list[str]:
     """Return what differs from the launch and from the plan, as sentences."""
     confirm = study.spec.confirm
-    warnings = describe_changes(read_changes(study.store))
+    warnings = describe_changed_versions(read_changes(study.store))
     if (plan.margin, plan.alpha) != (confirm.margin, confirm.alpha):
         warnings.append("The spec's margin or alpha differs from the plan that was written before the test was read.")
     if plan.is_changed:

@@ -1,12 +1,12 @@
 """The checks of a spec that involve several of its sections."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from pydantic import ValidationError
 
 from search_spaces.arms import Arm
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import Check, UserInputError, collect_problems, nearest_name
 from search_spaces.settings import BUILT_IN_LOOP, Hyperparameters
 from study.spec import spaces
 from study.spec.settings import SETTINGS
@@ -14,9 +14,6 @@ from study.spec.starts import list_start_problems
 from study.spec.study_spec import StudySpec
 from study.spec.tuning import list_tuning_problems
 from trainables.training.recipe_rules import FOR_GPUS
-
-# What a problem's message begins with, and a function that raises it as UserInputError.
-Check = tuple[str, Callable[[], object]]
 
 
 def list_problems(spec: StudySpec) -> list[str]:
@@ -216,14 +213,3 @@ def _list_process_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
 
 def _list_unknown_arms(option: str, given: Iterable[str], arms: Sequence[str]) -> list[str]:
     return [f"{option} names the arm {arm!r}{nearest_name(arm, arms)}" for arm in given if arm not in arms]
-
-
-def collect_problems(checks: Iterable[Check]) -> list[str]:
-    """Return the messages of the checks that raise UserInputError, each after its prefix."""
-    problems = []
-    for prefix, check in checks:
-        try:
-            check()
-        except UserInputError as error:
-            problems.append(f"{prefix}{error}")
-    return problems

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import Check, UserInputError, collect_problems
 from search_spaces.extensions import BACKBONE_ENTRY_POINTS, describe_refusal, is_code, load_function
 from search_spaces.settings import BUILT_IN_LOOP
-from study.spec.checks import Check, collect_problems
 from study.spec.sections import SAMPLER_ENTRY_POINTS, SAMPLERS
 from study.spec.study_spec import StudySpec
 from trainables.data.sources import ENTRY_POINTS, SOURCES

@@ -293,6 +293,10 @@ class ResourcesSpec(Section):
             return float(value[arm])
         return float(value)
 
+    def count_devices(self, arm: str) -> float:
+        """Return the devices that a trial of `arm` holds: its GPUs or, without one, its CPU cores."""
+        return self.of_arm("gpu", arm) or self.of_arm("cpu", arm)
+
 
 class PlanSpec(Section):
     """[plan]: variances of the paired difference in macro-F1 that were measured before, for `study plan`; percentage points."""

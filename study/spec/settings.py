@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from search_spaces.config import Value
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, collect_problems
 from search_spaces.settings import EpochSettings, Hyperparameters, Section, TrainSettings, TuningSettings
 from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, Parameter
 from study.spec import sections
@@ -96,13 +96,7 @@ class Setting:
             return [f"{self.name} is a whole number; set its kind to 'int'"]
         else:
             values = (parameter.low, parameter.high)
-        problems = []
-        for value in values:
-            try:
-                self.check(value)
-            except UserInputError as error:
-                problems.append(str(error))
-        return problems
+        return collect_problems(("", partial(self.check, value)) for value in values)
 
 
 def _list_settings() -> dict[str, Setting]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from search_spaces.config import Value
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, collect_problems, nearest_name
 from search_spaces.named_spaces import load_space
 from search_spaces.space import CategoricalParameter, Condition, Parameter, SearchSpace
 from search_spaces.space_tables import read_parameters
@@ -33,11 +34,7 @@ def list_base_problems(search: SearchSpec, *, takes_own: bool = False) -> list[s
         takes_own: whether the names of settings of a custom training loop are valid.
     """
     if isinstance(search.space, str):
-        try:
-            load_space(search.space)
-        except UserInputError as error:
-            return [f"search.space: {error}"]
-        return []
+        return collect_problems([("search.space: ", partial(load_space, search.space))])
     parameters, problems = read_parameters(search.space)
     found = {name: find_setting(name, takes_own=takes_own) for name in search.space}
     problems += [_unknown(name, SETTINGS) for name, setting in found.items() if setting is None]

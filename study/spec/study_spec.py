@@ -108,12 +108,11 @@ class StudySpec(Section):
 
     def trainables_of(self, arm: Arm) -> tuple[str, ...]:
         """Return the training loops of an arm's trials: "network" or names of classes."""
-        return tuple(map(str, arm.space.values_of("trainable") or (self.train.trainable,)))
+        return tuple(map(str, self.values_of(arm, "trainable")))
 
     def processes(self, arm: Arm) -> tuple[int, ...]:
         """Return the numbers of processes that trials of an arm may have."""
-        found = arm.space.values_of("processes") or (self.train.processes,)
-        return tuple(int(value) for value in found)
+        return tuple(map(int, self.values_of(arm, "processes")))
 
     def base_space(self) -> SearchSpace:
         """Return the space of [search] before its ranges; the named spaces are not of a custom training loop."""
@@ -132,7 +131,7 @@ class StudySpec(Section):
             return tuple(self.make_given_arm(name, space, v) for name, v in self._design().configurations.items())
         chosen = {*self.search.ranges, *self.search.fixed, self.search.factor}
         arms = split_into_arms(space, spaces.find_factor(self.search))
-        arms = tuple(fix_what_presets_set(arm, self.train, chosen) for arm in arms)
+        arms = tuple(fix_what_presets_set(arm, self.values_of(arm, "augmentation"), chosen) for arm in arms)
         return tuple(fix_what_probes_lack(arm) if self.values_of(arm, TUNING) == (PROBE,) else arm for arm in arms)
 
     def make_given_arm(self, name: str, space: SearchSpace, values: Mapping[str, Value]) -> Arm:
@@ -167,12 +166,13 @@ class StudySpec(Section):
         return tuple(found)
 
     def values_of(self, arm: Arm, setting: str) -> tuple[Value, ...]:
-        """Return the values that a setting takes in one arm; see `setting_values`."""
-        return arm.space.values_of(setting) or (self.constant_value(setting),)
+        """Return the values that a setting takes in one arm; see `setting_values`. There are none where it has no section."""
+        has_constant = bool(SETTINGS[setting].section)
+        return arm.space.values_of(setting) or ((self.constant_value(setting),) if has_constant else ())
 
     def max_epochs(self, arm: Arm) -> int:
         """Return the epochs of a full trial of `arm`; the most where they vary within it."""
-        return max(int(value) for value in arm.space.values_of("max_epochs") or (self.search.max_epochs,))
+        return max(map(int, self.values_of(arm, "max_epochs")))
 
     def middle_settings(self, arm: Arm) -> dict[str, Value]:
         """Return a value of every setting that varies here, from the middle of the arm's space."""

@@ -1,7 +1,7 @@
 """The files of an exported model in the layout that timm's `local-dir:` and Hugging Face read, and how to load it elsewhere."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ def describe_architecture(config: TrialConfig, class_names: Sequence[str], aspec
     backbone, side = read_backbone(config), config.whole("image_size")
     head, layer = find_head(build_model(config, len(class_names), weights="none"))
     return {
-        "architecture": find_architecture(config),
+        # What timm calls it: a name of timm has no prefix there, and its ResNets are torchvision's.
+        "architecture": config.word("backbone").removeprefix(TIMM),
         "model_args": backbone.read_arguments(config),
         "num_classes": len(class_names),
         "num_features": layer.in_features,
@@ -68,14 +69,6 @@ def describe_architecture(config: TrialConfig, class_names: Sequence[str], aspec
             "num_classes": len(class_names),
         },
     }
-
-
-def find_architecture(config: TrialConfig) -> str:
-    """Return timm's name of the architecture where timm has it (its ResNets are torchvision's), else the name in a spec."""
-    if is_own_loop(config):
-        return config.word("trainable")
-    name = config.word("backbone")
-    return name if name in RESNETS else name.removeprefix(TIMM)
 
 
 def explain_loading(config: TrialConfig, num_classes: int) -> str:
@@ -97,11 +90,7 @@ def explain_loading(config: TrialConfig, num_classes: int) -> str:
     else:
         module, builder = locate_builder(name)
         lines = [f"from {module} import {builder.partition('.')[0]}"]
-    given = _format_arguments({**arguments, "num_classes": num_classes})
+    given = ", ".join(f"{name}={value!r}" for name, value in {**arguments, "num_classes": num_classes}.items())
     lines += ["from safetensors.torch import load_file", "", f"model = {builder}({given})"]
     lines += [f'model.load_state_dict(load_file("FOLDER/{WEIGHTS}"))', "model.eval()"]
     return "\n".join(lines)
-
-
-def _format_arguments(arguments: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())

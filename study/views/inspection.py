@@ -4,11 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from analysis.images.duplicates import ImagePair
 from analysis.images.examples import draw_examples
@@ -16,9 +14,9 @@ from analysis.images.inspection import ImageFindings, Inspection, NetworkFinding
 from analysis.report.baseline_lines import describe_baselines
 from analysis.report.inspection.contents import describe_inspection
 from analysis.report.inspection.page import build_inspection_page
-from analysis.report.inspection.sections import InspectionSection, SectionTable
+from analysis.report.inspection.sections import InspectionSection
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError
+from search_spaces.errors import Check, UserInputError, collect_problems
 from study.baselines.measuring import preview_baselines
 from study.cluster.connection import LOCAL, THIS_PROCESS, check_cluster, connect_cluster
 from study.cluster.task_device import find_device
@@ -37,7 +35,7 @@ from study.inputs.preparation import (
 from study.spec.study_spec import StudySpec
 from study.views.inspection_resources import inspect_resources
 from study.views.inspection_stages import audit_stages, inspection_config
-from study.views.printing import print_line
+from study.views.printing import print_line, print_section
 from trainables.data.image_audit import AuditReport, audit_image_set
 from trainables.data.splits import Splits
 from trainables.models.inputs import read_augmentation
@@ -138,25 +136,22 @@ def gather(spec: StudySpec, text: str | None = None) -> Gathered:
         fitted = fit_to_images(spec, text, image_set, splits)
         spec, notes = fitted.spec, fitted.notes
     audit = audit_image_set(image_set, splits)
-    problems = list(audit.problems)
-    _collect(problems, lambda: check_groups(spec, image_set))
-    counts = spec.analyze.human_counts
-    if counts is not None:
-        _collect(problems, lambda: load_human_shares(counts, image_set))
+    checks: list[Check] = [("", partial(check_groups, spec, image_set))]
+    if spec.analyze.human_counts is not None:
+        checks.append(("", partial(load_human_shares, spec.analyze.human_counts, image_set)))
     missing = _find_missing_weights(spec)
-    problems += missing
     weights = "none" if missing else locate_weights(spec.model.weights)
     prepared = assemble(spec, image_set, splits, weights)
-    has_models = _collect(problems, lambda: check_models(spec, prepared))
+    model_problems = collect_problems([("", partial(check_models, spec, prepared))])
     note = f"needs pretrained weights: {missing[0]}" if missing else ""
     if weights == "none" and not missing:
         note = 'needs pretrained weights, but model.weights is "none"; set it to "imagenet", a file or a folder'
     return Gathered(
         prepared=prepared,
         audit=audit,
-        problems=tuple(problems),
+        problems=(*audit.problems, *collect_problems(checks), *missing, *model_problems),
         weights_note=note,
-        has_models=has_models,
+        has_models=not model_problems,
         spec=spec,
         notes=notes,
     )
@@ -206,16 +201,6 @@ def inspect_spec(
     )
 
 
-def print_section(section: InspectionSection, console: Console) -> None:
-    """Print one section."""
-    console.print()
-    console.print(section.title, style="bold", highlight=False, markup=False)
-    for line in section.lines:
-        print_line(line, console)
-    for table in section.tables:
-        console.print(_build_table(table))
-
-
 def write_page(path: Path, html: str) -> None:
     """Write a page aside, then put it in place; raise UserInputError if it cannot be written."""
     partial = path.with_name(f".{path.name}.partial")
@@ -224,22 +209,6 @@ def write_page(path: Path, html: str) -> None:
         partial.replace(path)
     except OSError as error:
         raise UserInputError(f"{path} cannot be written ({error.strerror}); give --to another file") from None
-
-
-def _build_table(table: SectionTable) -> Table:
-    built = Table(box=None, pad_edge=False, header_style="bold")
-    for place, name in enumerate(table.columns, start=1):
-        is_text = place == 1 or place in table.text
-        widest = max((len(cells[place - 1]) for cells in table.rows), default=0)
-        justify: Literal["left", "right"] = "left" if is_text else "right"
-        built.add_column(name, justify=justify, overflow="fold", min_width=None if is_text else widest)
-    for cells in table.rows:
-        built.add_row(*(_literal(cell) for cell in cells))
-    return built
-
-
-def _literal(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def _inspect_network(
@@ -284,21 +253,8 @@ def _probe(
 
 def _find_missing_weights(spec: StudySpec) -> list[str]:
     """Return what is wrong with the weights of every backbone of the spec."""
-    problems: list[str] = []
-    _collect(problems, lambda: locate_weights(spec.model.weights))
-    if problems:
+    if problems := collect_problems([("", partial(locate_weights, spec.model.weights))]):
         return problems
     weights = locate_weights(spec.model.weights)
-    for backbone in dict.fromkeys(str(b) for arm in spec.arms() for b in arm.space.values_of("backbone")):
-        _collect(problems, partial(find_weights_file, backbone, weights))
-    return problems
-
-
-def _collect(problems: list[str], check: Callable[[], object]) -> bool:
-    """Call a check; add its message if it raises; return whether it passed."""
-    try:
-        check()
-    except UserInputError as error:
-        problems.append(str(error))
-        return False
-    return True
+    backbones = map(str, spec.setting_values("backbone"))
+    return collect_problems(("", partial(find_weights_file, backbone, weights)) for backbone in backbones)

@@ -2,10 +2,9 @@
 
 from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig
-from study.confirmation.candidates import count_ranking_trials
-from study.confirmation.plan import confirmation_seeds
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
+from study.views.remaining_time import plan_confirmation_trials
 from trainables.models.backbones import build_model
 from trainables.records.trial_files import NUM_CHECKPOINTS_KEPT
 
@@ -19,12 +18,13 @@ OPTIMIZER_COPIES = {"sgd": 1, "adamw": 2}
 def describe_size(spec: StudySpec) -> str:
     """Return a sentence on the study's size when it ends, and on the checkpoints of a running trial."""
     total, parts, checkpoint = 0.0, [], 0.0
+    confirmed = plan_confirmation_trials(spec, MemoryBook())
     for arm in spec.arms():
         size = measure_weights(spec, arm)
         if size is None:
             return f"size on disk: not known, because {arm.name} is trained by a custom loop"
         kept = _count_search_trials(spec)
-        num_confirmed = len(confirmation_seeds(spec)) + count_ranking_trials(MemoryBook(), spec, arm.name)
+        num_confirmed = confirmed[arm.name]
         if kept is None:
             parts.append(f"{arm.name} {size / MEGABYTE:.0f} MB for every search trial and {num_confirmed} others")
         else:
@@ -40,14 +40,18 @@ def describe_size(spec: StudySpec) -> str:
 
 def measure_weights(spec: StudySpec, arm: Arm) -> float | None:
     """Return the bytes of a model's weights in the arm, of the largest where backbones vary; None where there is no network."""
-    sizes = []
-    for backbone in arm.space.values_of("backbone"):
-        side = (arm.space.values_of("image_size") or (spec.train.image_size,))[-1]
-        fixed = {"image_size": side, "tuning": "full"}
-        config = TrialConfig(arm=arm.name, seed=0, hyperparameters={"backbone": backbone}, fixed=fixed)
-        state = build_model(config, NUM_CLASSES, weights="none").state_dict()
-        sizes.append(sum(tensor.numel() * tensor.element_size() for tensor in state.values()))
+    states = [build_model(config, NUM_CLASSES, weights="none").state_dict() for config in list_networks(spec, arm)]
+    sizes = [sum(tensor.numel() * tensor.element_size() for tensor in state.values()) for state in states]
     return float(max(sizes)) if sizes else None
+
+
+def list_networks(spec: StudySpec, arm: Arm) -> list[TrialConfig]:
+    """Return a configuration of each backbone of the arm, with its largest images and all layers trained."""
+    fixed = {"image_size": spec.values_of(arm, "image_size")[-1], "tuning": "full"}
+    return [
+        TrialConfig(arm=arm.name, seed=0, hyperparameters={"backbone": backbone}, fixed=fixed)
+        for backbone in arm.space.values_of("backbone")
+    ]
 
 
 def _count_search_trials(spec: StudySpec) -> int | None:

@@ -16,7 +16,7 @@ from study.confirmation.plan import confirmation_seeds, make_plan, write_plan
 from study.inputs.preparation import prepare
 from study.inputs.provenance import make_passport
 from study.open_study import OpenStudy
-from study.results.findings import analyze
+from study.results.findings import compute_findings
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import with_overrides
 from study.state import paths
@@ -62,7 +62,7 @@ def analyze_here(study: OpenStudy, image_set: ImageSet) -> Findings:
         groups=image_set.groups,
         splits=None,
     )
-    return analyze(study, image_set, ProcessWorkers(study.spec, data))
+    return compute_findings(study, image_set, ProcessWorkers(study.spec, data))
 
 
 def simulate_confirmed(folder: Path) -> OpenStudy:

@@ -1,5 +1,7 @@
 """What an inspection finds on images without a network, in words and tables."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from analysis.images.duplicates import MAX_DISTANCE, MIN_CORRELATION, ImagePair
@@ -64,21 +66,29 @@ def describe_stages(found: Inspection) -> InspectionSection:
     )
 
 
-def describe_balance(found: Inspection, most: int) -> InspectionSection:
-    """Return the section on the images of each class; at most `most` classes are listed."""
-    names = found.image_set.class_names
-    counts = found.audit.class_counts
+def describe_class_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]], most: int) -> InspectionSection:
+    """Return the section on the images of each class, the most frequent class first.
+
+    Args:
+        names: of the classes.
+        counts: images of each class, by split.
+        most: classes that are listed; of more, it lists those with the most and the fewest training images.
+    """
     totals = np.array(counts["train"])
-    order = np.arange(len(names)) if len(names) <= most else np.argsort(totals, kind="stable")[:most]
-    rows = tuple((names[k], *(str(counts[split][k]) for split in SPLIT_NAMES)) for k in order)
-    total = ("all", *(format_count(sum(counts[split])) for split in SPLIT_NAMES))
-    rarest, largest = int(totals.argmin()), int(totals.argmax())
-    ratio = f"{totals[largest] / totals[rarest]:.1f} times" if totals[rarest] else "infinitely many times"
-    lines = [f"the largest class, {names[largest]}, has {ratio} the training images of the smallest, {names[rarest]}"]
-    if totals[largest] == totals[rarest]:
-        lines = [f"balanced: {format_count(totals[largest])} training images of each class"]
+    order = np.argsort(-totals, kind="stable")
+    largest, smallest = most // 2, most - most // 2
+    if len(order) > most:
+        order = np.concatenate([order[:largest], order[-smallest:]])
+    by_class = {names[k]: [counts[split][k] for split in SPLIT_NAMES] for k in order}
+    by_class["all"] = [sum(counts[split]) for split in SPLIT_NAMES]
+    rows = tuple((name, *map(format_count, (*own, sum(own)))) for name, own in by_class.items())
+    rarest, commonest = int(totals.argmin()), int(totals.argmax())
+    ratio = f"{totals[commonest] / totals[rarest]:.1f} times" if totals[rarest] else "infinitely many times"
+    lines = [f"the largest class, {names[commonest]}, has {ratio} the training images of the smallest, {names[rarest]}"]
+    if totals[commonest] == totals[rarest]:
+        lines = [f"balanced: {format_count(totals[commonest])} training images of each class"]
     if len(names) > most:
-        lines.append(f"the {most} smallest of {len(names)} classes are listed")
+        lines.append(f"the {largest} largest and the {smallest} smallest of {len(names)} classes are listed")
     rare = [f"{names[k]} in {split}" for split in SPLIT_NAMES for k in range(len(names)) if counts[split][k] < 2]
     if rare:
         more = f" and {len(rare) - 10} more" if len(rare) > 10 else ""
@@ -89,7 +99,7 @@ def describe_balance(found: Inspection, most: int) -> InspectionSection:
         anchor="balance",
         title="Images per class",
         lines=tuple(lines),
-        tables=(SectionTable(columns=("class", *SPLIT_NAMES), rows=(*rows, total)),),
+        tables=(SectionTable(columns=("class", *SPLIT_NAMES, "all"), rows=rows),),
     )
 
 

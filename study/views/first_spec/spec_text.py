@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from analysis.report.number_formats import format_seconds
 from study.inputs.fitted_defaults import STRENGTH, WEIGHTING
 from study.inputs.preparation import DEFAULT_TEST_FRACTION
 from study.views.first_spec.machine import WeightsChoice
@@ -67,7 +68,7 @@ def _head(first: FirstSpec) -> list[str]:
     return [
         f"# Written by `study init {PurePath(first.survey.path).name}`. Every value may be changed; a key that is left out has a "
         "default.",
-        f"# Estimate for {first.proposal.machine.describe()}: {describe_time(first.proposal.seconds)} of training.",
+        f"# Estimate for {first.proposal.machine.describe()}: about {format_seconds(first.proposal.seconds)} of training.",
         f"name = {json.dumps(first.name)}",
         "seed = 0",
     ]
@@ -170,7 +171,7 @@ def _search(first: FirstSpec) -> list[str]:
         "[search]",
         f"# The A/B factor: {describe_arms(proposal)}",
         f"factor = {json.dumps(proposal.factor)}",
-        f"# Of both arms together: {describe_trials(proposal)}.",
+        f"# Of both arms together: {describe_trial_numbers(proposal)}.",
         f"num_trials = {proposal.num_trials}",
         *([f"max_trials_per_arm = {proposal.trials_of_probe}"] if proposal.trials_of_probe else []),
         f"# {describe_steps(proposal)}.",
@@ -221,7 +222,7 @@ def choose_margin(survey: Survey) -> float:
     return next((margin for below, margin in MARGINS if num_test < below), SMALLEST_MARGIN)
 
 
-def describe_trials(proposal: Proposal) -> str:
+def describe_trial_numbers(proposal: Proposal) -> str:
     """Return how many search trials the arms have."""
     each = proposal.budget.trials_per_arm
     if proposal.trials_of_probe:
@@ -237,16 +238,9 @@ def describe_steps(proposal: Proposal) -> str:
 
 def describe_arms(proposal: Proposal) -> str:
     """Return what is compared, and why ResNet50 is left out if it is."""
-    time = describe_time(proposal.costs["resnet50"].of_epochs(proposal.max_epochs))
+    time = f"about {format_seconds(proposal.costs['resnet50'].of_epochs(proposal.max_epochs))}"
     left_out = f" ResNet50 is left out: one full trial of it takes {time}." if proposal.factor != "backbone" else ""
     return f"{COMPARED[proposal.factor]}.{left_out}"
-
-
-def describe_time(seconds: float) -> str:
-    """Return a duration in words, rounded to seconds, minutes, or tenths of an hour."""
-    if seconds < 120:
-        return f"about {max(1, round(seconds))} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"
 
 
 def _rows(table: Mapping[str, object]) -> list[str]:

@@ -22,7 +22,7 @@ from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.read_count import count_test_reads
 from study.inputs.preparation import prepare
 from study.open_study import load_study, open_to_drive
-from study.results.comparison import compare
+from study.results.comparison import compute_comparison
 from study.results.findings import load_findings
 from study.state import paths
 from tests.study.command_line import run_cli
@@ -77,7 +77,7 @@ def test_baselines_are_shown_measured_first_and_part_of_the_findings(folder: Pat
     found = load_findings(study).baselines
     assert found is not None
     with open_to_drive(Store(folder / "beat-it")) as opened:
-        assert found == compare(opened).baselines
+        assert found == compute_comparison(opened).baselines
     probe = found.probe
     assert probe is not None
     assert probe.num_images == probe.num_train == len(prepare(study.spec).splits.train)

@@ -11,7 +11,7 @@ from analysis.findings.arm_findings import ArmScores
 from analysis.findings.interval import Interval
 from analysis.statistics.bootstrap import compute_crossed_bootstrap
 from study.open_study import OpenStudy
-from study.results.comparison import compare, find_class_groups
+from study.results.comparison import compute_comparison, find_class_groups
 from study.results.findings import load_findings
 from study.spec.sections import AnalyzeSpec
 from study.state import paths
@@ -38,7 +38,7 @@ def test_analysis_computes_the_comparison_once_and_the_findings_contain_it(
     images, labels = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.zeros(4, dtype=np.int64)
     analyze_here(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
     assert len(calls) == 1
-    findings, comparison = load_findings(study), compare(study)
+    findings, comparison = load_findings(study), compute_comparison(study)
     assert findings.rows == comparison.rows
     assert len(findings.rows) == 1
     table = pd.read_csv(tmp_path / paths.SIDE_METRICS_CSV)
@@ -59,7 +59,7 @@ def test_metrics_beside_macro_f1_are_computed_on_the_groups_of_the_analysis_or_o
     furry = {"furry": ["cat", "dog"]}
     assert find_class_groups(change(None)) == {}
     assert find_class_groups(change(furry, barks=("dog",))) == {"barks": ("dog",)}
-    (row,) = compare(change(furry)).rows
+    (row,) = compute_comparison(change(furry)).rows
     assert {m.group for m in row.side_metrics} == {"", "furry"}
     names = load_descriptions()["cifar10"].class_names
     write_sealed_json(study.store, paths.PASSPORT, {"data": {"class_names": list(names)}})

@@ -12,7 +12,7 @@ from study.concluding import compare as report_comparison
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy
-from study.results.comparison import compare
+from study.results.comparison import compute_comparison
 from study.spec.sections import MinimumSpec
 from study.views.notebook import Study
 from tests.study.searched import analyze_here, confirm, simulate
@@ -47,7 +47,7 @@ def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: P
         files = TrialFiles(study.store.child(f"confirmation/{record.trial_id}"))
         digests = files.write_predictions(predictions, record.attempts)
         study.book.save(record.updated(digests=record.digests | digests))
-    comparison = compare(study)
+    comparison = compute_comparison(study)
     assert diverged.trial_id not in comparison.arms["resnet18"].confirmation_ids
     assert len(comparison.evidence["resnet18"].runs) == 3
     assert {arm: scores.minimum_cleared for arm, scores in comparison.arms.items()} == {

@@ -11,7 +11,7 @@ from study.confirmation.plan import read_plan, write_plan
 from study.confirmation.read_count import note_test_read
 from study.inputs.environment_changes import check_unchanged
 from study.open_study import OpenStudy, open_to_drive, read_passport
-from study.results.comparison import compare
+from study.results.comparison import compute_comparison
 from study.state import lease, paths
 from study.state.budget_extensions import Extension, write_extension
 from study.state.checksums import write_sealed_json
@@ -34,7 +34,7 @@ def make_writes(study: OpenStudy, number: int) -> dict[str, Callable[[], object]
         "change": lambda: check_unchanged(store, passport | {"code": number}, allow_changed=True, num_trials=number),
         "extension": lambda: write_extension(store, Extension(kind="num_trials", total=100 + number), 24),
         "findings": lambda: write_sealed_json(store, paths.FINDINGS, {"number": number}),
-        "comparison": lambda: compare(study),
+        "comparison": lambda: compute_comparison(study),
         "heat map": lambda: store.write_bytes(f"{paths.FIGURES}/panel_01.png", bytes([number])),
         "report": lambda: store.write_text(paths.REPORT_HTML, str(number)),
     }

@@ -22,7 +22,7 @@ from study.spec.reading import parse_spec
 from study.spec.study_spec import StudySpec
 from study.views import inspection, inspection_resources
 from study.views.inspection import Gathered, gather, print_inspection
-from study.views.inspection_resources import describe_time
+from study.views.inspection_resources import describe_study_time
 from study.views.inspection_stages import audit_stages, inspection_config
 from study.views.planning import count_search_trials
 from tests.study.command_line import run_cli
@@ -221,7 +221,7 @@ def test_the_cost_of_a_study_follows_its_budget() -> None:
     assert searched == pytest.approx({"bicubic": 6.0, "bilinear": 2.0})
     capped = spec.model_copy(update={"search": spec.search.model_copy(update={"max_trials_per_arm": 5})})
     assert count_search_trials(capped, seconds) == pytest.approx({"bicubic": 5.0, "bilinear": 3.0})
-    lines, table = describe_time(spec, seconds, num_devices=2)
+    lines, table = describe_study_time(spec, seconds, num_devices=2)
     # 60 s for each arm in the search, and 5 seeds of both in the confirmation.
     assert "2 min 40 s on 2 devices: 8 full trials of the search and 10 of the confirmation" in lines[0]
     assert [row[-1] for row in table.rows] == ["5", "5"]
