@@ -223,12 +223,8 @@ class SearchSpace:
         else:
             if len(values) != 2:
                 raise UserInputError(f"the range of {name} must be [low, high], but got {list(values)}")
-            low, high = old.check(values[0]), old.check(values[1])
-            new = (
-                replace(old, low=float(low), high=float(high))
-                if isinstance(old, FloatParameter)
-                else replace(old, low=int(low), high=int(high))
-            )
+            # Each kind of parameter checks for numbers of its own type.
+            new = replace(old, low=old.check(values[0]), high=old.check(values[1]))  # type: ignore[arg-type]
         return self.with_parameter(new)
 
     def check(self, hyperparameters: Mapping[str, Value]) -> dict[str, Value]:

@@ -82,9 +82,10 @@ def launch(
     check_is_new(store, loaded.name)
     check_own_sampler(loaded)
     earlier = loaded.search.warm_start
-    new = prepare_new(loaded, text, None if earlier is None else extensions.launched_spec(open_study(earlier, storage)))
-    loaded, prepared = new.fitted.spec, new.prepared
-    for note in new.fitted.notes:
+    launched = None if earlier is None else extensions.launched_spec(open_study(earlier, storage))
+    fitted, prepared = prepare_new(loaded, text, launched)
+    loaded = fitted.spec
+    for note in fitted.notes:
         print_line(f"fitted to the data: {note}", console)
     for recipe in describe_starts(loaded):
         print_line(f"the search starts with {recipe}", console)

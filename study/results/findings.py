@@ -11,7 +11,7 @@ from analysis.audits.swap_audits import SwapAudits
 from analysis.classes.label_issues import list_label_issues
 from analysis.evidence.arm_scores import compute_arm_confusions, compute_model_scores
 from analysis.evidence.study_warnings import compute_warnings
-from analysis.findings.arm_findings import ArmAudits, ArmFinding
+from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.forensic_findings import CamPanel
 from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.study_findings import Findings
@@ -207,13 +207,16 @@ def _find_arms(
     arms = []
     for name, scores in comparison.arms.items():
         found = audited[name]
-        audits = ArmAudits(
-            **vars(found.audits or SwapAudits()),
-            root_causes=found.causes,
-            cam_admission=found.admission,
-            exported=replace(models[name], **vars(found.exported or SwapAudits())),
+        arms.append(
+            ArmFinding(
+                **vars(scores),
+                **vars(confusions[name]),
+                **vars(found.audits or SwapAudits()),
+                root_causes=found.causes,
+                cam_admission=found.admission,
+                exported=replace(models[name], **vars(found.exported or SwapAudits())),
+            )
         )
-        arms.append(ArmFinding.from_parts(scores, confusions[name], audits))
     return tuple(arms), note
 
 

@@ -182,22 +182,9 @@ def _list_budget_problems(spec: StudySpec, arms: Sequence[str]) -> list[str]:
     return problems
 
 
-def list_gpu_problems(spec: StudySpec) -> list[str]:
-    """Return a message if trials would hold more GPUs than they use. Not in `list_problems`: an old study may hold two."""
-    held = {arm: spec.resources.of_arm("gpu", arm.name) for arm in spec.arms()}
-    excess = ", ".join(
-        f"{gpu:g} for the arm {arm.name!r}" for arm, gpu in held.items() if gpu > max(spec.processes(arm))
-    )
-    rule = (
-        "a trial uses one GPU or a fraction of one, or as many as train.processes, so 0 <= resources.gpu <= 1 must hold with "
-        "one process, but got"
-    )
-    return [f"{rule} {excess}"] if excess else []
-
-
 def _list_process_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
-    """Return a message for each arm whose trials hold fewer devices than they have processes."""
-    problems = []
+    """Return a message for each arm whose trials hold fewer devices than they have processes, or more GPUs than they use."""
+    problems, excess = [], []
     for arm in arms:
         processes = max(spec.processes(arm))
         cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
@@ -208,6 +195,13 @@ def _list_process_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
                 f"train.processes = {processes} of the arm {arm.name!r} needs as many {kind.upper()}s, but resources.{kind} is "
                 f"{has:g}; raise it, or lower train.processes"
             )
+        if gpu > processes:
+            excess.append(f"{gpu:g} for the arm {arm.name!r}")
+    if excess:
+        problems.append(
+            "a trial uses one GPU or a fraction of one, or as many as train.processes, so 0 <= resources.gpu <= 1 must hold with "
+            f"one process, but got {', '.join(excess)}"
+        )
     return problems
 
 

@@ -16,7 +16,7 @@ from search_spaces.config import Value
 from search_spaces.errors import UserInputError, collect_problems, nearest_name
 from search_spaces.format import FORMAT, check_format
 from study.spec.augmentation import list_excluded_keys
-from study.spec.checks import list_gpu_problems, list_problems
+from study.spec.checks import list_problems
 from study.spec.extensions import list_import_problems, list_refusals
 from study.spec.problems import Location, find_problems, remove_value
 from study.spec.starts import resolve_search
@@ -81,7 +81,7 @@ def load_spec(
         given = () if "format" in data else data.get("train", {})
         keys = list_excluded_keys(validated.setting_values("augmentation"), given)
         imports = list_import_problems(validated) if runs_code else []
-        problems = [*list_gpu_problems(validated), *keys, *imports]
+        problems = [*keys, *imports]
     if validated is None or problems:
         raise UserInputError(_join_problems(spec, problems))
     return validated, tomli_w.dumps(data)

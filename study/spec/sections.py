@@ -69,22 +69,14 @@ class TrainSpec(TrainSettings):
     """[train]: the training settings, which all trials of the study share unless [search] or [design] varies them."""
 
     @model_validator(mode="after")
-    def _padding_within_the_image(self) -> "TrainSpec":
+    def _fits_together(self) -> "TrainSpec":
+        problems = list_process_problems(self.processes, self.batch_size, self.compile)
         if self.crop_padding >= self.image_size:
-            raise ValueError(
+            problems.append(
                 f"crop_padding < image_size ({self.image_size}) must hold, but crop_padding is {self.crop_padding}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _accumulation_outside_of_graphs(self) -> "TrainSpec":
         if self.accumulate > 1 and self.compile == "cuda_graphs":
-            raise ValueError(ACCUMULATION_IN_GRAPHS)
-        return self
-
-    @model_validator(mode="after")
-    def _parts_of_processes(self) -> "TrainSpec":
-        problems = list_process_problems(self.processes, self.batch_size, self.compile)
+            problems.append(ACCUMULATION_IN_GRAPHS)
         if problems:
             raise ValueError("; ".join(problems))
         return self

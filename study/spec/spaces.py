@@ -16,16 +16,6 @@ from study.spec.settings import CONSTANT, SETTINGS, find_setting
 OWN_SPACE = "search.space"
 
 
-def make_base_space(search: SearchSpec, *, takes_own: bool = False) -> SearchSpace:
-    """Return the space that [search] names or describes; raise UserInputError for the first problem of `list_base_problems`."""
-    if isinstance(search.space, str):
-        return load_space(search.space)
-    problems = list_base_problems(search, takes_own=takes_own)
-    if problems:
-        raise UserInputError("; ".join(problems))
-    return SearchSpace(name=OWN_SPACE, parameters=read_parameters(search.space)[0])
-
-
 def list_base_problems(search: SearchSpec, *, takes_own: bool = False) -> list[str]:
     """Return a message for everything that is wrong with the space that [search] names or describes.
 
@@ -69,8 +59,7 @@ def with_range(
     setting = find_setting(name, takes_own=takes_own)
     if setting is None:
         raise UserInputError(_unknown(name, [*space.names, *SETTINGS]))
-    is_factor = name == find_factor(search)
-    return space.with_parameter(setting.make_levels(values) if is_factor else setting.make_parameter(values))
+    return space.with_parameter(setting.make_parameter(values, are_levels=name == find_factor(search)))
 
 
 def with_factor(space: SearchSpace, search: SearchSpec) -> SearchSpace:
@@ -96,7 +85,7 @@ def with_factor(space: SearchSpace, search: SearchSpec) -> SearchSpace:
     choices = SETTINGS[factor].choices
     if not choices:
         raise UserInputError(_levels_missing(factor))
-    return space.with_parameter(SETTINGS[factor].make_levels(choices))
+    return space.with_parameter(SETTINGS[factor].make_parameter(choices))
 
 
 def with_values(

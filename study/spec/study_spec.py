@@ -9,9 +9,12 @@ from pydantic import Field, model_validator
 from search_spaces import designs
 from search_spaces.arms import Arm, make_fixed_arm, split_into_arms
 from search_spaces.config import Value
+from search_spaces.errors import UserInputError
 from search_spaces.format import FORMAT
+from search_spaces.named_spaces import load_space
 from search_spaces.settings import BUILT_IN_LOOP, Section
 from search_spaces.space import SearchSpace
+from search_spaces.space_tables import read_parameters
 from study.spec import sections, spaces
 from study.spec.augmentation import fix_what_presets_set
 from study.spec.settings import SETTINGS
@@ -116,9 +119,14 @@ class StudySpec(Section):
 
     def base_space(self) -> SearchSpace:
         """Return the space of [search] before its ranges; the named spaces are not of a custom training loop."""
-        if isinstance(self.search.space, str) and self.train.trainable != BUILT_IN_LOOP:
-            return SearchSpace(name=spaces.OWN_SPACE, parameters=())
-        return spaces.make_base_space(self.search, takes_own=self.takes_own_settings)
+        space = self.search.space
+        if isinstance(space, str) and self.train.trainable == BUILT_IN_LOOP:
+            return load_space(space)
+        if problems := spaces.list_base_problems(self.search, takes_own=self.takes_own_settings):
+            raise UserInputError("; ".join(problems))
+        return SearchSpace(
+            name=spaces.OWN_SPACE, parameters=() if isinstance(space, str) else read_parameters(space)[0]
+        )
 
     def _is_own_loop(self, configuration: Mapping[str, Value]) -> bool:
         """Return whether a configuration of [configurations] is that of a custom training loop."""

@@ -127,7 +127,8 @@ def export_study(
     """
     if onnx:
         check_packages()
-        _check_networks(study)
+        if all(BUILT_IN_LOOP not in study.spec.trainables_of(arm) for arm in study.spec.arms()):
+            raise UserInputError("--onnx writes networks, but custom training loops train every arm; leave it out")
     folder = _check_target(study, to)
     if not study.book.of_stage("search"):
         raise UserInputError(
@@ -200,7 +201,13 @@ def _describe_preprocessing(config: TrialConfig, aspect: str, stored: Sequence[i
         aspect: `data.aspect` of the study.
         stored: height and width at which the study stores its images.
     """
-    first = _describe_storing(stored, aspect)
+    height, width = stored
+    # How files become the images that the study stores, of which training and every score are.
+    storing = {
+        "crop": f"turned as EXIF says, the shorter side to {height}, then the center of {width} x {height}",
+        "squash": f"not turned as EXIF says, to {width} x {height}, without crop",
+    }
+    first = {"stored_size": [height, width], "stored": f"{storing[aspect]} (bicubic, antialiased)"}
     if is_own_loop(config):
         shape = "(N, H, W, 3), as the study stores its images"
         return {"channels": "RGB", "dtype": "uint8", "shape": shape, **first}
@@ -217,16 +224,6 @@ def _describe_preprocessing(config: TrialConfig, aspect: str, stored: Sequence[i
         "mean": list(backbone.mean),
         "std": list(backbone.std),
     }
-
-
-def _describe_storing(stored: Sequence[int], aspect: str) -> dict[str, Any]:
-    """Return how files become the images that the study stores, of which training and every score are."""
-    height, width = stored
-    steps = {
-        "crop": f"turned as EXIF says, the shorter side to {height}, then the center of {width} x {height}",
-        "squash": f"not turned as EXIF says, to {width} x {height}, without crop",
-    }
-    return {"stored_size": [height, width], "stored": f"{steps[aspect]} (bicubic, antialiased)"}
 
 
 def _score(predictions: Predictions | None) -> float | None:
@@ -337,12 +334,6 @@ def _write_folder(
     text = json.dumps(description, indent=1, sort_keys=True, allow_nan=False)
     (own / STUDY).write_text(text + "\n", encoding="utf-8")
     (own / CARD).write_text(build_model_card(description, found, note, reproduce), encoding="utf-8")
-
-
-def _check_networks(study: OpenStudy) -> None:
-    """Raise UserInputError if no arm has a network that could be written as ONNX."""
-    if all(BUILT_IN_LOOP not in study.spec.trainables_of(arm) for arm in study.spec.arms()):
-        raise UserInputError("--onnx writes networks, but custom training loops train every arm; leave it out")
 
 
 def _check_target(study: OpenStudy, to: str | None) -> Path:

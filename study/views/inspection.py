@@ -21,7 +21,7 @@ from study.baselines.measuring import preview_baselines
 from study.cluster.connection import LOCAL, THIS_PROCESS, check_cluster, connect_cluster
 from study.cluster.task_device import find_device
 from study.cluster.workers import make_task, make_workers
-from study.inputs.fitted_defaults import fit_to_images
+from study.inputs.fitted_defaults import FittedSpec, fit_defaults
 from study.inputs.human_labels import load_human_shares
 from study.inputs.preparation import (
     Prepared,
@@ -57,8 +57,7 @@ class Gathered:
         problems: what keeps the study from being launched.
         weights_note: why there are no pretrained weights for every backbone; "" if there are.
         has_models: whether the model of every arm can be built.
-        spec: the spec, fitted to the images if it is not launched yet.
-        notes: a line for each fitted value.
+        fitted: the spec, fitted to the images if it is not launched yet.
     """
 
     prepared: Prepared
@@ -66,8 +65,7 @@ class Gathered:
     problems: tuple[str, ...]
     weights_note: str
     has_models: bool
-    spec: StudySpec
-    notes: tuple[str, ...]
+    fitted: FittedSpec
 
 
 def print_inspection(
@@ -99,9 +97,9 @@ def print_inspection(
         raise UserInputError(f"--to takes a file that ends in .html, in a folder that exists, but got {str(to)!r}")
     with console.status("loading images") as status:
         gathered = gather(spec, text)
-        spec = gathered.spec
-        found = inspect_spec(spec, gathered, quick=quick, report=status.update, address=address)
-    for note in gathered.notes:
+        spec = gathered.fitted.spec
+        found = compute_inspection(gathered, quick=quick, report=status.update, address=address)
+    for note in gathered.fitted.notes:
         print_line(f"fitted to the data: {note}", console)
     for section in describe_inspection(found, most=MOST_ROWS, num_named=1):
         print_section(section, console)
@@ -131,10 +129,10 @@ def gather(spec: StudySpec, text: str | None = None) -> Gathered:
         text: see `print_inspection`.
     """
     image_set, splits = load_split_images(spec)
-    notes: tuple[str, ...] = ()
+    fitted = FittedSpec(spec=spec, notes=())
     if text is not None:
-        fitted = fit_to_images(spec, text, image_set, splits)
-        spec, notes = fitted.spec, fitted.notes
+        fitted = fit_defaults(spec, text, image_set, splits)
+        spec = fitted.spec
     audit = audit_image_set(image_set, splits)
     checks: list[Check] = [("", partial(check_groups, spec, image_set))]
     if spec.analyze.human_counts is not None:
@@ -152,29 +150,22 @@ def gather(spec: StudySpec, text: str | None = None) -> Gathered:
         problems=(*audit.problems, *collect_problems(checks), *missing, *model_problems),
         weights_note=note,
         has_models=not model_problems,
-        spec=spec,
-        notes=notes,
+        fitted=fitted,
     )
 
 
-def inspect_spec(
-    spec: StudySpec,
-    gathered: Gathered,
-    *,
-    quick: bool,
-    report: Callable[[str], None] = lambda _: None,
-    address: str | None = None,
+def compute_inspection(
+    gathered: Gathered, *, quick: bool, report: Callable[[str], None] = lambda _: None, address: str | None = None
 ) -> Inspection:
     """Return everything that is known of the images of a spec.
 
     Args:
-        spec: of the study.
-        gathered: its data.
+        gathered: the data of the spec.
         quick: whether the probes on a network are left out.
         report: called with each step's name.
         address: see `print_inspection`.
     """
-    prepared = gathered.prepared
+    spec, prepared = gathered.fitted.spec, gathered.prepared
     image_set, splits = prepared.image_set, prepared.splits
     config = inspection_config(spec, prepared)
     report("every stage from file to logits")
@@ -186,7 +177,7 @@ def inspect_spec(
     if not note and not gathered.has_models:
         note = "needs a model that can be built"
     if not note:
-        network, note = _inspect_network(spec, gathered, images, address, report)
+        network, note = _inspect_network(spec, prepared, images, address, report)
     return Inspection(
         name=spec.name,
         image_set=image_set,
@@ -212,10 +203,9 @@ def write_page(path: Path, html: str) -> None:
 
 
 def _inspect_network(
-    spec: StudySpec, gathered: Gathered, images: ImageFindings, address: str | None, report: Callable[[str], None]
+    spec: StudySpec, prepared: Prepared, images: ImageFindings, address: str | None, report: Callable[[str], None]
 ) -> tuple[NetworkFindings | None, str]:
     """Return the findings of the probes, or None and why there are none."""
-    prepared = gathered.prepared
     config = inspection_config(spec, prepared)
     call = (config, prepared.weights, prepared.splits, (*images.exact, *images.near), spec.seed)
     arm = spec.arms()[0].name

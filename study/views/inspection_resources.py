@@ -46,8 +46,8 @@ def inspect_resources(
                 lines.append("seconds per trial: not measured")
             else:
                 seconds = measure_full_trials(spec, prepared, cluster)
-                time_lines, table = describe_study_time(spec, seconds, count_devices(spec, cluster, most))
-                lines += time_lines
+                line, table = describe_study_time(spec, seconds, count_devices(spec, cluster, most))
+                lines.append(line)
                 tables = (table,)
     except UserInputError as error:
         message = str(error)
@@ -67,10 +67,8 @@ def inspect_resources(
     return tuple(sections), tuple(problems)
 
 
-def describe_study_time(
-    spec: StudySpec, seconds: Mapping[str, float], num_devices: float
-) -> tuple[list[str], SectionTable]:
-    """Return sentences on the study's time, and a table of its trials and device-seconds by arm.
+def describe_study_time(spec: StudySpec, seconds: Mapping[str, float], num_devices: float) -> tuple[str, SectionTable]:
+    """Return a sentence on the study's time, and a table of its trials and device-seconds by arm.
 
     Args:
         spec: of the study.
@@ -83,9 +81,9 @@ def describe_study_time(
     rows = tuple((arm, format_seconds(seconds[arm]), f"{searched[arm]:.1f}", str(confirmed[arm])) for arm in seconds)
     devices = f"{num_devices:g} {'device' if num_devices == 1 else 'devices'}"
     num_searched, num_confirmed = format_count(round(sum(searched.values()))), sum(confirmed.values())
-    lines = [
+    line = (
         f"the study takes at most about {total / 3600:.2g} device-hours, {format_seconds(total / num_devices)} on {devices}: "
         f"{num_searched} full trials of the search and {num_confirmed} of the confirmation"
-    ]
+    )
     columns = ("arm", "device time of a full trial", "full trials, search", "trials, confirmation")
-    return lines, SectionTable(columns=columns, rows=rows)
+    return line, SectionTable(columns=columns, rows=rows)

@@ -1,7 +1,7 @@
 """The pilot of `study plan`: a few seeds of one configuration per arm, trained in this process, give variances and costs."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from statistics import fmean
@@ -28,21 +28,21 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pilot:
-    """What a pilot measured.
+class Basis:
+    """What a forecast rests on.
 
     Attributes:
-        components: variances of the difference, the mean over the rows.
-        device_seconds: mean of a full trial, by arm.
-        num_images: images that the differences were measured on.
+        components: variances of the difference.
+        source: where they come from, as a phrase.
+        costs: device-seconds of a full trial by arm; None where they were not measured.
     """
 
     components: VarianceComponents
-    device_seconds: dict[str, float]
-    num_images: int
+    source: str
+    costs: Mapping[str, float] | None = None
 
 
-def run_pilot(spec: StudySpec, prepared: Prepared, num_seeds: int, console: Console) -> Pilot:
+def run_pilot(spec: StudySpec, prepared: Prepared, num_seeds: int, console: Console) -> Basis:
     """Train seeds of the middle configuration of every arm, and measure on the confirm split; the test split is not read.
 
     Args:
@@ -72,10 +72,10 @@ def run_pilot(spec: StudySpec, prepared: Prepared, num_seeds: int, console: Cons
         for c in spec.contrasts()
     ]
     num_images = len(prepared.splits.confirm)
-    return Pilot(
+    return Basis(
         components=pool_variances([(difference, num_seeds, num_images) for difference in found]),
-        device_seconds={arm: fmean(s) * spec.resources.count_devices(arm) for arm, s in seconds.items()},
-        num_images=num_images,
+        source=f"a pilot of {num_seeds} seeds, on the {num_images:,} images of the confirm split",
+        costs={arm: fmean(s) * spec.resources.count_devices(arm) for arm, s in seconds.items()},
     )
 
 

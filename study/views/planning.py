@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -21,7 +22,7 @@ from study.spec.sections import PlanSpec
 from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import launched_spec
 from study.state.paths import open_study
-from study.views.pilot import pool_variances, run_pilot
+from study.views.pilot import Basis, pool_variances, run_pilot
 from study.views.printing import print_line, print_section
 from study.views.study_size import describe_size, list_networks
 from trainables.models.backbones import count_forward_flops
@@ -40,23 +41,6 @@ MODERATED = (
     'the forecast is of a row that stands alone: with confirm.intervals = "moderated" the rows share their variance between '
     "seeds, and their intervals are narrower, the more so the fewer the seeds"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Basis:
-    """What a forecast rests on.
-
-    Attributes:
-        components: variances of the difference.
-        source: where they come from, as a phrase.
-        costs: cost of a full trial by arm, in device-seconds or relative; None where it was not measured.
-        are_seconds: whether the costs are device-seconds.
-    """
-
-    components: VarianceComponents
-    source: str
-    costs: Mapping[str, float] | None = None
-    are_seconds: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,14 +98,10 @@ def describe_launch(spec: StudySpec, num_test_images: int, storage: str | None) 
     """
     if not spec.contrasts() or spec.confirm.intervals == "moderated":
         return ""
-    basis = None
-    if spec.plan is not None:
-        basis = basis_of_section(spec.plan)
-    elif spec.search.warm_start is not None:
-        try:
+    basis = None if spec.plan is None else basis_of_section(spec.plan)
+    if basis is None and spec.search.warm_start is not None:
+        with suppress(UserInputError):
             basis = _from_study(spec, spec.search.warm_start, storage)
-        except UserInputError:
-            return ""
     if basis is None:
         return ""
     test = plan_test(spec, num_test_images)
@@ -211,7 +191,7 @@ def describe_search_trials(spec: StudySpec, basis: Basis) -> tuple[str, ...]:
         return ()
     costs, source = _find_costs(spec, basis)
     budget = spec.search.device_seconds
-    if budget is not None and not (basis.are_seconds and costs is basis.costs):
+    if budget is not None and basis.costs is None:
         return (
             "full trials per arm: not known; the budget is in device-seconds, and only --like or --pilot measures them",
         )
@@ -277,16 +257,11 @@ def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str |
         return _from_study(spec, options.like, storage)
     if options.pilot is not None:
         earlier = spec.search.warm_start
-        new = prepare_new(spec, text, None if earlier is None else launched_spec(open_study(earlier, storage)))
-        for note in new.fitted.notes:
+        launched = None if earlier is None else launched_spec(open_study(earlier, storage))
+        fitted, prepared = prepare_new(spec, text, launched)
+        for note in fitted.notes:
             print_line(f"fitted to the data: {note}", console)
-        found = run_pilot(new.fitted.spec, new.prepared, options.pilot, console)
-        return Basis(
-            components=found.components,
-            source=f"a pilot of {options.pilot} seeds, on the {found.num_images:,} images of the confirm split",
-            costs=found.device_seconds,
-            are_seconds=True,
-        )
+        return run_pilot(fitted.spec, prepared, options.pilot, console)
     if options.seed_sd is not None and options.image_sd is not None:
         section = PlanSpec(
             seed_sd_pp=options.seed_sd,
@@ -320,15 +295,15 @@ def _from_study(spec: StudySpec, like: str, storage: str | None) -> Basis:
         if (complete := [r.device_seconds / len(r.epochs) for r in found.runs if r.state is TrialState.COMPLETE])
     }
     names = {arm.name for arm in spec.arms()}
-    are_same = set(costs) == names
     other = "" if set(evidence) == names else f", which compares other arms ({list_some(evidence)})"
     unknown = ", ".join(name for name in evidence if name not in costs)
     return Basis(
         components=pool_variances([(row, row.num_seeds, row.num_images) for row in rows]),
         source=f"{study.store.root}, {rows[0].num_seeds} seeds and {rows[0].num_images:,} test images{other}"
         + (f"; the cost of {unknown} is not known, since no run of it finished" if unknown else ""),
-        costs={arm.name: costs[arm.name] * spec.max_epochs(arm) for arm in spec.arms()} if are_same else None,
-        are_seconds=are_same,
+        costs={arm.name: costs[arm.name] * spec.max_epochs(arm) for arm in spec.arms()}
+        if set(costs) == names
+        else None,
     )
 
 

@@ -1,8 +1,10 @@
 """What an inspection finds on images without a network, in words and tables."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.images.duplicates import MAX_DISTANCE, MIN_CORRELATION, ImagePair
 from analysis.images.inspection import Inspection
@@ -44,12 +46,7 @@ def describe_stages(found: Inspection) -> InspectionSection:
         kinds = ", ".join(f"{kind} {format_count(number)}" for kind, number in origin.kinds.items())
         lines.append(f"files: {format_count(len(origin.names))}; kinds: {kinds}")
         if len(origin.sizes):
-            width, height = origin.sizes.T
-            lines.append(
-                f"sizes: width {width.min()} to {width.max()} px (median {np.median(width):g}), height {height.min()} to "
-                f"{height.max()} px (median {np.median(height):g}), width / height {(width / height).min():.2f} to "
-                f"{(width / height).max():.2f}"
-            )
+            lines.append(f"sizes: {describe_sizes(origin.sizes)}")
         if origin.skipped:
             names = "; ".join(f"{s.name}: {s.reason}" for s in origin.skipped[:5])
             more = f"; and {len(origin.skipped) - 5} more" if len(origin.skipped) > 5 else ""
@@ -63,6 +60,18 @@ def describe_stages(found: Inspection) -> InspectionSection:
         lines=tuple(lines),
         tables=(SectionTable(columns=columns, rows=rows, text=(3, 6, 7)),),
         note="N images, H rows, W columns, C channels, K classes, D features. The range of files is that of their sides in px.",
+    )
+
+
+def describe_sizes(sizes: NDArray[np.integer[Any]]) -> str:
+    """Return the sizes of images in words: the one that all have, or the range of sides and ratios; (N, 2) width and height."""
+    width, height = sizes.T
+    if (sizes == sizes[0]).all():
+        return f"{width[0]}x{height[0]} px"
+    return (
+        f"width {width.min()} to {width.max()} px (median {np.median(width):g}), height {height.min()} to "
+        f"{height.max()} px (median {np.median(height):g}), width / height {(width / height).min():.2f} to "
+        f"{(width / height).max():.2f}"
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from analysis.report.inspection.data import describe_sizes
 from analysis.report.number_formats import format_seconds
 from study.views.first_spec.proposal import OVERHEAD_SECONDS
 from study.views.first_spec.spec_text import (
@@ -51,17 +52,12 @@ def list_findings(
 
 def print_survey(survey: Survey, console: Console) -> None:
     """Print the layout, the number of images, their sizes and kinds."""
-    low, high = survey.sizes.min(axis=0), survey.sizes.max(axis=0)
-    sizes = f"{low[0]}x{low[1]} px"
-    if (low != high).any():
-        ratios = survey.sizes[:, 0] / survey.sizes[:, 1]
-        sizes = (
-            f"widths {low[0]} to {high[0]} px, heights {low[1]} to {high[1]} px, "
-            f"aspect ratios {ratios.min():.2f} to {ratios.max():.2f}"
-        )
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in survey.kinds.items())
     print_line(f"{survey.path}: {survey.layout}", console)
-    print_line(f"{survey.num_images:,} images of {len(survey.class_names)} classes; {sizes}; {kinds}", console)
+    print_line(
+        f"{survey.num_images:,} images of {len(survey.class_names)} classes; {describe_sizes(survey.sizes)}; {kinds}",
+        console,
+    )
 
 
 def print_findings(survey: Survey, findings: Sequence[Problem], console: Console) -> None:

@@ -139,17 +139,17 @@ def write_photographs(root: Path, counts: dict[str, int]) -> Path:
 
 def test_a_spec_of_two_small_classes_of_photographs_runs(tmp_path: Path, run_init: Init) -> None:
     got = run_init(write_photographs(tmp_path / "insects", {"ants": 60, "bees": 60}), "--image-size", "16")
-    new = prepare_new(*load_spec(str(tmp_path / "first.toml")))
-    assert new.fitted.notes == (), "the spec already fits"
-    assert new.prepared.image_set.images.shape == (120, 18, 18, 3)
-    assert new.prepared.fixed["crop_min_area"] == 0.7
-    assert new.prepared.fixed["batch_size"] == 8
-    assert new.fitted.spec.search.fixed == {"class_weighting": "none"}
+    fitted, prepared = prepare_new(*load_spec(str(tmp_path / "first.toml")))
+    assert fitted.notes == (), "the spec already fits"
+    assert prepared.image_set.images.shape == (120, 18, 18, 3)
+    assert prepared.fixed["crop_min_area"] == 0.7
+    assert prepared.fixed["batch_size"] == 8
+    assert fitted.spec.search.fixed == {"class_weighting": "none"}
     assert "balanced: 30 training images of each class" in got.output
     assert "A full trial has 301 steps, 43 epochs of 7;" in got.output
     assert "16 px (stored at 18 px, random crops for training)" in got.output
     assert "bees      30       9        9    12   60" in got.output
-    assert "aspect ratios 0.6" in got.output
+    assert "width / height 0.6" in got.output
 
 
 def test_everything_odd_is_named_and_left_out(tmp_path: Path, run_init: Init) -> None:
@@ -174,11 +174,11 @@ def test_everything_odd_is_named_and_left_out(tmp_path: Path, run_init: Init) ->
         assert part in got.output
     text = (tmp_path / "first.toml").read_text()
     assert "# Without 2 image files that cannot be used and 1 training image also in another split." in text
-    new = prepare_new(*load_spec(str(tmp_path / "first.toml")))
-    assert new.fitted.spec.data.on_bad_image == "skip"
-    assert new.fitted.spec.search.ranges["class_weighting"] == ["inverse_frequency", "none"]
-    assert new.prepared.image_set.origin is not None
-    assert len(new.prepared.image_set.origin.skipped) == 4
+    fitted, prepared = prepare_new(*load_spec(str(tmp_path / "first.toml")))
+    assert fitted.spec.data.on_bad_image == "skip"
+    assert fitted.spec.search.ranges["class_weighting"] == ["inverse_frequency", "none"]
+    assert prepared.image_set.origin is not None
+    assert len(prepared.image_set.origin.skipped) == 4
 
 
 def test_images_that_cannot_be_used_at_all_are_refused_in_one_message(tmp_path: Path, run_init: Init) -> None:
