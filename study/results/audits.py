@@ -153,15 +153,14 @@ def _plan_arm(
     strongest = list(dict.fromkeys(frozenset(cell) for cell in cells))[:MAX_PAIRS]
     has_pairs = image_set.num_classes > 2
     pulled = [cell for cell in cells if has_pairs and frozenset(cell) in strongest]
-    names = {
-        StepKind.CAUSES: f"root causes of {len(strongest)} confused pairs",
-        StepKind.SWAPS: "ring, color and frequency audits",
-        StepKind.CAMS: "validity tests of the heat maps",
-    }
-    wanted = {StepKind.CAUSES: has_pairs, StepKind.SWAPS: True, StepKind.CAMS: has_network(evidence.runs[0])}
+    names = {StepKind.SWAPS: "ring, color and frequency audits"}
+    if has_pairs:
+        names = {StepKind.CAUSES: f"root causes of {len(strongest)} confused pairs", **names}
+    if has_network(evidence.runs[0]):
+        names[StepKind.CAMS] = "validity tests of the heat maps"
     return [
         AuditStep(
-            name=f"{evidence.arm}, {len(ids)} images: {names[kind]}",
+            name=f"{evidence.arm}, {len(ids)} images: {name}",
             kind=kind,
             study_uri=study.store.address,
             evidence=evidence,
@@ -170,8 +169,7 @@ def _plan_arm(
             masks=image_set.masks,
             seed=study.spec.seed,
         )
-        for kind in StepKind
-        if wanted[kind]
+        for kind, name in names.items()
     ]
 
 

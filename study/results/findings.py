@@ -94,7 +94,7 @@ def compute_findings(
         search=search.arms,
         rungs=search.rung_epochs,
         rung_findings=search.rung_findings,
-        importances=search.importances,
+        importances=search.view.importances,
         tuning_curves=search.tuning_curves,
         search_notes=search.view.notes,
         search_page=SEARCH_PAGE,

@@ -1,7 +1,7 @@
 """Optuna's own plots of a search, interactive, on a page that needs no network."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ import plotly.offline
 from optuna import visualization
 from optuna.importance import PedAnovaImportanceEvaluator
 
+from analysis.findings.search_findings import ParameterImportance
 from analysis.report.pages import PageSection, build_search_page
 from analysis.report.sentences import describe_search_plot
 from study.open_study import OpenStudy
@@ -50,12 +51,12 @@ class SearchView:
 
     Attributes:
         plots: those for which the search has enough trials.
-        importances: arm -> hyperparameter -> importance; an arm with too few complete trials is absent.
+        importances: of the hyperparameters, arm by arm; an arm with too few complete trials is absent.
         notes: sentences about missing plots and inexact values.
     """
 
     plots: tuple[SearchPlot, ...]
-    importances: Mapping[str, Mapping[str, float]]
+    importances: tuple[ParameterImportance, ...]
     notes: tuple[str, ...]
 
     def build_page(self, study_name: str) -> str:
@@ -75,7 +76,7 @@ def view_search(study: OpenStudy) -> SearchView:
     whole = build_optuna_study(records, study.spec.search_space(), study_name=study.name)
     notes: list[str] = []
     plots: list[SearchPlot] = []
-    importances: dict[str, Mapping[str, float]] = {}
+    importances: list[ParameterImportance] = []
     comparable: list[optuna.Study] = []
     for arm, own in built.items():
         num_complete = len(own.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
@@ -96,12 +97,12 @@ def view_search(study: OpenStudy) -> SearchView:
             found, warned = compute_importances(own)
             notes += [f"{arm.name}: {text}" for text in warned]
             if found:
-                importances[arm.name] = found
+                importances += [ParameterImportance(arm=arm.name, parameter=p, importance=i) for p, i in found.items()]
                 plots.append(_plot_importances(arm.name, own))
         if num_complete:
             comparable.append(own)
     plots += _plot_whole(whole, comparable, notes)
-    return SearchView(plots=tuple(plots), importances=importances, notes=tuple(notes))
+    return SearchView(plots=tuple(plots), importances=tuple(importances), notes=tuple(notes))
 
 
 def _plot(key: str, title: str, studies: _Studies, function: Callable[..., Any], **options: Any) -> SearchPlot:

@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from search_spaces.config import Value
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import nearest_name
 from search_spaces.extensions import is_location, list_entry_points
 from search_spaces.settings import Count, EpochSettings, Fraction, Section, Share, TrainSettings, TuningSettings
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
 from trainables.data.sources import check_source
 from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS, list_process_problems
 
-PerArm = float | dict[str, float]
+Devices = Annotated[float, Field(ge=0)]
+PerArm = Devices | dict[str, Devices]
 
 DEFAULT_NUM_TRIALS = 20
 SAMPLERS = ("auto", "random", "tpe_univariate", "tpe_multivariate", "gp")
@@ -277,13 +278,9 @@ class ResourcesSpec(Section):
         )
 
     def of_arm(self, kind: Literal["cpu", "gpu"], arm: str) -> float:
-        """Return the number of devices of one kind that a trial of `arm` holds; raise UserInputError if the arm has no value."""
+        """Return the number of devices of one kind that a trial of `arm` holds."""
         value = self.cpu if kind == "cpu" else self.gpu
-        if isinstance(value, dict):
-            if arm not in value:
-                raise UserInputError(f"resources.{kind} has no value for the arm {arm!r}")
-            return float(value[arm])
-        return float(value)
+        return float(value[arm] if isinstance(value, dict) else value)
 
     def count_devices(self, arm: str) -> float:
         """Return the devices that a trial of `arm` holds: its GPUs or, without one, its CPU cores."""

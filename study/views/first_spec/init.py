@@ -25,7 +25,7 @@ from study.views.first_spec.proposal import count_split_images, propose
 from study.views.first_spec.spec_text import CROP_MIN_AREA, FirstSpec, make_name, takes_crops, write_spec_text
 from study.views.first_spec.survey import Survey, count_noun, describe_bad, survey_images
 from study.views.printing import print_line, print_section
-from trainables.data.image_audit import audit_image_set
+from trainables.data.image_audit import audit_image_set, check_image_set
 from trainables.data.images import ImageSet
 from trainables.data.problems import DataProblemsError, make_error, make_printable
 from trainables.data.splits import Splits, list_rare_classes
@@ -196,9 +196,7 @@ def _decode(first: FirstSpec, console: Console) -> tuple[FirstSpec, ImageSet, Sp
     try:
         report = audit_image_set(image_set, make_spec_splits(refusing, image_set)[0])
         splits, _ = make_spec_splits(skipping, image_set)
-        used = audit_image_set(image_set, splits)
-        if used.found_problems:
-            raise make_error("data", used.found_problems)
+        used = check_image_set(image_set, splits)
     except DataProblemsError as error:
         raise make_error(make_printable(str(first.survey.path)), [*error.problems, *describe_bad(bad)]) from None
     rare = [found.problem for found in list_rare_classes(image_set, splits)]

@@ -117,7 +117,7 @@ def test_processes_need_their_devices_and_their_images(overrides: list[str], mes
     ("overrides", "message"),
     [
         (["search.epoch_cost={resnet18=1.0, resnet5=2.0}"], r"names the arm 'resnet5' \(did you mean 'resnet50'"),
-        (["search.epoch_cost={resnet18=1.0}"], "must name every arm, but lacks resnet50"),
+        (["search.epoch_cost={resnet18=1.0}"], "search.epoch_cost has no value for the arm 'resnet50'"),
         (["search.epoch_cost={resnet18=1.0, resnet50=0.0}"], "greater than 0"),
         (
             ["search.epoch_cost={resnet18=1.0, resnet50=2.0}", "search.device_seconds=100"],
