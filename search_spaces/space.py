@@ -132,17 +132,16 @@ class SearchSpace:
     fixed: tuple[tuple[str, Value], ...] = ()
 
     def __post_init__(self) -> None:
-        domains: dict[str, Parameter] = {}
-        fixed = dict(self.fixed)
+        known = set(dict(self.fixed))
         for parameter in self.parameters:
-            if parameter.name in domains or parameter.name in fixed:
+            if parameter.name in known:
                 raise UserInputError(f"{self.name}: the parameter {parameter.name!r} is defined twice")
             condition = parameter.condition
-            if condition is not None and condition.parent not in domains and condition.parent not in fixed:
+            if condition is not None and condition.parent not in known:
                 raise UserInputError(
                     f"{self.name}: {parameter.name!r} depends on {condition.parent!r}, which does not come before it"
                 )
-            domains[parameter.name] = parameter
+            known.add(parameter.name)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -272,14 +271,8 @@ def middle_value(parameter: Parameter) -> Value:
 
 def _can_apply(parameter: Parameter, parameters: Sequence[Parameter], fixed: Mapping[str, Value]) -> bool:
     """Return whether the parameter's condition holds for a remaining value of its parent."""
-    condition = parameter.condition
-    if condition is None:
+    if parameter.condition is None:
         return True
-    if condition.parent in fixed:
-        return fixed[condition.parent] in condition.values
-    for parent in parameters:
-        if parent.name == condition.parent:
-            if isinstance(parent, CategoricalParameter):
-                return any(v in condition.values for v in parent.choices)
-            return True
-    return False
+    choices = {p.name: p.choices for p in parameters if isinstance(p, CategoricalParameter)}
+    choices |= {name: (value,) for name, value in fixed.items()}
+    return any(value in parameter.condition.values for value in choices.get(parameter.condition.parent, ()))

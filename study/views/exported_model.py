@@ -9,17 +9,8 @@ from safetensors.torch import load
 
 from search_spaces.config import TrialConfig
 from search_spaces.extensions import locate
+from trainables.models import catalog
 from trainables.models.backbones import build_model
-from trainables.models.catalog import (
-    NO_AUXILIARIES,
-    RESNETS,
-    TIMM,
-    TORCHVISION,
-    VISION_TRANSFORMERS,
-    WITH_AUXILIARIES,
-    locate_builder,
-    read_backbone,
-)
 from trainables.models.heads import find_head
 from trainables.training.trainable import TRAINABLE_ENTRY_POINTS, is_own_loop
 from trainables.training.trainable_run import unpack_state
@@ -49,11 +40,11 @@ def write_model(folder: Path, config: TrialConfig, weights: bytes, class_names: 
 
 def describe_architecture(config: TrialConfig, class_names: Sequence[str], aspect: str) -> dict[str, Any]:
     """Return the content of `config.json`: architecture, its arguments, classes and preprocessing, in timm's words."""
-    backbone, side = read_backbone(config), config.whole("image_size")
+    backbone, side = catalog.read_backbone(config), config.whole("image_size")
     head, layer = find_head(build_model(config, len(class_names), weights="none"))
     return {
         # What timm calls it: a name of timm has no prefix there, and its ResNets are torchvision's.
-        "architecture": config.word("backbone").removeprefix(TIMM),
+        "architecture": config.word("backbone").removeprefix(catalog.TIMM),
         "model_args": backbone.read_arguments(config),
         "num_classes": len(class_names),
         "num_features": layer.in_features,
@@ -77,18 +68,18 @@ def explain_loading(config: TrialConfig, num_classes: int) -> str:
         module, _, loop = locate(config.word("trainable"), TRAINABLE_ENTRY_POINTS).partition(":")
         lines = ["from pathlib import Path", "", f"from {module} import {loop}", "", f"model = {loop}()"]
         return "\n".join([*lines, f'model.restore(Path("FOLDER/{STATE}").read_bytes())'])
-    name, arguments = config.word("backbone"), read_backbone(config).read_arguments(config)
-    if name in RESNETS or name.startswith(TIMM):
+    name, arguments = config.word("backbone"), catalog.read_backbone(config).read_arguments(config)
+    if name in catalog.RESNETS or name.startswith(catalog.TIMM):
         return 'import timm\n\nmodel = timm.create_model("local-dir:FOLDER", pretrained=True).eval()'
-    bare = name.removeprefix(TORCHVISION)
-    if bare in VISION_TRANSFORMERS:
+    bare = name.removeprefix(catalog.TORCHVISION)
+    if bare in catalog.VISION_TRANSFORMERS:
         lines, builder = ["import torchvision"], "torchvision.models.VisionTransformer"
-        arguments = {**VISION_TRANSFORMERS[bare], **arguments}
-    elif name.startswith(TORCHVISION):
+        arguments = {**catalog.VISION_TRANSFORMERS[bare], **arguments}
+    elif name.startswith(catalog.TORCHVISION):
         lines, builder = ["import torchvision"], f"torchvision.models.{bare}"
-        arguments = {**(NO_AUXILIARIES if bare in WITH_AUXILIARIES else {}), **arguments}
+        arguments = {**(catalog.NO_AUXILIARIES if bare in catalog.WITH_AUXILIARIES else {}), **arguments}
     else:
-        module, builder = locate_builder(name)
+        module, builder = catalog.locate_builder(name)
         lines = [f"from {module} import {builder.partition('.')[0]}"]
     given = ", ".join(f"{name}={value!r}" for name, value in {**arguments, "num_classes": num_classes}.items())
     lines += ["from safetensors.torch import load_file", "", f"model = {builder}({given})"]

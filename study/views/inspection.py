@@ -21,17 +21,10 @@ from study.baselines.measuring import preview_baselines
 from study.cluster.connection import LOCAL, THIS_PROCESS, check_cluster, connect_cluster
 from study.cluster.task_device import find_device
 from study.cluster.workers import make_task, make_workers
+from study.inputs import preparation
 from study.inputs.fitted_defaults import FittedSpec, fit_defaults
 from study.inputs.human_labels import load_human_shares
-from study.inputs.preparation import (
-    Prepared,
-    assemble,
-    check_groups,
-    check_models,
-    image_set_of,
-    load_split_images,
-    locate_weights,
-)
+from study.inputs.preparation import Prepared, image_set_of
 from study.spec.study_spec import StudySpec
 from study.views.inspection_resources import inspect_resources
 from study.views.inspection_stages import audit_stages, inspection_config
@@ -128,19 +121,19 @@ def gather(spec: StudySpec, text: str | None = None) -> Gathered:
         spec: of the study.
         text: see `print_inspection`.
     """
-    image_set, splits = load_split_images(spec)
+    image_set, splits = preparation.load_split_images(spec)
     fitted = FittedSpec(spec=spec, notes=())
     if text is not None:
         fitted = fit_defaults(spec, text, image_set, splits)
         spec = fitted.spec
     audit = audit_image_set(image_set, splits)
-    checks: list[Check] = [("", partial(check_groups, spec, image_set))]
+    checks: list[Check] = [("", partial(preparation.check_groups, spec, image_set))]
     if spec.analyze.human_counts is not None:
         checks.append(("", partial(load_human_shares, spec.analyze.human_counts, image_set)))
     missing = _find_missing_weights(spec)
-    weights = "none" if missing else locate_weights(spec.model.weights)
-    prepared = assemble(spec, image_set, splits, weights)
-    model_problems = collect_problems([("", partial(check_models, spec, prepared))])
+    weights = "none" if missing else preparation.locate_weights(spec.model.weights)
+    prepared = preparation.assemble(spec, image_set, splits, weights)
+    model_problems = collect_problems([("", partial(preparation.check_models, spec, prepared))])
     note = f"needs pretrained weights: {missing[0]}" if missing else ""
     if weights == "none" and not missing:
         note = 'needs pretrained weights, but model.weights is "none"; set it to "imagenet", a file or a folder'
@@ -243,8 +236,8 @@ def _probe(
 
 def _find_missing_weights(spec: StudySpec) -> list[str]:
     """Return what is wrong with the weights of every backbone of the spec."""
-    if problems := collect_problems([("", partial(locate_weights, spec.model.weights))]):
+    if problems := collect_problems([("", partial(preparation.locate_weights, spec.model.weights))]):
         return problems
-    weights = locate_weights(spec.model.weights)
+    weights = preparation.locate_weights(spec.model.weights)
     backbones = map(str, spec.setting_values("backbone"))
     return collect_problems(("", partial(find_weights_file, backbone, weights)) for backbone in backbones)

@@ -7,13 +7,7 @@ from rich.console import Console
 from analysis.report.inspection.data import describe_sizes
 from analysis.report.number_formats import format_seconds
 from study.views.first_spec.proposal import OVERHEAD_SECONDS
-from study.views.first_spec.spec_text import (
-    FirstSpec,
-    describe_arms,
-    describe_steps,
-    describe_trial_numbers,
-    takes_crops,
-)
+from study.views.first_spec.spec_text import FirstSpec, takes_crops
 from study.views.first_spec.survey import Survey, count_noun, describe_bad, name_files
 from study.views.printing import print_line
 from trainables.data.image_audit import AuditReport, name_images
@@ -89,8 +83,8 @@ def describe_proposal(first: FirstSpec, minutes: float) -> list[str]:
     lines = [
         f"proposal for {minutes:g} min on {proposal.machine.describe()}: {proposal.image_size} px ({stored}), batch size "
         f"{proposal.batch_size}{fewer}",
-        f"arms: {describe_arms(proposal)}",
-        f"{describe_steps(proposal)}; {proposal.num_trials} search trials, {describe_trial_numbers(proposal)}; comparison on "
+        f"arms: {proposal.describe_arms()}",
+        f"{proposal.describe_steps()}; {proposal.num_trials} search trials, {proposal.describe_trials()}; comparison on "
         f"{' and '.join(map(str, budget.looks))} seeds",
         f"estimate: about {format_seconds(proposal.seconds)} of training, beside start, analysis and report (an epoch of "
         f"{epochs}, from a few measured steps)",
