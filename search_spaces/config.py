@@ -82,12 +82,8 @@ class TrialConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as nested plain dicts."""
-        return {
-            "arm": self.arm,
-            "seed": self.seed,
-            "hyperparameters": dict(self.hyperparameters),
-            "fixed": dict(self.fixed),
-        }
+        plain: dict[str, Any] = _ADAPTER.dump_python(self)
+        return plain
 
     @classmethod
     def from_json(cls, text: str) -> "TrialConfig":

@@ -20,7 +20,7 @@ def suggest_hyperparameters(space: SearchSpace, trial: optuna.Trial) -> dict[str
     """Return the fixed values of `space` and the suggestions of `trial` for the parameters that apply, parents first."""
     chosen: dict[str, Value] = dict(space.fixed)
     for parameter in space.parameters:
-        if parameter.condition is not None and not parameter.condition.holds(chosen):
+        if not parameter.applies(chosen):
             continue
         if isinstance(parameter, FloatParameter):
             chosen[parameter.name] = trial.suggest_float(

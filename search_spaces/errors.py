@@ -1,7 +1,7 @@
 """`UserInputError`, which the command line turns into exit status 2, and the lists in its messages."""
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 # A list in a message has at most so many entries and about so many characters; a group of names in it so many names.
 MAX_LISTED = 20
@@ -11,6 +11,21 @@ MAX_GROUPED = 4
 
 class UserInputError(ValueError):
     """The user's input cannot be used. The message states the rule, the value, its place and the next action."""
+
+
+# What a problem's message begins with, and a function that raises it as UserInputError.
+Check = tuple[str, Callable[[], object]]
+
+
+def collect_problems(checks: Iterable[Check]) -> list[str]:
+    """Return the messages of the checks that raise UserInputError, each after its prefix."""
+    problems = []
+    for prefix, check in checks:
+        try:
+            check()
+        except UserInputError as error:
+            problems.append(f"{prefix}{error}")
+    return problems
 
 
 def list_some(names: Iterable[object], most: int = MAX_LISTED, separator: str = ", ") -> str:

@@ -6,7 +6,7 @@ from importlib import resources
 
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.space import SearchSpace
-from search_spaces.space_tables import parse_space
+from search_spaces.space_tables import read_parameters
 
 SUFFIX = ".toml"
 
@@ -23,4 +23,4 @@ def load_space(name: str) -> SearchSpace:
     if name not in space_names():
         raise UserInputError(f"there is no search space {name!r}{nearest_name(name, space_names())}")
     text = (resources.files("search_spaces") / f"{name}{SUFFIX}").read_text(encoding="utf-8")
-    return parse_space(name, tomllib.loads(text))
+    return SearchSpace(name=name, parameters=read_parameters(tomllib.loads(text))[0])

@@ -1,7 +1,7 @@
 """Portfolios: published recipes for fine-tuning, which a search tries before it suggests anything.
 
 They are copied from their sources and were fixed before any curve of this project was compared with them; none is ever tuned.
-Studies replay the portfolio that they were launched with, so another one needs a new defaults version (`study.spec.defaults`).
+A study writes the portfolio that it was launched with into its spec.
 """
 
 from collections.abc import Mapping
@@ -26,24 +26,32 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FittedRecipe:
-    """A recipe as a configuration of one arm.
+class Start:
+    """A configuration that an arm tries first.
 
     Attributes:
-        source: of the recipe.
+        source: the published recipe, or the place in the spec.
         hyperparameters: valid in the arm's space, whose fixed values are included.
-        moved: for each value of the source that the space does not have: "weight_decay 0 -> 1e-06".
+        moved: for each value of a recipe that the space does not have: "weight_decay 0 -> 1e-06".
+        repeated_by: later recipes that, once moved into the ranges, say no more than this one and are left out.
     """
 
     source: str
     hyperparameters: Mapping[str, Value]
-    moved: tuple[str, ...]
+    moved: tuple[str, ...] = ()
+    repeated_by: tuple[str, ...] = ()
 
-    def repeats(self, earlier: "FittedRecipe") -> bool:
+    def repeats(self, earlier: "Start") -> bool:
         """Whether this recipe differs from an earlier one, if at all, in values alone that were moved."""
         mine, others = self.hyperparameters, earlier.hyperparameters
         differing = {name for name in {*mine, *others} if mine.get(name) != others.get(name)}
         return differing <= {text.partition(" ")[0] for text in self.moved}
+
+    @property
+    def changes(self) -> str:
+        """What was moved into the ranges, and which recipes are left out because they repeat this one there."""
+        moved = f", moved into the ranges: {', '.join(self.moved)}" if self.moved else ""
+        return moved + "".join(f"; left out, because it equals this one in these ranges: {r}" for r in self.repeated_by)
 
 
 # By optimizer, in the order in which they are tried.
@@ -82,7 +90,7 @@ PLAIN: Mapping[str, Value] = MappingProxyType(
 )
 
 
-def fit_recipe(recipe: Recipe, space: SearchSpace, defaults: Mapping[str, Value]) -> FittedRecipe:
+def fit_recipe(recipe: Recipe, space: SearchSpace, defaults: Mapping[str, Value]) -> Start:
     """Return a recipe as a configuration of a space; a value outside of a range is moved to its nearer end.
 
     Args:
@@ -93,14 +101,14 @@ def fit_recipe(recipe: Recipe, space: SearchSpace, defaults: Mapping[str, Value]
     known = {**defaults, **PLAIN, **recipe.values}
     chosen: dict[str, Value] = dict(space.fixed)
     for parameter in space.parameters:
-        if parameter.condition is None or parameter.condition.holds(chosen):
+        if parameter.applies(chosen):
             chosen[parameter.name] = _fit(parameter, known.get(parameter.name))
     moved = tuple(
         f"{name} {value:g} -> {chosen[name]:g}"
         for name, value in recipe.values.items()
         if name in chosen and chosen[name] != value
     )
-    return FittedRecipe(source=recipe.source, hyperparameters=chosen, moved=moved)
+    return Start(source=recipe.source, hyperparameters=chosen, moved=moved)
 
 
 def _fit(parameter: Parameter, value: Value | None) -> Value:

@@ -22,14 +22,24 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FloatParameter:
-    """A real number in [low, high], both ends included; sampled log-uniformly if `log`."""
+class _Parameter:
+    """What every parameter has: a name and, for one that does not always exist, the condition under which it does."""
 
     name: str
+    condition: Condition | None = None
+
+    def applies(self, chosen: Mapping[str, Value]) -> bool:
+        """Return whether the parameter exists, given the values chosen so far."""
+        return self.condition is None or self.condition.holds(chosen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatParameter(_Parameter):
+    """A real number in [low, high], both ends included; sampled log-uniformly if `log`."""
+
     low: float
     high: float
     log: bool = False
-    condition: Condition | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
@@ -47,13 +57,11 @@ class FloatParameter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IntParameter:
+class IntParameter(_Parameter):
     """An integer in [low, high], both ends included."""
 
-    name: str
     low: int
     high: int
-    condition: Condition | None = None
 
     def __post_init__(self) -> None:
         if self.low > self.high:
@@ -69,16 +77,14 @@ class IntParameter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CategoricalParameter:
+class CategoricalParameter(_Parameter):
     """One of `choices`.
 
     With `entry_points`, `SearchSpace.with_range` and `with_fixed` also take names of that group of entry points and names with a
     prefix, as in "package.module:function".
     """
 
-    name: str
     choices: tuple[Value, ...]
-    condition: Condition | None = None
     entry_points: str = ""
 
     def __post_init__(self) -> None:
@@ -126,17 +132,16 @@ class SearchSpace:
     fixed: tuple[tuple[str, Value], ...] = ()
 
     def __post_init__(self) -> None:
-        domains: dict[str, Parameter] = {}
-        fixed = dict(self.fixed)
+        known = set(dict(self.fixed))
         for parameter in self.parameters:
-            if parameter.name in domains or parameter.name in fixed:
+            if parameter.name in known:
                 raise UserInputError(f"{self.name}: the parameter {parameter.name!r} is defined twice")
             condition = parameter.condition
-            if condition is not None and condition.parent not in domains and condition.parent not in fixed:
+            if condition is not None and condition.parent not in known:
                 raise UserInputError(
                     f"{self.name}: {parameter.name!r} depends on {condition.parent!r}, which does not come before it"
                 )
-            domains[parameter.name] = parameter
+            known.add(parameter.name)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -170,7 +175,7 @@ class SearchSpace:
         """Return the configuration in the middle of the space: the (geometric) mean of each range, and first choices."""
         chosen: dict[str, Value] = dict(self.fixed)
         for parameter in self.parameters:
-            if parameter.condition is None or parameter.condition.holds(chosen):
+            if parameter.applies(chosen):
                 chosen[parameter.name] = middle_value(parameter)
         return chosen
 
@@ -217,36 +222,40 @@ class SearchSpace:
         else:
             if len(values) != 2:
                 raise UserInputError(f"the range of {name} must be [low, high], but got {list(values)}")
-            low, high = old.check(values[0]), old.check(values[1])
-            new = (
-                replace(old, low=float(low), high=float(high))
-                if isinstance(old, FloatParameter)
-                else replace(old, low=int(low), high=int(high))
-            )
+            # Each kind of parameter checks for numbers of its own type.
+            new = replace(old, low=old.check(values[0]), high=old.check(values[1]))  # type: ignore[arg-type]
         return self.with_parameter(new)
 
     def check(self, hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
         """Return `hyperparameters`, validated, together with the space's fixed values.
 
         Raises:
-            UserInputError: For an unknown or missing name, a value outside its parameter's range, or a conditional parameter
-                that does not apply.
+            UserInputError: Listing unknown and missing names, values outside of their ranges, and conditional parameters that do
+                not apply.
         """
         chosen: dict[str, Value] = dict(self.fixed)
+        problems = []
         for parameter in self.parameters:
-            applies = parameter.condition is None or parameter.condition.holds(chosen)
-            if applies and parameter.name not in hyperparameters:
-                raise UserInputError(f"the hyperparameter {parameter.name!r} is missing")
-            if not applies and parameter.name in hyperparameters:
-                raise UserInputError(f"{parameter.name} does not apply here; remove it")
-            if applies:
-                chosen[parameter.name] = parameter.check(hyperparameters[parameter.name])
+            name, applies = parameter.name, parameter.applies(chosen)
+            if applies and name not in hyperparameters:
+                problems.append(f"the hyperparameter {name!r} is missing")
+            elif applies:
+                chosen[name] = hyperparameters[name]
+                try:
+                    chosen[name] = parameter.check(chosen[name])
+                except UserInputError as error:
+                    problems.append(str(error))
+            elif name in hyperparameters and parameter.condition is not None:
+                parent = parameter.condition.parent
+                problems.append(f"{name} does not apply where {parent} = {chosen.get(parent)!r}; remove it")
+        known = [*self.names, *dict(self.fixed)]
         for name, value in hyperparameters.items():
-            if name not in chosen:
-                near = nearest_name(name, [*self.names, *dict(self.fixed)])
-                raise UserInputError(f"the space {self.name!r} has no parameter {name!r}{near}")
-            if chosen[name] != value:
-                raise UserInputError(f"{name} is fixed at {chosen[name]!r}, but got {value!r}")
+            if name not in known:
+                problems.append(f"the space {self.name!r} has no parameter {name!r}{nearest_name(name, known)}")
+            elif chosen.get(name, value) != value:
+                problems.append(f"{name} is fixed at {chosen[name]!r}, but got {value!r}")
+        if problems:
+            raise UserInputError("; ".join(problems))
         return chosen
 
 
@@ -262,14 +271,8 @@ def middle_value(parameter: Parameter) -> Value:
 
 def _can_apply(parameter: Parameter, parameters: Sequence[Parameter], fixed: Mapping[str, Value]) -> bool:
     """Return whether the parameter's condition holds for a remaining value of its parent."""
-    condition = parameter.condition
-    if condition is None:
+    if parameter.condition is None:
         return True
-    if condition.parent in fixed:
-        return fixed[condition.parent] in condition.values
-    for parent in parameters:
-        if parent.name == condition.parent:
-            if isinstance(parent, CategoricalParameter):
-                return any(v in condition.values for v in parent.choices)
-            return True
-    return False
+    choices = {p.name: p.choices for p in parameters if isinstance(p, CategoricalParameter)}
+    choices |= {name: (value,) for name, value in fixed.items()}
+    return any(value in parameter.condition.values for value in choices.get(parameter.condition.parent, ()))

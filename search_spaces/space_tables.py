@@ -6,7 +6,7 @@ from typing import Any
 
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
-from search_spaces.space import CategoricalParameter, Condition, FloatParameter, IntParameter, Parameter, SearchSpace
+from search_spaces.space import CategoricalParameter, Condition, FloatParameter, IntParameter, Parameter
 
 # Keys that a parameter of each kind must have.
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -17,26 +17,14 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def parse_space(name: str, tables: Mapping[str, Any]) -> SearchSpace:
-    """Return the space that `tables` describes.
+def read_parameters(tables: Mapping[str, Any]) -> tuple[tuple[Parameter, ...], list[str]]:
+    """Return the parameters that tables describe, and what is wrong with the others.
 
     Args:
-        name: of the space.
         tables: table by name of the parameter: `kind`, and the keys of `KEYS`; optionally `when`, a table with the name of an
             earlier categorical parameter and the list of its values under which the parameter exists, and `entry_points` as in
             `CategoricalParameter`.
-
-    Raises:
-        UserInputError: listing everything that is wrong with the tables.
     """
-    parameters, problems = read_parameters(tables)
-    if problems:
-        raise UserInputError(f"the space {name!r} cannot be used: {'; '.join(problems)}")
-    return SearchSpace(name=name, parameters=parameters)
-
-
-def read_parameters(tables: Mapping[str, Any]) -> tuple[tuple[Parameter, ...], list[str]]:
-    """Return the parameters that the tables of `parse_space` describe, and what is wrong with the others."""
     problems = [] if tables else ["there is no parameter"]
     parameters: dict[str, Parameter] = {}
     for parameter, table in tables.items():

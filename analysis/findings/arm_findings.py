@@ -146,8 +146,3 @@ class ModelAudit:
 @dataclass(frozen=True, kw_only=True)
 class ArmFinding(ArmScores, ArmConfusions, ArmAudits):
     """All findings about one arm."""
-
-    @classmethod
-    def from_parts(cls, scores: ArmScores, confusions: ArmConfusions, audits: ArmAudits) -> "ArmFinding":
-        """Return the finding that has the fields of all three parts."""
-        return cls(**vars(scores), **vars(confusions), **vars(audits))

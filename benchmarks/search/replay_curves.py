@@ -140,7 +140,7 @@ def place_in_space(space: SearchSpace, point: FloatArray) -> dict[str, Value]:
     """Return the configuration at a point of the unit cube, which has one coordinate per parameter of `space`."""
     chosen: dict[str, Value] = dict(space.fixed)
     for parameter, u in zip(space.parameters, point, strict=True):
-        if parameter.condition is None or parameter.condition.holds(chosen):
+        if parameter.applies(chosen):
             chosen[parameter.name] = _quantile(parameter, float(u))
     return chosen
 

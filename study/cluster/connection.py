@@ -140,7 +140,7 @@ def count_devices(spec: StudySpec, cluster: Cluster, max_concurrent: int) -> flo
 
     `max_concurrent` is what `check_cluster` returned.
     """
-    held = [spec.resources.of_arm("gpu", arm.name) or spec.resources.of_arm("cpu", arm.name) for arm in spec.arms()]
+    held = [spec.resources.count_devices(arm.name) for arm in spec.arms()]
     if spec.resources.autoscaling:
         return max_concurrent * max(held)
     uses_gpu = any(spec.resources.of_arm("gpu", arm.name) for arm in spec.arms())

@@ -72,7 +72,7 @@ def read_changes(store: Store) -> tuple[dict[str, Any], ...]:
     return tuple({"changes": list(n["changes"]), "after_trials": int(n["after_trials"])} for n in notes)
 
 
-def describe_changes(notes: Sequence[dict[str, Any]]) -> list[str]:
+def describe_changed_versions(notes: Sequence[dict[str, Any]]) -> list[str]:
     """Return one sentence for the report per record of `read_changes`."""
     return [
         f"From trial {note['after_trials']} of the search on, the study ran with other code or versions: "

@@ -56,41 +56,31 @@ def fit_and_prepare(spec: StudySpec, text: str, storage: str | None = None) -> t
     earlier = spec.search.warm_start
     warm_start = None if earlier is None else launched_spec(open_study(earlier, storage))
     locate_weights(spec.model.weights)
-    loaded = load_split_images(spec)
-    fitted = fit_to_images(spec, text, *loaded, warm_start)
-    return fitted, prepare(fitted.spec, loaded)
-
-
-def fit_to_images(
-    spec: StudySpec, text: str, image_set: ImageSet, splits: Splits, warm_start: StudySpec | None = None
-) -> FittedSpec:
-    """Return the spec fitted to its images and splits; the other arguments are those of `fit_defaults`."""
-    counts = np.bincount(image_set.labels[splits.train], minlength=image_set.num_classes)
-    return fit_defaults(spec, text, counts.tolist(), image_set.class_groups, warm_start)
+    image_set, splits = load_split_images(spec)
+    fitted = fit_defaults(spec, text, image_set, splits, warm_start)
+    return fitted, prepare(fitted.spec, (image_set, splits))
 
 
 def fit_defaults(
-    spec: StudySpec,
-    text: str,
-    class_counts: Sequence[int],
-    class_groups: Mapping[str, Sequence[str]],
-    warm_start: StudySpec | None = None,
+    spec: StudySpec, text: str, image_set: ImageSet, splits: Splits, warm_start: StudySpec | None = None
 ) -> FittedSpec:
     """Return the spec with a batch size and choices of `class_weighting` that fit the images, where `text` gives none.
 
     Args:
         spec: the spec.
         text: its TOML text.
-        class_counts: number of training images of each class.
-        class_groups: named groups of classes that the images describe.
+        image_set: its images.
+        splits: of the images.
         warm_start: the spec of the study that `search.warm_start` names; its class weightings are taken over.
     """
     data = tomllib.loads(text)
-    notes = _fit_batch_size(spec, data, sum(class_counts))
-    if warm_start is None:
-        notes += _fit_weighting(spec, data, class_counts, class_groups)
-    else:
-        notes += _adopt_weighting(spec, data, warm_start)
+    counts = np.bincount(image_set.labels[splits.train], minlength=image_set.num_classes).tolist()
+    notes = _fit_batch_size(spec, data, sum(counts))
+    if not spec.has_given_arms and WEIGHTING not in {*spec.search.ranges, *spec.search.fixed}:
+        if warm_start is None:
+            notes += _fit_weighting(spec, data, counts, image_set.class_groups)
+        else:
+            notes += _adopt_weighting(data, warm_start)
     if not notes:
         return FittedSpec(spec=spec, notes=())
     return FittedSpec(spec=validate_spec(data, where=spec.name), notes=tuple(notes))
@@ -128,13 +118,11 @@ def _fit_batch_size(spec: StudySpec, data: dict[str, Any], num_train: int) -> li
 def _fit_weighting(
     spec: StudySpec, data: dict[str, Any], class_counts: Sequence[int], class_groups: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    if spec.has_given_arms or WEIGHTING in _searched(spec):
-        return []
     parameter = next((p for p in spec.search_space().parameters if p.name == WEIGHTING), None)
     if not isinstance(parameter, CategoricalParameter):
         return []
     fitting = list_weightings(class_counts, has_group=any(spec.setting_values("weighted_group")))
-    if spec.search.factor == WEIGHTING or STRENGTH in {*_searched(spec), *spec.search.prior}:
+    if spec.search.factor == WEIGHTING or STRENGTH in {*spec.search.ranges, *spec.search.fixed, *spec.search.prior}:
         fitting = (*fitting, "inverse_frequency")
     fitting = (*fitting, *(str(start[WEIGHTING]) for start in spec.search.start or () if WEIGHTING in start))
     choices = [choice for choice in parameter.choices if choice in fitting]
@@ -152,17 +140,10 @@ def _fit_weighting(
     return [f"search.{kind}.{WEIGHTING} = {json.dumps(value)}, because {' and '.join(left_out)}"]
 
 
-def _adopt_weighting(spec: StudySpec, data: dict[str, Any], earlier: StudySpec) -> list[str]:
-    """Take over the class weightings of the study of the warm start, where the spec gives none."""
-    if spec.has_given_arms or WEIGHTING in _searched(spec):
-        return []
+def _adopt_weighting(data: dict[str, Any], earlier: StudySpec) -> list[str]:
+    """Take over the class weightings of the study of the warm start."""
     for kind, values in (("ranges", earlier.search.ranges), ("fixed", earlier.search.fixed)):
         if WEIGHTING in values:
             data.setdefault("search", {}).setdefault(kind, {})[WEIGHTING] = values[WEIGHTING]
             return [f"search.{kind}.{WEIGHTING} = {json.dumps(values[WEIGHTING])}, as in {earlier.name}"]
     return []
-
-
-def _searched(spec: StudySpec) -> set[str]:
-    """Return the names of the parameters whose range or value the spec gives."""
-    return {*spec.search.ranges, *spec.search.fixed}

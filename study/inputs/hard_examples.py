@@ -1,12 +1,10 @@
 """The check of a spec's batches of hard examples against its images, before anything is launched."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
-from search_spaces.space import Parameter, SearchSpace
+from search_spaces.space import SearchSpace
 from study.spec.study_spec import StudySpec
 from trainables.training.batches import list_hard_problems
 from trainables.training.trial_data import TrialData
@@ -46,11 +44,6 @@ def _list_combinations(space: SearchSpace) -> list[dict[str, Value]]:
     found: list[dict[str, Value]] = [{name: value for name, value in space.fixed if name in wanted}]
     for parameter in space.parameters:
         if parameter.name in wanted:
-            found = [{**chosen, **more} for chosen in found for more in _list_values(space, parameter, chosen)]
+            own: list[dict[str, Value]] = [{parameter.name: value} for value in space.values_of(parameter.name)]
+            found = [chosen | more for chosen in found for more in (own if parameter.applies(chosen) else [{}])]
     return found
-
-
-def _list_values(space: SearchSpace, parameter: Parameter, chosen: Mapping[str, Value]) -> list[dict[str, Value]]:
-    if parameter.condition is not None and not parameter.condition.holds(chosen):
-        return [{}]
-    return [{parameter.name: value} for value in space.values_of(parameter.name)]

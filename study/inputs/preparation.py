@@ -7,18 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from analysis.classes.group_contrasts import list_group_problems
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from search_spaces.settings import BUILT_IN_LOOP, TuningSettings
 from study.inputs.hard_examples import check_hard_examples
 from study.inputs.human_labels import load_human_shares
-from study.inputs.packages import list_packages
-from study.spec.extensions import check_trust
+from study.spec.extensions import check_trust, list_packages
 from study.spec.settings import SETTINGS
 from study.spec.study_spec import StudySpec
 from trainables.data.image_array import LazyImages
@@ -66,16 +61,9 @@ class Prepared:
     packages: tuple[str, ...]
 
 
-def image_set_of(data: TrialData, masks: NDArray[np.bool_] | None = None) -> ImageSet:
-    """Return the images of a study as a task gets them, without their origin.
-
-    Args:
-        data: of the study.
-        masks: (N, H, W) of all images; None without.
-    """
-    return ImageSet(
-        images=data.images, labels=data.labels, class_names=data.class_names, source="", groups=data.groups, masks=masks
-    )
+def image_set_of(data: TrialData) -> ImageSet:
+    """Return the images of a study as a task gets them, without their origin and masks."""
+    return ImageSet(images=data.images, labels=data.labels, class_names=data.class_names, source="", groups=data.groups)
 
 
 def prepare(spec: StudySpec, loaded: tuple[ImageSet, Splits] | None = None) -> Prepared:
@@ -99,7 +87,7 @@ def prepare(spec: StudySpec, loaded: tuple[ImageSet, Splits] | None = None) -> P
 def load_split_images(spec: StudySpec) -> tuple[ImageSet, Splits]:
     """Return the spec's images and splits; raise UserInputError if they cannot be loaded or split."""
     image_set = load_images(spec)
-    splits, leaks = _split_images(spec, image_set)
+    splits, leaks = make_spec_splits(spec, image_set)
     if leaks and image_set.origin is not None:
         origin = replace(image_set.origin, skipped=image_set.origin.skipped + leaks)
         image_set = replace(image_set, origin=origin)
@@ -126,16 +114,11 @@ def assemble(spec: StudySpec, image_set: ImageSet, splits: Splits, weights: str)
     )
 
 
-def split_images(spec: StudySpec, image_set: ImageSet) -> Splits:
+def make_spec_splits(spec: StudySpec, image_set: ImageSet) -> tuple[Splits, tuple[SkippedFile, ...]]:
     """Return the spec's splits of its images; raise UserInputError if a fraction or number does not fit them.
 
-    With `data.on_bad_image = "skip"` they lack the training images that also occur in another split.
+    With `data.on_bad_image = "skip"` they lack the training images that also occur in another split, which come with them.
     """
-    return _split_images(spec, image_set)[0]
-
-
-def _split_images(spec: StudySpec, image_set: ImageSet) -> tuple[Splits, tuple[SkippedFile, ...]]:
-    """Return the splits and the training images that they lack."""
     test_fraction = spec.data.test_fraction
     if test_fraction is None and image_set.official_test is None:
         test_fraction = DEFAULT_TEST_FRACTION
@@ -229,7 +212,7 @@ def check_models(spec: StudySpec, prepared: Prepared) -> None:
             classes cannot be weighted or made into batches of hard examples.
     """
     _check_own_loops(spec, prepared.data, prepared.fixed)
-    named = {str(level) for arm in spec.arms() for level in arm.space.values_of("backbone")}
+    named = set(map(str, spec.setting_values("backbone")))
     unused = [name for name, value in spec.model.arguments.items() if isinstance(value, dict) and name not in named]
     if unused:
         raise UserInputError(
@@ -284,5 +267,4 @@ def _check_group_weights(prepared: Prepared, group: Value) -> None:
     fixed = {name: value for name, value in prepared.fixed.items() if name != "weighted_group"}
     config = TrialConfig(arm="check", seed=0, hyperparameters=hyperparameters, fixed=fixed)
     data = prepared.data
-    weights = compute_class_weights(config, data.labels[data.splits.train], data.class_names, data.class_groups)
-    assert isinstance(weights, torch.Tensor)
+    compute_class_weights(config, data.labels[data.splits.train], data.class_names, data.class_groups)

@@ -36,7 +36,6 @@ from study.results.audit_parts import AuditPart, StepKind
 from study.results.audits import MAX_PAIRS, AuditStep, choose_audit_images, rank_confusions, run_step, take_images
 from study.results.confirmed_models import make_logits, make_task_logits
 from study.results.findings import load_findings
-from study.spec.spaces import make_base_space
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
 from trainables.training.frozen_features import FrozenBackbone
@@ -299,7 +298,7 @@ def complete_configuration(config: TrialConfig) -> dict[str, Value]:
 def _list_other_backbones(study: OpenStudy, own: str) -> tuple[str, ...]:
     """Return the other backbones of the study's arms, then those of its space."""
     found = [str(value) for arm in study.spec.arms() for value in arm.space.values_of("backbone")]
-    space = make_base_space(study.spec.search)
+    space = study.spec.base_space()
     if "backbone" in space.names and isinstance(parameter := space["backbone"], CategoricalParameter):
         found += [str(choice) for choice in parameter.choices]
     return tuple(name for name in dict.fromkeys(found) if name != own)

@@ -1,7 +1,7 @@
 """The audits of a confirmed study's arms: which images and which models they use, and why an audit is missing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import cast
 
@@ -10,20 +10,18 @@ from numpy.typing import NDArray
 
 from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
 from analysis.audits.cues import MIN_SIDE, describe_small_images
-from analysis.audits.ring_swaps import Images
 from analysis.audits.root_cause import find_root_causes
-from analysis.audits.swap_audits import SwapAudits, judge_swaps, measure_swaps
+from analysis.audits.swap_audits import judge_swaps, measure_swaps
 from analysis.audits.swap_effects import AuditImages, take_groups
 from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.findings.arm_findings import ArmAudits, ArmConfusions
+from analysis.findings.arm_findings import ArmConfusions
 from analysis.findings.class_findings import Materiality
-from analysis.findings.forensic_findings import RootCause
 from analysis.heat_maps.grad_cam import NoCamLayerError
 from analysis.heat_maps.validity_tests import admit_cams
+from analysis.interventions.target_predictions import make_classifier
 from analysis.statistics.metrics import IntArray
 from search_spaces.errors import UserInputError, list_some
 from study.cluster.workers import Workers, make_task
-from study.inputs.preparation import image_set_of
 from study.open_study import OpenStudy
 from study.results.audit_parts import AuditPart, AuditParts, StepKind
 from study.results.confirmed_models import has_network, load_cam_models, make_logits
@@ -36,6 +34,8 @@ from trainables.training.trial_data import TrialData
 MAX_PAIRS = 6
 # Classes without an audited image that a sentence names.
 MOST_NAMED = 10
+# What the outcome of a step may hold.
+FOUND = ("causes", "audits", "exported", "admission")
 # Steps by how long they take where every pair is confused: tasks that start last should be short, so that no device waits long.
 _LONGEST_FIRST = (StepKind.CAUSES, StepKind.CAMS, StepKind.SWAPS)
 # What a step makes, in sentences; of several steps with one problem, the first names it.
@@ -48,19 +48,6 @@ _SUBJECTS = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditedArm:
-    """The audits of an arm, and those of its exported model alone, from the same forward passes; the default is not audited.
-
-    Attributes:
-        audits: of all models of the arm.
-        exported: of the first planned seed, for that model.
-    """
-
-    audits: ArmAudits = field(default_factory=ArmAudits)
-    exported: SwapAudits = field(default_factory=SwapAudits)
-
-
 def audit_arms(
     study: OpenStudy,
     confusions: Mapping[str, ArmConfusions],
@@ -69,8 +56,8 @@ def audit_arms(
     workers: Workers,
     parts: AuditParts,
     on_step: Callable[[str], None],
-) -> tuple[dict[str, AuditedArm], str]:
-    """Return the audits by arm, and why some are missing; "" where all were made.
+) -> tuple[dict[str, AuditPart], str]:
+    """Return what the steps of each arm found, and why some are missing; "" where all were made.
 
     Args:
         study: that the arms belong to.
@@ -81,20 +68,22 @@ def audit_arms(
         parts: outcomes of the steps that are finished, so that an analysis that was interrupted goes on.
         on_step: called with the name of each step as it begins.
     """
-    no_audits = dict.fromkeys(confusions, AuditedArm())
     if not study.spec.analyze.num_audit_images:
-        return no_audits, "The Clever Hans audit was switched off (analyze.num_audit_images = 0)."
+        return dict.fromkeys(
+            confusions, AuditPart()
+        ), "The Clever Hans audit was switched off (analyze.num_audit_images = 0)."
     first = next(iter(evidence.values())).predictions[0]
     number = study.spec.analyze.num_audit_images
     ids = choose_audit_images(first.sample_ids, first.labels, number, study.spec.seed, first.groups)
-    plans = [_plan_arm(study, found, evidence[arm], image_set, ids) for arm, found in confusions.items()]
-    steps = [step for arm in plans for step in arm]
+    steps = [
+        step for arm, found in confusions.items() for step in _plan_arm(study, found, evidence[arm], image_set, ids)
+    ]
     outcomes = _run_steps(study, steps, workers, parts, on_step)
     notes = _describe_problems(steps, outcomes)
-    audited = {}
-    for arm, planned in zip(confusions, plans, strict=True):
-        found, outcomes = outcomes[: len(planned)], outcomes[len(planned) :]
-        audited[arm] = _join(found)
+    audited = dict.fromkeys(confusions, AuditPart())
+    for step, outcome in zip(steps, outcomes, strict=True):
+        found = {name: value for name in FOUND if (value := getattr(outcome, name))}
+        audited[step.evidence.arm] = replace(audited[step.evidence.arm], **found)
     absent = sorted(set(first.labels.tolist()) - set(image_set.labels[ids].tolist()))
     if absent:
         names = [image_set.class_names[c] for c in absent]
@@ -164,15 +153,14 @@ def _plan_arm(
     strongest = list(dict.fromkeys(frozenset(cell) for cell in cells))[:MAX_PAIRS]
     has_pairs = image_set.num_classes > 2
     pulled = [cell for cell in cells if has_pairs and frozenset(cell) in strongest]
-    names = {
-        StepKind.CAUSES: f"root causes of {len(strongest)} confused pairs",
-        StepKind.SWAPS: "ring, color and frequency audits",
-        StepKind.CAMS: "validity tests of the heat maps",
-    }
-    wanted = {StepKind.CAUSES: has_pairs, StepKind.SWAPS: True, StepKind.CAMS: has_network(evidence.runs[0])}
+    names = {StepKind.SWAPS: "ring, color and frequency audits"}
+    if has_pairs:
+        names = {StepKind.CAUSES: f"root causes of {len(strongest)} confused pairs", **names}
+    if has_network(evidence.runs[0]):
+        names[StepKind.CAMS] = "validity tests of the heat maps"
     return [
         AuditStep(
-            name=f"{evidence.arm}, {len(ids)} images: {names[kind]}",
+            name=f"{evidence.arm}, {len(ids)} images: {name}",
             kind=kind,
             study_uri=study.store.address,
             evidence=evidence,
@@ -181,8 +169,7 @@ def _plan_arm(
             masks=image_set.masks,
             seed=study.spec.seed,
         )
-        for kind in StepKind
-        if wanted[kind]
+        for kind, name in names.items()
     ]
 
 
@@ -214,15 +201,6 @@ def _describe_problems(steps: Sequence[AuditStep], outcomes: Sequence[AuditPart]
     return [f"{_SUBJECTS[kind]} could not be made: {problem}." for problem, kind in first.items()]
 
 
-def _join(parts: Sequence[AuditPart]) -> AuditedArm:
-    """Return the audits of an arm from the outcomes of its steps; those with a problem are left out."""
-    swaps = next((part.audits for part in parts if part.audits is not None), SwapAudits())
-    exported = next((part.exported for part in parts if part.exported is not None), SwapAudits())
-    causes = tuple(cause for part in parts for cause in part.causes)
-    admission = next((part.admission for part in parts if part.admission is not None), None)
-    return AuditedArm(audits=ArmAudits(**vars(swaps), root_causes=causes, cam_admission=admission), exported=exported)
-
-
 def run_step(step: AuditStep, *, data: TrialData) -> AuditPart:
     """Return the outcome of one step of an arm's audit; what a user can act on is returned as its problem."""
     try:
@@ -231,17 +209,40 @@ def run_step(step: AuditStep, *, data: TrialData) -> AuditPart:
         return AuditPart(problem=str(error))
 
 
-def _find_causes(step: AuditStep, data: TrialData) -> AuditPart:
-    image_set = image_set_of(data, step.masks)
-    return AuditPart(causes=find_causes(Store(step.study_uri), step.evidence, image_set, step.cells, seed=step.seed))
+def find_causes(step: AuditStep, data: TrialData) -> AuditPart:
+    """Return the causes of the confusions of the step's cells; their errors are taken from the whole test split.
+
+    A pair with both of its cells is one confusion, another cell is a directed one. Images that are too small have none.
+    """
+    if min(data.images.shape[1:3]) < MIN_SIDE:
+        return AuditPart()
+    confusions = [
+        ConfusedClasses(one=true, other=predicted, is_directed=(predicted, true) not in step.cells)
+        for place, (true, predicted) in enumerate(step.cells)
+        if (predicted, true) not in step.cells[:place]
+    ]
+    runs, predictions = step.evidence.runs, step.evidence.predictions
+    selecting, measuring = split_seeds(len(runs))
+    logits = np.stack([one.logits for one in predictions]).astype(np.float64)
+    models = CauseModels(
+        sample_ids=predictions[0].sample_ids,
+        selecting=logits[selecting],
+        measuring=logits[measuring],
+        compute_logits=make_logits(Store(step.study_uri), runs[measuring], len(data.class_names)),
+        are_own_errors=len(runs) == 1,
+    )
+    test_images = AuditImages(
+        images=cast("NDArray[np.uint8]", data.images),  # Read by index alone.
+        labels=data.labels,
+        class_names=data.class_names,
+        masks=step.masks,
+        groups=data.groups,
+    )
+    return AuditPart(causes=find_root_causes(models, test_images, confusions, seed=step.seed))
 
 
 def _audit_swaps(step: AuditStep, data: TrialData) -> AuditPart:
-    compute_logits = make_logits(Store(step.study_uri), step.evidence.runs, len(data.class_names))
-
-    def classify(images: Images) -> IntArray:
-        return np.asarray(compute_logits(images).argmax(axis=2), dtype=np.int64)
-
+    classify = make_classifier(make_logits(Store(step.study_uri), step.evidence.runs, len(data.class_names)))
     images = take_images(step, data)
     measured = measure_swaps(classify, images, keep_audited(step.cells, images.labels), seed=step.seed)
     return AuditPart(audits=judge_swaps(measured), exported=judge_swaps(measured.take_first()))
@@ -266,7 +267,7 @@ def _admit_cams(step: AuditStep, data: TrialData) -> AuditPart:
 
 
 _STEPS: Mapping[StepKind, Callable[[AuditStep, TrialData], AuditPart]] = MappingProxyType(
-    {StepKind.CAUSES: _find_causes, StepKind.SWAPS: _audit_swaps, StepKind.CAMS: _admit_cams}
+    {StepKind.CAUSES: find_causes, StepKind.SWAPS: _audit_swaps, StepKind.CAMS: _admit_cams}
 )
 
 
@@ -279,39 +280,6 @@ def take_images(step: AuditStep, data: TrialData) -> AuditImages:
         masks=None if step.masks is None else step.masks[step.ids],
         groups=take_groups(data.groups, step.ids),
     )
-
-
-def find_causes(
-    store: Store, evidence: ArmEvidence, image_set: ImageSet, cells: Sequence[tuple[int, int]], *, seed: int
-) -> tuple[RootCause, ...]:
-    """Return the causes of the confusions of `cells`; their errors are taken from the whole test split.
-
-    A pair with both of its cells is one confusion, another cell is a directed one. Images that are too small have none.
-    """
-    if min(image_set.images.shape[1:3]) < MIN_SIDE:
-        return ()
-    confusions = [
-        ConfusedClasses(one=true, other=predicted, is_directed=(predicted, true) not in cells)
-        for place, (true, predicted) in enumerate(cells)
-        if (predicted, true) not in cells[:place]
-    ]
-    selecting, measuring = split_seeds(len(evidence.runs))
-    logits = np.stack([predictions.logits for predictions in evidence.predictions]).astype(np.float64)
-    models = CauseModels(
-        sample_ids=evidence.predictions[0].sample_ids,
-        selecting=logits[selecting],
-        measuring=logits[measuring],
-        compute_logits=make_logits(store, evidence.runs[measuring], len(image_set.class_names)),
-        are_own_errors=len(evidence.runs) == 1,
-    )
-    test_images = AuditImages(
-        images=cast("NDArray[np.uint8]", image_set.images),  # Read by index alone.
-        labels=image_set.labels,
-        class_names=image_set.class_names,
-        masks=image_set.masks,
-        groups=image_set.groups,
-    )
-    return find_root_causes(models, test_images, confusions, seed=seed)
 
 
 def choose_audit_images(

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from analysis.audits.confused_images import ComputeLogits
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.validity_tests import CamModels
+from search_spaces.config import TrialConfig
 from study.cluster.task_device import find_device
 from study.cluster.workers import Workers, make_task
 from study.confirmation.trained_models import load_classifier, load_model
@@ -33,23 +35,23 @@ def load_cam_models(store: Store, runs: Sequence[TrialRecord], num_classes: int)
         runs: complete confirmation trials of one configuration.
         num_classes: K.
     """
-    device = find_device()
-    randomized = []
-    for run in runs:
-        # This text seeds the parameters of earlier studies too, so it keeps its spelling.
-        fresh = run.config.with_seed(derive_seed(run.config.seed, "parameter randomisation"))
-        model = place_model(
-            fold_batch_norm(build_model(fresh, num_classes, weights="none"), fresh), fresh, device
-        ).eval()
-        randomized.append(CamNetwork(model=model, config=fresh))
-    return CamModels(trained=[load_cam_network(store, run, num_classes) for run in runs], randomized=randomized)
+    # This text seeds the parameters, so it keeps its spelling.
+    fresh = [run.config.with_seed(derive_seed(run.config.seed, "parameter randomisation")) for run in runs]
+    return CamModels(
+        trained=[load_cam_network(store, run, num_classes) for run in runs],
+        randomized=[_make_network(build_model(config, num_classes, weights="none"), config) for config in fresh],
+    )
 
 
 def load_cam_network(store: Store, run: TrialRecord, num_classes: int) -> CamNetwork:
     """Return the model of a complete trial, which computes on the task's device as in the trial but for rounding."""
-    loaded = load_model(open_trial_files(store, run), run, num_classes)
-    model = place_model(fold_batch_norm(loaded, run.config), run.config, find_device())
-    return CamNetwork(model=model.eval(), config=run.config)
+    return _make_network(load_model(open_trial_files(store, run), run, num_classes), run.config)
+
+
+def _make_network(model: nn.Module, config: TrialConfig) -> CamNetwork:
+    """Return a model that is ready to compute on the device of the task."""
+    placed = place_model(fold_batch_norm(model, config), config, find_device())
+    return CamNetwork(model=placed.eval(), config=config)
 
 
 def has_network(run: TrialRecord) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pydantic import TypeAdapter
 
+from analysis.audits.swap_audits import SwapAudits
 from analysis.classes.label_issues import list_label_issues
 from analysis.evidence.arm_scores import compute_arm_confusions, compute_model_scores
 from analysis.evidence.study_warnings import compute_warnings
@@ -23,7 +24,7 @@ from study.cluster.workers import Workers
 from study.confirmation.evidence import is_confirmed, require_plan
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import count_test_reads
-from study.inputs.environment_changes import describe_changes, read_changes
+from study.inputs.environment_changes import describe_changed_versions, read_changes
 from study.inputs.human_labels import load_human_shares
 from study.inputs.provenance import describe_code, package_versions
 from study.open_study import OpenStudy, has_finished_search, read_passport
@@ -93,7 +94,7 @@ def compute_findings(
         search=search.arms,
         rungs=search.rung_epochs,
         rung_findings=search.rung_findings,
-        importances=search.importances,
+        importances=search.view.importances,
         tuning_curves=search.tuning_curves,
         search_notes=search.view.notes,
         search_page=SEARCH_PAGE,
@@ -205,9 +206,17 @@ def _find_arms(
     audited, note = audit_arms(study, confusions, comparison.evidence, image_set, workers, parts, on_step)
     arms = []
     for name, scores in comparison.arms.items():
-        exported = replace(models[name], **vars(audited[name].exported))
-        audits = replace(audited[name].audits, exported=exported)
-        arms.append(ArmFinding.from_parts(scores, confusions[name], audits))
+        found = audited[name]
+        arms.append(
+            ArmFinding(
+                **vars(scores),
+                **vars(confusions[name]),
+                **vars(found.audits or SwapAudits()),
+                root_causes=found.causes,
+                cam_admission=found.admission,
+                exported=replace(models[name], **vars(found.exported or SwapAudits())),
+            )
+        )
     return tuple(arms), note
 
 
@@ -227,7 +236,7 @@ def _draw_panels(
 def _describe_deviations(study: OpenStudy, plan: Plan) -> list[str]:
     """Return what differs from the launch and from the plan, as sentences."""
     confirm = study.spec.confirm
-    warnings = describe_changes(read_changes(study.store))
+    warnings = describe_changed_versions(read_changes(study.store))
     if (plan.margin, plan.alpha) != (confirm.margin, confirm.alpha):
         warnings.append("The spec's margin or alpha differs from the plan that was written before the test was read.")
     if plan.is_changed:

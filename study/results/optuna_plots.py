@@ -1,9 +1,10 @@
 """Optuna's own plots of a search, interactive, on a page that needs no network."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import optuna
@@ -11,6 +12,7 @@ import plotly.offline
 from optuna import visualization
 from optuna.importance import PedAnovaImportanceEvaluator
 
+from analysis.findings.search_findings import ParameterImportance
 from analysis.report.pages import PageSection, build_search_page
 from analysis.report.sentences import describe_search_plot
 from study.open_study import OpenStudy
@@ -18,6 +20,7 @@ from study.results.optuna_export import build_optuna_study, compute_importances,
 
 SEARCH_PAGE = "search.html"
 SCORE = "macro-F1"
+TIMELINE = "search_timeline"
 
 _Studies = optuna.Study | list[optuna.Study]
 
@@ -34,20 +37,12 @@ class SearchPlot:
     Attributes:
         key: its name, also that of its element in the page.
         title: of the plot.
-        function: name of Optuna's function.
-        studies: its first argument, one study or several.
-        options: its other arguments.
+        draw: returns the plot, a figure of plotly.
     """
 
     key: str
     title: str
-    function: str
-    studies: _Studies
-    options: Mapping[str, Any]
-
-    def draw(self) -> Any:
-        """Return the plot, a figure of plotly."""
-        return getattr(visualization, self.function)(self.studies, **self.options)
+    draw: Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +51,12 @@ class SearchView:
 
     Attributes:
         plots: those for which the search has enough trials.
-        importances: arm -> hyperparameter -> importance; an arm with too few complete trials is absent.
+        importances: of the hyperparameters, arm by arm; an arm with too few complete trials is absent.
         notes: sentences about missing plots and inexact values.
     """
 
     plots: tuple[SearchPlot, ...]
-    importances: Mapping[str, Mapping[str, float]]
+    importances: tuple[ParameterImportance, ...]
     notes: tuple[str, ...]
 
     def build_page(self, study_name: str) -> str:
@@ -81,10 +76,10 @@ def view_search(study: OpenStudy) -> SearchView:
     whole = build_optuna_study(records, study.spec.search_space(), study_name=study.name)
     notes: list[str] = []
     plots: list[SearchPlot] = []
-    importances: dict[str, Mapping[str, float]] = {}
+    importances: list[ParameterImportance] = []
     comparable: list[optuna.Study] = []
     for arm, own in built.items():
-        num_complete = _count_complete(own)
+        num_complete = len(own.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
         if num_complete < MIN_COMPLETE_TRIALS:
             notes.append(
                 f"{arm.name}: parallel coordinates and slices need {MIN_COMPLETE_TRIALS} complete trials and importances "
@@ -102,22 +97,28 @@ def view_search(study: OpenStudy) -> SearchView:
             found, warned = compute_importances(own)
             notes += [f"{arm.name}: {text}" for text in warned]
             if found:
-                importances[arm.name] = found
+                importances += [ParameterImportance(arm=arm.name, parameter=p, importance=i) for p, i in found.items()]
                 plots.append(_plot_importances(arm.name, own))
         if num_complete:
             comparable.append(own)
     plots += _plot_whole(whole, comparable, notes)
-    return SearchView(plots=tuple(plots), importances=importances, notes=tuple(notes))
+    return SearchView(plots=tuple(plots), importances=tuple(importances), notes=tuple(notes))
 
 
-def _plot(key: str, title: str, studies: _Studies, function: str, **options: Any) -> SearchPlot:
-    return SearchPlot(key=key, title=title, studies=studies, function=function, options=options)
+def _plot(key: str, title: str, studies: _Studies, function: Callable[..., Any], **options: Any) -> SearchPlot:
+    return SearchPlot(key=key, title=title, draw=partial(function, studies, **options))
 
 
 def _plot_arm(arm: str, study: optuna.Study) -> list[SearchPlot]:
     return [
-        _plot(f"parallel_{arm}", f"{arm}: parallel coordinates", study, "plot_parallel_coordinate", target_name=SCORE),
-        _plot(f"slice_{arm}", f"{arm}: slices", study, "plot_slice", target_name=SCORE),
+        _plot(
+            f"parallel_{arm}",
+            f"{arm}: parallel coordinates",
+            study,
+            visualization.plot_parallel_coordinate,
+            target_name=SCORE,
+        ),
+        _plot(f"slice_{arm}", f"{arm}: slices", study, visualization.plot_slice, target_name=SCORE),
     ]
 
 
@@ -126,31 +127,27 @@ def _plot_importances(arm: str, study: optuna.Study) -> SearchPlot:
     with _quiet():
         options = {"evaluator": PedAnovaImportanceEvaluator(), "target": negated_value, "target_name": SCORE}
     title = f"{arm}: importance of the hyperparameters"
-    return _plot(f"importance_{arm}", title, study, "plot_param_importances", **options)
+    return _plot(f"importance_{arm}", title, study, visualization.plot_param_importances, **options)
 
 
 def _plot_whole(whole: optuna.Study, comparable: list[optuna.Study], notes: list[str]) -> list[SearchPlot]:
     plots = []
     if comparable:
         title = "distribution of the complete trials' scores"
-        plots.append(_plot("search_edf", title, comparable, "plot_edf", target_name=SCORE))
+        plots.append(_plot("search_edf", title, comparable, visualization.plot_edf, target_name=SCORE))
     else:
         notes.append("The distribution of scores needs a complete trial, but there is none.")
     if whole.get_trials(deepcopy=False):
-        plots.append(_plot("search_timeline", "timeline of the search", whole, "plot_timeline"))
+        plots.append(_plot(TIMELINE, "timeline of the search", whole, visualization.plot_timeline))
     else:
         notes.append("The timeline needs a finished trial, but there is none.")
     return plots
 
 
-def _count_complete(study: optuna.Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
-
-
 def _draw_html(plot: SearchPlot) -> str:
     with _quiet():
         figure = plot.draw()
-    if plot.function == "plot_timeline":
+    if plot.key == TIMELINE:
         # An edge makes trials shorter than a second visible.
         for bars in figure.data:
             bars.marker.line = {"color": bars.marker.color, "width": 1}

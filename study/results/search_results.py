@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve
+from analysis.findings.search_findings import RungFinding, SearchArm, TuningCurve
 from analysis.search.rungs import RungScores, compute_rung_findings, compute_rung_scores
 from analysis.search.search_arms import compute_search_arms
 from analysis.search.tuning_curves import compute_tuning_curves
@@ -37,15 +37,6 @@ class SearchResults:
     def rung_epochs(self) -> tuple[int, ...]:
         """The epochs at which ASHA decides in some arm, in increasing order."""
         return tuple(sorted({epoch for epochs in self.rungs.values() for epoch in epochs}))
-
-    @property
-    def importances(self) -> tuple[ParameterImportance, ...]:
-        """The importances of the hyperparameters, arm by arm."""
-        return tuple(
-            ParameterImportance(arm=arm, parameter=name, importance=importance)
-            for arm, found in self.view.importances.items()
-            for name, importance in found.items()
-        )
 
 
 def compute_search_results(study: OpenStudy) -> SearchResults:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from search_spaces.errors import UserInputError
-from study.inputs.preparation import Prepared, load_images, split_images
+from study.inputs.preparation import Prepared, load_images, make_spec_splits
 from study.scheduling.warm_start import WarmStart
 from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import launched_spec
@@ -84,7 +84,7 @@ def _load_again(other: StudySpec, recorded: dict[str, str], image_set: ImageSet 
     """Return the other study's images, loaded unless they are given, and its splits."""
     try:
         image_set = image_set or load_images(other)
-        splits = split_images(other, image_set)
+        splits, _ = make_spec_splits(other, image_set)
     except UserInputError as error:
         raise _UnknownOverlapError(f"its images cannot be loaded again ({error})") from None
     if splits.fingerprint != recorded["splits"]:

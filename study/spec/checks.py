@@ -1,12 +1,12 @@
 """The checks of a spec that involve several of its sections."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from pydantic import ValidationError
 
 from search_spaces.arms import Arm
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import Check, UserInputError, collect_problems, nearest_name
 from search_spaces.settings import BUILT_IN_LOOP, Hyperparameters
 from study.spec import spaces
 from study.spec.settings import SETTINGS
@@ -14,9 +14,6 @@ from study.spec.starts import list_start_problems
 from study.spec.study_spec import StudySpec
 from study.spec.tuning import list_tuning_problems
 from trainables.training.recipe_rules import FOR_GPUS
-
-# What a problem's message begins with, and a function that raises it as UserInputError.
-Check = tuple[str, Callable[[], object]]
 
 
 def list_problems(spec: StudySpec) -> list[str]:
@@ -36,17 +33,10 @@ def list_problems(spec: StudySpec) -> list[str]:
     problems += [*_list_epoch_problems(spec, found), *_list_recipe_problems(spec, found)]
     problems += list_start_problems(spec, found)
     problems += [*_list_budget_problems(spec, arms), *_list_interval_problems(spec)]
-    problems += _list_gpu_problems(spec)
-    num_before = len(problems)
-    for kind in ("cpu", "gpu"):
-        value = getattr(spec.resources, kind)
-        if isinstance(value, dict):
-            wrong = _list_unknown_arms(f"resources.{kind}", value, arms)
-            wrong += [f"resources.{kind} has no value for the arm {arm!r}" for arm in arms if arm not in value]
-            problems += ["; ".join(wrong)] if wrong else []
-        if any(number < 0 for number in (value.values() if isinstance(value, dict) else [value])):
-            problems.append(f"resources.{kind} must not be negative, but got {value}")
-    return problems if len(problems) > num_before else [*problems, *_list_process_problems(spec, found)]
+    held = {"resources.cpu": spec.resources.cpu, "resources.gpu": spec.resources.gpu}
+    tables = {key: value for key, value in held.items() if isinstance(value, dict)}
+    wrong = [problem for key, table in tables.items() for problem in _list_arm_problems(key, table, arms)]
+    return [*problems, *(wrong or _list_device_problems(spec, found))]
 
 
 def _list_space_problems(spec: StudySpec) -> list[str]:
@@ -125,25 +115,6 @@ def _list_epoch_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
     return []
 
 
-def _list_gpu_problems(spec: StudySpec) -> list[str]:
-    """Return a message for each setting of GPUs that an arm has whose trials run on a CPU."""
-    gpu, device = spec.resources.gpu, spec.resources.device
-    problems = []
-    for name, value in FOR_GPUS.items():
-        on_cpu = []
-        for arm in spec.arms():
-            held = gpu.get(arm.name, 0.0) if isinstance(gpu, dict) else gpu
-            is_cpu = device == "cpu" or (device == "auto" and held == 0)
-            if is_cpu and dict(arm.space.fixed).get(name, getattr(spec.train, name)) is value:
-                on_cpu.append(arm.name)
-        if on_cpu:
-            problems.append(
-                f"train.{name} = {str(value).lower()} needs a GPU, but trials of {', '.join(on_cpu)} run on a CPU; set "
-                f"resources.gpu, or {name} to {str(not value).lower()}"
-            )
-    return problems
-
-
 def _list_interval_problems(spec: StudySpec) -> list[str]:
     """Return a message if the intervals of [confirm] need more seeds, or other rows."""
     if spec.confirm.intervals == "planned" or not (rows := spec.contrasts()):
@@ -178,52 +149,43 @@ def _list_budget_problems(spec: StudySpec, arms: Sequence[str]) -> list[str]:
         return problems
     if spec.search.device_seconds is not None:
         problems.append("search.epoch_cost is for a budget of search.num_trials, because device-seconds are measured")
-    problems += _list_unknown_arms("search.epoch_cost", cost, arms)
-    missing = [arm for arm in arms if arm not in cost]
-    if missing:
-        problems.append(f"search.epoch_cost must name every arm, but lacks {', '.join(missing)}")
-    return problems
+    return [*problems, *_list_arm_problems("search.epoch_cost", cost, arms)]
 
 
-def list_gpu_problems(spec: StudySpec) -> list[str]:
-    """Return a message if trials would hold more GPUs than they use. Not in `list_problems`: an old study may hold two."""
-    held = {arm: spec.resources.of_arm("gpu", arm.name) for arm in spec.arms()}
-    excess = ", ".join(
-        f"{gpu:g} for the arm {arm.name!r}" for arm, gpu in held.items() if gpu > max(spec.processes(arm))
-    )
-    rule = (
-        "a trial uses one GPU or a fraction of one, or as many as train.processes, so 0 <= resources.gpu <= 1 must hold with "
-        "one process, but got"
-    )
-    return [f"{rule} {excess}"] if excess else []
-
-
-def _list_process_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
-    """Return a message for each arm whose trials hold fewer devices than they have processes."""
-    problems = []
+def _list_device_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
+    """Return a message for what the devices of an arm's trials do not allow: fewer or more than they use, or settings of GPUs."""
+    problems, excess = [], []
+    on_cpu: dict[str, list[str]] = {name: [] for name in FOR_GPUS}
     for arm in arms:
-        processes = max(spec.processes(arm))
+        processes, device = max(spec.processes(arm)), spec.resources.device
         cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
-        on_gpu = gpu > 0 and spec.resources.device != "cpu"
-        kind, has = ("gpu", gpu) if on_gpu else ("cpu", cpu)
+        kind, has = ("gpu", gpu) if gpu > 0 and device != "cpu" else ("cpu", cpu)
         if processes > 1 and has < processes:
             problems.append(
                 f"train.processes = {processes} of the arm {arm.name!r} needs as many {kind.upper()}s, but resources.{kind} is "
                 f"{has:g}; raise it, or lower train.processes"
             )
+        if gpu > processes:
+            excess.append(f"{gpu:g} for the arm {arm.name!r}")
+        for name, value in FOR_GPUS.items():
+            if device != "cuda" and kind == "cpu" and value in spec.values_of(arm, name):
+                on_cpu[name].append(arm.name)
+    if excess:
+        problems.append(
+            "a trial uses one GPU or a fraction of one, or as many as train.processes, so 0 <= resources.gpu <= 1 must hold with "
+            f"one process, but got {', '.join(excess)}"
+        )
+    problems += [
+        f"train.{name} = {str(value).lower()} needs a GPU, but trials of {', '.join(on_cpu[name])} run on a CPU; set "
+        f"resources.gpu, or {name} to {str(not value).lower()}"
+        for name, value in FOR_GPUS.items()
+        if on_cpu[name]
+    ]
     return problems
 
 
-def _list_unknown_arms(option: str, given: Iterable[str], arms: Sequence[str]) -> list[str]:
-    return [f"{option} names the arm {arm!r}{nearest_name(arm, arms)}" for arm in given if arm not in arms]
-
-
-def collect_problems(checks: Iterable[Check]) -> list[str]:
-    """Return the messages of the checks that raise UserInputError, each after its prefix."""
-    problems = []
-    for prefix, check in checks:
-        try:
-            check()
-        except UserInputError as error:
-            problems.append(f"{prefix}{error}")
-    return problems
+def _list_arm_problems(key: str, given: Collection[str], arms: Sequence[str]) -> list[str]:
+    """Return a message if a table by arm names an unknown arm, or lacks one."""
+    unknown = [f"{key} names the arm {arm!r}{nearest_name(arm, arms)}" for arm in given if arm not in arms]
+    missing = [f"{key} has no value for the arm {arm!r}" for arm in arms if arm not in given]
+    return ["; ".join([*unknown, *missing])] if unknown or missing else []

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from search_spaces.errors import UserInputError
-from search_spaces.extensions import BACKBONE_ENTRY_POINTS, describe_refusal, is_code, load_function
+from search_spaces.errors import Check, UserInputError, collect_problems
+from search_spaces.extensions import BACKBONE_ENTRY_POINTS, describe_refusal, find_package, is_code, load_function
 from search_spaces.settings import BUILT_IN_LOOP
-from study.spec.checks import Check, collect_problems
 from study.spec.sections import SAMPLER_ENTRY_POINTS, SAMPLERS
 from study.spec.study_spec import StudySpec
 from trainables.data.sources import ENTRY_POINTS, SOURCES
@@ -42,6 +41,11 @@ def check_trust(spec: StudySpec) -> None:
     """Raise UserInputError, with everything that `list_refusals` finds, if a study names code that may not be imported."""
     if problems := list_refusals(spec.model_dump()):
         raise UserInputError("\n- ".join([f"the study {spec.name!r} names code that may not run:", *problems]))
+
+
+def list_packages(spec: StudySpec) -> tuple[str, ...]:
+    """Return the installed packages that the spec's backbones, source, sampler and training loops come from, such as timm."""
+    return tuple(sorted({find_package(name, group) for _, name, group in list_named(spec.model_dump())} - {""}))
 
 
 def list_import_problems(spec: StudySpec) -> list[str]:

@@ -4,6 +4,7 @@ import copy
 import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import tomli_w
 from pydantic import ValidationError
 
 from search_spaces.config import Value
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, collect_problems, nearest_name
 from search_spaces.format import FORMAT, check_format
 from study.spec.augmentation import list_excluded_keys
-from study.spec.checks import list_gpu_problems, list_problems
+from study.spec.checks import list_problems
 from study.spec.extensions import list_import_problems, list_refusals
 from study.spec.problems import Location, find_problems, remove_value
 from study.spec.starts import resolve_search
@@ -78,9 +79,9 @@ def load_spec(
     if validated is not None and not problems:
         # The spec.toml of a study holds all keys.
         given = () if "format" in data else data.get("train", {})
-        keys = list_excluded_keys(validated.train, validated.arms(), given)
+        keys = list_excluded_keys(validated.setting_values("augmentation"), given)
         imports = list_import_problems(validated) if runs_code else []
-        problems = [*list_gpu_problems(validated), *keys, *imports]
+        problems = [*keys, *imports]
     if validated is None or problems:
         raise UserInputError(_join_problems(spec, problems))
     return validated, tomli_w.dumps(data)
@@ -186,13 +187,7 @@ def _parse_toml(text: str, where: str) -> dict[str, Any]:
 
 def _apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     """Write the overrides into `data`; return a message for each that cannot be written."""
-    problems = []
-    for override in overrides:
-        try:
-            _apply_override(data, override)
-        except UserInputError as error:
-            problems.append(str(error))
-    return problems
+    return collect_problems(("", partial(_apply_override, data, override)) for override in overrides)
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:

@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from search_spaces.config import Value
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import nearest_name
 from search_spaces.extensions import is_location, list_entry_points
 from search_spaces.settings import Count, EpochSettings, Fraction, Section, Share, TrainSettings, TuningSettings
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
 from trainables.data.sources import check_source
 from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS, list_process_problems
 
-PerArm = float | dict[str, float]
+Devices = Annotated[float, Field(ge=0)]
+PerArm = Devices | dict[str, Devices]
 
 DEFAULT_NUM_TRIALS = 20
 SAMPLERS = ("auto", "random", "tpe_univariate", "tpe_multivariate", "gp")
@@ -69,22 +70,14 @@ class TrainSpec(TrainSettings):
     """[train]: the training settings, which all trials of the study share unless [search] or [design] varies them."""
 
     @model_validator(mode="after")
-    def _padding_within_the_image(self) -> "TrainSpec":
+    def _fits_together(self) -> "TrainSpec":
+        problems = list_process_problems(self.processes, self.batch_size, self.compile)
         if self.crop_padding >= self.image_size:
-            raise ValueError(
+            problems.append(
                 f"crop_padding < image_size ({self.image_size}) must hold, but crop_padding is {self.crop_padding}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _accumulation_outside_of_graphs(self) -> "TrainSpec":
         if self.accumulate > 1 and self.compile == "cuda_graphs":
-            raise ValueError(ACCUMULATION_IN_GRAPHS)
-        return self
-
-    @model_validator(mode="after")
-    def _parts_of_processes(self) -> "TrainSpec":
-        problems = list_process_problems(self.processes, self.batch_size, self.compile)
+            problems.append(ACCUMULATION_IN_GRAPHS)
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -285,13 +278,13 @@ class ResourcesSpec(Section):
         )
 
     def of_arm(self, kind: Literal["cpu", "gpu"], arm: str) -> float:
-        """Return the number of devices of one kind that a trial of `arm` holds; raise UserInputError if the arm has no value."""
+        """Return the number of devices of one kind that a trial of `arm` holds."""
         value = self.cpu if kind == "cpu" else self.gpu
-        if isinstance(value, dict):
-            if arm not in value:
-                raise UserInputError(f"resources.{kind} has no value for the arm {arm!r}")
-            return float(value[arm])
-        return float(value)
+        return float(value[arm] if isinstance(value, dict) else value)
+
+    def count_devices(self, arm: str) -> float:
+        """Return the devices that a trial of `arm` holds: its GPUs or, without one, its CPU cores."""
+        return self.of_arm("gpu", arm) or self.of_arm("cpu", arm)
 
 
 class PlanSpec(Section):

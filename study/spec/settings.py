@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from search_spaces.config import Value
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, collect_problems
 from search_spaces.settings import EpochSettings, Hyperparameters, Section, TrainSettings, TuningSettings
 from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, Parameter
 from study.spec import sections
@@ -47,11 +47,6 @@ class Setting:
         return f"{self.section}.{self.name}" if self.section else self.name
 
     @property
-    def is_number(self) -> bool:
-        """Whether its values are numbers."""
-        return self.field.annotation in {int, float}
-
-    @property
     def choices(self) -> tuple[Value, ...]:
         """All its values if they are finitely many; else ()."""
         if self.field.annotation is bool:
@@ -71,18 +66,14 @@ class Setting:
             raise UserInputError(f"{self.name} must {rule}, but got {value!r}") from None
         return float(checked) if self.field.annotation is float else checked
 
-    def make_levels(self, values: Sequence[Value]) -> CategoricalParameter:
-        """Return the parameter with these values as its choices; raise UserInputError for one that is not valid."""
-        return CategoricalParameter(name=self.name, choices=tuple(self.check(value) for value in values))
-
-    def make_parameter(self, values: Sequence[Value]) -> Parameter:
-        """Return the parameter that a search varies: [low, high] of a number, or any other list of choices.
+    def make_parameter(self, values: Sequence[Value], *, are_levels: bool = False) -> Parameter:
+        """Return the parameter that a search varies: [low, high] of a number, or any other list of choices or levels.
 
         Raises:
             UserInputError: for a value that is not valid, or an empty range.
         """
         checked = [self.check(value) for value in values]
-        if not self.is_number or len(checked) != 2:
+        if are_levels or self.field.annotation not in {int, float} or len(checked) != 2:
             return CategoricalParameter(name=self.name, choices=tuple(checked))
         if self.field.annotation is int:
             return IntParameter(name=self.name, low=int(checked[0]), high=int(checked[1]))
@@ -96,13 +87,7 @@ class Setting:
             return [f"{self.name} is a whole number; set its kind to 'int'"]
         else:
             values = (parameter.low, parameter.high)
-        problems = []
-        for value in values:
-            try:
-                self.check(value)
-            except UserInputError as error:
-                problems.append(str(error))
-        return problems
+        return collect_problems(("", partial(self.check, value)) for value in values)
 
 
 def _list_settings() -> dict[str, Setting]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from search_spaces.config import Value
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, collect_problems, nearest_name
 from search_spaces.named_spaces import load_space
 from search_spaces.space import CategoricalParameter, Condition, Parameter, SearchSpace
 from search_spaces.space_tables import read_parameters
@@ -13,16 +14,6 @@ from study.spec.sections import SearchSpec
 from study.spec.settings import CONSTANT, SETTINGS, find_setting
 
 OWN_SPACE = "search.space"
-
-
-def make_base_space(search: SearchSpec, *, takes_own: bool = False) -> SearchSpace:
-    """Return the space that [search] names or describes; raise UserInputError for the first problem of `list_base_problems`."""
-    if isinstance(search.space, str):
-        return load_space(search.space)
-    problems = list_base_problems(search, takes_own=takes_own)
-    if problems:
-        raise UserInputError("; ".join(problems))
-    return SearchSpace(name=OWN_SPACE, parameters=read_parameters(search.space)[0])
 
 
 def list_base_problems(search: SearchSpec, *, takes_own: bool = False) -> list[str]:
@@ -33,11 +24,7 @@ def list_base_problems(search: SearchSpec, *, takes_own: bool = False) -> list[s
         takes_own: whether the names of settings of a custom training loop are valid.
     """
     if isinstance(search.space, str):
-        try:
-            load_space(search.space)
-        except UserInputError as error:
-            return [f"search.space: {error}"]
-        return []
+        return collect_problems([("search.space: ", partial(load_space, search.space))])
     parameters, problems = read_parameters(search.space)
     found = {name: find_setting(name, takes_own=takes_own) for name in search.space}
     problems += [_unknown(name, SETTINGS) for name, setting in found.items() if setting is None]
@@ -72,8 +59,7 @@ def with_range(
     setting = find_setting(name, takes_own=takes_own)
     if setting is None:
         raise UserInputError(_unknown(name, [*space.names, *SETTINGS]))
-    is_factor = name == find_factor(search)
-    return space.with_parameter(setting.make_levels(values) if is_factor else setting.make_parameter(values))
+    return space.with_parameter(setting.make_parameter(values, are_levels=name == find_factor(search)))
 
 
 def with_factor(space: SearchSpace, search: SearchSpec) -> SearchSpace:
@@ -99,7 +85,7 @@ def with_factor(space: SearchSpace, search: SearchSpec) -> SearchSpace:
     choices = SETTINGS[factor].choices
     if not choices:
         raise UserInputError(_levels_missing(factor))
-    return space.with_parameter(SETTINGS[factor].make_levels(choices))
+    return space.with_parameter(SETTINGS[factor].make_parameter(choices))
 
 
 def with_values(

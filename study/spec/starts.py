@@ -1,14 +1,15 @@
 """What a search knows before it starts: the configurations that each arm tries first, and the priors of its parameters."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 from search_spaces.arms import Arm
 from search_spaces.config import Value
-from search_spaces.errors import UserInputError, nearest_name
-from search_spaces.portfolios import PORTFOLIOS, FittedRecipe, fit_recipe
+from search_spaces.errors import collect_problems, nearest_name
+from search_spaces.portfolios import PORTFOLIOS, Start, fit_recipe
 from search_spaces.settings import BUILT_IN_LOOP
-from search_spaces.space import CategoricalParameter, FloatParameter, Parameter, SearchSpace
+from search_spaces.space import CategoricalParameter, FloatParameter, SearchSpace
 from study.spec.sections import PriorSpec
 from study.spec.settings import SETTINGS
 from study.spec.study_spec import StudySpec
@@ -18,29 +19,6 @@ SOURCE = "source"
 UNNAMED = "search.start"
 # Backbones that are searched together, beyond which recipes are tried with the first one alone.
 MOST_BACKBONES = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """A configuration that an arm tries first.
-
-    Attributes:
-        source: the published recipe, or the place in the spec.
-        hyperparameters: valid in the arm's space, whose fixed values are included.
-        moved: for each value of a recipe that the space does not have: "weight_decay 0 -> 1e-06".
-        repeated_by: later recipes that, once moved into the ranges, say no more than this one and are left out.
-    """
-
-    source: str
-    hyperparameters: Mapping[str, Value]
-    moved: tuple[str, ...] = ()
-    repeated_by: tuple[str, ...] = ()
-
-    @property
-    def changes(self) -> str:
-        """What was moved into the ranges, and which recipes are left out because they repeat this one there."""
-        moved = f", moved into the ranges: {', '.join(self.moved)}" if self.moved else ""
-        return moved + "".join(f"; left out, because it equals this one in these ranges: {r}" for r in self.repeated_by)
 
 
 def list_starts(spec: StudySpec, arm: Arm) -> tuple[Start, ...]:
@@ -54,10 +32,7 @@ def list_starts(spec: StudySpec, arm: Arm) -> tuple[Start, ...]:
         return ()
     if spec.search.start is not None:
         return tuple(
-            Start(
-                source=str(entry.get(SOURCE, f"{UNNAMED} {number}")),
-                hyperparameters=arm.space.check(_without_fixed(entry, arm)),
-            )
+            Start(source=str(entry.get(SOURCE, f"{UNNAMED} {number}")), hyperparameters=_check_entry(entry, arm))
             for number, entry in enumerate(spec.search.start, start=1)
             if _is_for(entry, arm)
         )
@@ -75,20 +50,16 @@ def list_starts(spec: StudySpec, arm: Arm) -> tuple[Start, ...]:
     return _leave_out_repeated(fitted)
 
 
-def _leave_out_repeated(fitted: Sequence[FittedRecipe]) -> tuple[Start, ...]:
-    kept: list[tuple[FittedRecipe, list[str]]] = []
+def _leave_out_repeated(fitted: Sequence[Start]) -> tuple[Start, ...]:
+    kept: list[Start] = []
     for recipe in fitted:
-        repeated = next((sources for earlier, sources in kept if recipe.repeats(earlier)), None)
-        if repeated is None:
-            kept.append((recipe, []))
+        place = next((place for place, earlier in enumerate(kept) if recipe.repeats(earlier)), None)
+        if place is None:
+            kept.append(recipe)
         else:
-            repeated.append(f"{recipe.source} ({', '.join(recipe.moved)})" if recipe.moved else recipe.source)
-    return tuple(
-        Start(
-            source=recipe.source, hyperparameters=recipe.hyperparameters, moved=recipe.moved, repeated_by=tuple(sources)
-        )
-        for recipe, sources in kept
-    )
+            text = f"{recipe.source} ({', '.join(recipe.moved)})" if recipe.moved else recipe.source
+            kept[place] = replace(kept[place], repeated_by=(*kept[place].repeated_by, text))
+    return tuple(kept)
 
 
 def describe_starts(spec: StudySpec) -> tuple[str, ...]:
@@ -135,7 +106,7 @@ def list_start_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
     problems = []
     for number, entry in enumerate(spec.search.start or (), start=1):
         wanted = [arm for arm in arms if _is_for(entry, arm)]
-        found = [problem for arm in wanted for problem in _list_entry_problems(entry, arm)]
+        found = collect_problems(("", partial(_check_entry, entry, arm)) for arm in wanted)
         if not wanted:
             found = [_describe_no_arm(entry, arms)]
         problems += [f"search.start {number}: {problem}" for problem in dict.fromkeys(found)]
@@ -167,39 +138,14 @@ def _is_for(entry: Mapping[str, Value], arm: Arm) -> bool:
     return all(fixed[name] == value for name, value in entry.items() if name in fixed)
 
 
-def _without_fixed(entry: Mapping[str, Value], arm: Arm) -> dict[str, Value]:
-    fixed = dict(arm.space.fixed)
-    return {name: value for name, value in entry.items() if name not in fixed and name != SOURCE}
-
-
-def _list_entry_problems(entry: Mapping[str, Value], arm: Arm) -> list[str]:
-    """Return what is wrong with an entry as a configuration of an arm."""
-    problems, chosen = [], dict(arm.space.fixed)
-    given = _without_fixed(entry, arm)
-    for parameter in arm.space.parameters:
-        applies = parameter.condition is None or parameter.condition.holds(chosen)
-        value = given.pop(parameter.name, None)
-        if applies and value is None:
-            problems.append(f"{parameter.name} is missing")
-        elif applies and value is not None:
-            try:
-                chosen[parameter.name] = _check_searched(parameter, value)
-            except UserInputError as error:
-                problems.append(str(error))
-                chosen[parameter.name] = value
-        elif value is not None and parameter.condition is not None:
-            parent = parameter.condition.parent
-            problems.append(f"{parameter.name} does not apply where {parent} = {chosen.get(parent)!r}; remove it")
-    names = [*arm.space.names, *dict(arm.space.fixed)]
-    problems += [f"the search has no parameter {name!r}{nearest_name(name, names)}" for name in given]
-    return problems
-
-
-def _check_searched(parameter: Parameter, value: Value) -> Value:
-    """Return the value of a start; raise UserInputError if the search does not have it: of names, the choices alone."""
-    if isinstance(parameter, CategoricalParameter):
-        parameter = replace(parameter, entry_points="")
-    return parameter.check(value)
+def _check_entry(entry: Mapping[str, Value], arm: Arm) -> dict[str, Value]:
+    """Return an entry as a configuration of an arm; raise UserInputError if the search does not have it."""
+    # Of names, the search has the choices alone.
+    parameters = [
+        replace(p, entry_points="") if isinstance(p, CategoricalParameter) else p for p in arm.space.parameters
+    ]
+    values = {name: value for name, value in entry.items() if name != SOURCE}
+    return replace(arm.space, parameters=tuple(parameters)).check(values)
 
 
 def _describe_no_arm(entry: Mapping[str, Value], arms: Sequence[Arm]) -> str:

@@ -9,9 +9,12 @@ from pydantic import Field, model_validator
 from search_spaces import designs
 from search_spaces.arms import Arm, make_fixed_arm, split_into_arms
 from search_spaces.config import Value
+from search_spaces.errors import UserInputError
 from search_spaces.format import FORMAT
+from search_spaces.named_spaces import load_space
 from search_spaces.settings import BUILT_IN_LOOP, Section
 from search_spaces.space import SearchSpace
+from search_spaces.space_tables import read_parameters
 from study.spec import sections, spaces
 from study.spec.augmentation import fix_what_presets_set
 from study.spec.settings import SETTINGS
@@ -108,18 +111,22 @@ class StudySpec(Section):
 
     def trainables_of(self, arm: Arm) -> tuple[str, ...]:
         """Return the training loops of an arm's trials: "network" or names of classes."""
-        return tuple(map(str, arm.space.values_of("trainable") or (self.train.trainable,)))
+        return tuple(map(str, self.values_of(arm, "trainable")))
 
     def processes(self, arm: Arm) -> tuple[int, ...]:
         """Return the numbers of processes that trials of an arm may have."""
-        found = arm.space.values_of("processes") or (self.train.processes,)
-        return tuple(int(value) for value in found)
+        return tuple(map(int, self.values_of(arm, "processes")))
 
     def base_space(self) -> SearchSpace:
         """Return the space of [search] before its ranges; the named spaces are not of a custom training loop."""
-        if isinstance(self.search.space, str) and self.train.trainable != BUILT_IN_LOOP:
-            return SearchSpace(name=spaces.OWN_SPACE, parameters=())
-        return spaces.make_base_space(self.search, takes_own=self.takes_own_settings)
+        space = self.search.space
+        if isinstance(space, str) and self.train.trainable == BUILT_IN_LOOP:
+            return load_space(space)
+        if problems := spaces.list_base_problems(self.search, takes_own=self.takes_own_settings):
+            raise UserInputError("; ".join(problems))
+        return SearchSpace(
+            name=spaces.OWN_SPACE, parameters=() if isinstance(space, str) else read_parameters(space)[0]
+        )
 
     def _is_own_loop(self, configuration: Mapping[str, Value]) -> bool:
         """Return whether a configuration of [configurations] is that of a custom training loop."""
@@ -132,7 +139,7 @@ class StudySpec(Section):
             return tuple(self.make_given_arm(name, space, v) for name, v in self._design().configurations.items())
         chosen = {*self.search.ranges, *self.search.fixed, self.search.factor}
         arms = split_into_arms(space, spaces.find_factor(self.search))
-        arms = tuple(fix_what_presets_set(arm, self.train, chosen) for arm in arms)
+        arms = tuple(fix_what_presets_set(arm, self.values_of(arm, "augmentation"), chosen) for arm in arms)
         return tuple(fix_what_probes_lack(arm) if self.values_of(arm, TUNING) == (PROBE,) else arm for arm in arms)
 
     def make_given_arm(self, name: str, space: SearchSpace, values: Mapping[str, Value]) -> Arm:
@@ -167,12 +174,13 @@ class StudySpec(Section):
         return tuple(found)
 
     def values_of(self, arm: Arm, setting: str) -> tuple[Value, ...]:
-        """Return the values that a setting takes in one arm; see `setting_values`."""
-        return arm.space.values_of(setting) or (self.constant_value(setting),)
+        """Return the values that a setting takes in one arm; see `setting_values`. There are none where it has no section."""
+        has_constant = bool(SETTINGS[setting].section)
+        return arm.space.values_of(setting) or ((self.constant_value(setting),) if has_constant else ())
 
     def max_epochs(self, arm: Arm) -> int:
         """Return the epochs of a full trial of `arm`; the most where they vary within it."""
-        return max(int(value) for value in arm.space.values_of("max_epochs") or (self.search.max_epochs,))
+        return max(map(int, self.values_of(arm, "max_epochs")))
 
     def middle_settings(self, arm: Arm) -> dict[str, Value]:
         """Return a value of every setting that varies here, from the middle of the arm's space."""

@@ -32,7 +32,7 @@ def list_tuning_problems(spec: "StudySpec", arm: Arm) -> list[str]:
         return []
     problems = []
     for name, nothing in UNMIXED.items():
-        mixes = [value for value in _values_of(spec, arm, name) if value != nothing]
+        mixes = [value for value in spec.values_of(arm, name) if value != nothing]
         if mixes:
             remedy = f"set {name} to 0" if len(tuning) == 1 else f"make tuning the factor, or set {name} to 0"
             problems.append(
@@ -57,10 +57,3 @@ def describe_untrained(spec: "StudySpec") -> list[str]:
         for arm in spec.arms()
         if {*spec.values_of(arm, TUNING)} - {"full"} or PROBE in spec.values_of(arm, "head_init")
     ]
-
-
-def _values_of(spec: "StudySpec", arm: Arm, name: str) -> tuple[float, ...]:
-    found = arm.space.values_of(name)
-    if not found and hasattr(spec.train, name):
-        found = (getattr(spec.train, name),)
-    return tuple(float(value) for value in found if not isinstance(value, str))

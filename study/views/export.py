@@ -40,6 +40,7 @@ from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
 from trainables.training.evaluation import compute_mean_f1
+from trainables.training.predictions import Predictions
 from trainables.training.trainable import is_own_loop
 
 # How images become squares, by data.aspect.
@@ -126,7 +127,8 @@ def export_study(
     """
     if onnx:
         check_packages()
-        _check_networks(study)
+        if all(BUILT_IN_LOOP not in study.spec.trainables_of(arm) for arm in study.spec.arms()):
+            raise UserInputError("--onnx writes networks, but custom training loops train every arm; leave it out")
     folder = _check_target(study, to)
     if not study.book.of_stage("search"):
         raise UserInputError(
@@ -139,7 +141,7 @@ def export_study(
         trials.to_csv(aside / TRIALS_CSV, index=False)
         trials.to_parquet(aside / TRIALS_PARQUET, index=False)
         epochs.to_parquet(aside / EPOCHS_PARQUET, index=False)
-        missing = [arm.name for arm in study.spec.arms() if not _write_weights(study, arm.name, aside, onnx)]
+        missing = [arm.name for arm in study.spec.arms() if not export_weights(study, arm.name, aside, onnx=onnx)]
         _write_probe(study, aside)
         # Last, because a write to an external database cannot be undone.
         names = export_optuna(study, optuna_url or f"sqlite:///{aside / OPTUNA_DATABASE}")
@@ -161,12 +163,7 @@ def find_handed_over(study: OpenStudy) -> str:
     return "" if plan is None or stored is None else choose_handover(study, plan, stored.findings).handed_over
 
 
-def export_weights(study: OpenStudy, arm: str, folder: Path) -> bool:
-    """Write an arm's weights, with preprocessing, audit and model card, into `folder`/`arm`; return whether it has any."""
-    return _write_weights(study, arm, folder, onnx=False)
-
-
-def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
+def choose_exported_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
     """Return the trial whose weights are exported for `arm`; None if none of its trials has run every epoch and not diverged.
 
     After the confirmation it is the confirmation trial of the arm's winner with the first seed of the plan, which was not
@@ -180,22 +177,6 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
         return next((run for run in planned_runs(study.book, winner, seeds) if not run.diverged), None)
     ranked = best_trials(study.book.of_stage("search"), arm)
     return ranked[0] if ranked else None
-
-
-def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
-    """Return the preprocessing, class names, configuration and origin of exported weights, as a JSON object."""
-    return {
-        **_describe_config(study, record.config),
-        "arm": record.config.arm,
-        "stage": record.stage,
-        "trial_id": record.trial_id,
-        "source_trial_id": record.source_trial_id or record.trial_id,
-        "macro_f1": {
-            "search": record.last_macro_f1,
-            "confirm": record.confirm_macro_f1,
-            "test": _test_macro_f1(study, record),
-        },
-    }
 
 
 def _describe_config(study: OpenStudy, config: TrialConfig) -> dict[str, Any]:
@@ -220,7 +201,13 @@ def _describe_preprocessing(config: TrialConfig, aspect: str, stored: Sequence[i
         aspect: `data.aspect` of the study.
         stored: height and width at which the study stores its images.
     """
-    first = _describe_storing(stored, aspect)
+    height, width = stored
+    # How files become the images that the study stores, of which training and every score are.
+    storing = {
+        "crop": f"turned as EXIF says, the shorter side to {height}, then the center of {width} x {height}",
+        "squash": f"not turned as EXIF says, to {width} x {height}, without crop",
+    }
+    first = {"stored_size": [height, width], "stored": f"{storing[aspect]} (bicubic, antialiased)"}
     if is_own_loop(config):
         shape = "(N, H, W, 3), as the study stores its images"
         return {"channels": "RGB", "dtype": "uint8", "shape": shape, **first}
@@ -239,23 +226,20 @@ def _describe_preprocessing(config: TrialConfig, aspect: str, stored: Sequence[i
     }
 
 
-def _describe_storing(stored: Sequence[int], aspect: str) -> dict[str, Any]:
-    """Return how files become the images that the study stores, of which training and every score are."""
-    height, width = stored
-    steps = {
-        "crop": f"turned as EXIF says, the shorter side to {height}, then the center of {width} x {height}",
-        "squash": f"not turned as EXIF says, to {width} x {height}, without crop",
-    }
-    return {"stored_size": [height, width], "stored": f"{steps[aspect]} (bicubic, antialiased)"}
-
-
-def _test_macro_f1(study: OpenStudy, record: TrialRecord) -> float | None:
-    """Return macro-F1 of the stored test predictions; None if there are none. The test split itself is not read."""
-    if TEST not in record.predictions:
+def _score(predictions: Predictions | None) -> float | None:
+    """Return macro-F1 of stored test predictions; None if there are none. The test split itself is not read."""
+    if predictions is None:
         return None
-    stored = trial_files(study, record).read_predictions(TEST, record.digests)
-    num_classes = len(read_passport(study.store)["data"]["class_names"])
-    return compute_mean_f1(stored.labels, stored.predicted, num_classes)
+    return compute_mean_f1(predictions.labels, predictions.predicted, predictions.logits.shape[1])
+
+
+def _describe_origin(
+    arm: str, stage: str, trial_id: str, source_trial_id: str, scores: tuple[float | None, ...]
+) -> dict[str, Any]:
+    """Return name, trial and scores (on search, confirm and test) of a model, as they stand in its description."""
+    macro_f1 = dict(zip(("search", "confirm", "test"), scores, strict=True))
+    trial = {"stage": stage, "trial_id": trial_id, "source_trial_id": source_trial_id}
+    return {"arm": arm, **trial, "macro_f1": macro_f1}
 
 
 def find_audit(study: OpenStudy, record: TrialRecord) -> tuple[ArmFinding | None, str]:
@@ -263,7 +247,7 @@ def find_audit(study: OpenStudy, record: TrialRecord) -> tuple[ArmFinding | None
 
     Args:
         study: that the model belongs to.
-        record: from `choose_trial`.
+        record: from `choose_exported_trial`.
     """
     analyze = f"run `study analyze {study.store.argument}` and export again"
     if not study.store.exists(FINDINGS):
@@ -278,8 +262,9 @@ def find_audit(study: OpenStudy, record: TrialRecord) -> tuple[ArmFinding | None
     return arm, ""
 
 
-def _write_weights(study: OpenStudy, arm: str, folder: Path, onnx: bool) -> bool:
-    record = choose_trial(study, arm)
+def export_weights(study: OpenStudy, arm: str, folder: Path, *, onnx: bool = False) -> bool:
+    """Write an arm's weights, with preprocessing, audit and model card, into `folder`/`arm`; return whether it has any."""
+    record = choose_exported_trial(study, arm)
     if record is None:
         return False
     if record.weights_dropped:
@@ -287,19 +272,12 @@ def _write_weights(study: OpenStudy, arm: str, folder: Path, onnx: bool) -> bool
             f"the weights of trial {record.trial_id}, the best of the arm {arm!r}, were not kept "
             f"(search.keep_weights = {study.spec.search.keep_weights}); `study compare {study.store.argument}` trains others"
         )
-    description, own = describe_model(study, record), folder / arm
-    description |= _say_handed_over(study, arm)
-    weights = trial_files(study, record).read_weights(record.digests)
-    write_model(own, record.config, weights, description["class_names"], study.spec.data.aspect)
-    if onnx and not is_own_loop(record.config):
-        description["onnx"] = write_onnx(own, record.config, weights, len(description["class_names"]))
-    found, note = find_audit(study, record)
-    audit: dict[str, Any] = {"note": note, "model": None, "recipe": None}
-    if found is not None:
-        values = dataclasses.asdict(found)
-        audit |= {"model": values["exported"], "recipe": {key: values[key] for key in RECIPE_AUDIT}}
+    stored = trial_files(study, record).read_predictions(TEST, record.digests) if TEST in record.predictions else None
+    scores = (record.last_macro_f1, record.confirm_macro_f1, _score(stored))
+    origin = _describe_origin(arm, record.stage, record.trial_id, record.source_trial_id or record.trial_id, scores)
     reproduce = f"study reproduce {study.store.argument} --trial {record.stage}/{record.trial_id}"
-    _write_cards(own, description, audit, build_model_card(description, found, note, reproduce))
+    weights = trial_files(study, record).read_weights(record.digests)
+    _write_folder(study, folder, record.config, weights, origin, find_audit(study, record), reproduce, onnx=onnx)
     return True
 
 
@@ -308,43 +286,54 @@ def _write_probe(study: OpenStudy, folder: Path) -> None:
     stored = read_baselines(study)
     if stored is None or stored.config is None:
         return
-    found = read_test_predictions(study)
     probe = stored.findings.probe
     assert probe is not None
-    test = None if found is None else compute_mean_f1(found.labels, found.predicted, found.logits.shape[1])
-    description = {
-        **_describe_config(study, stored.config),
-        "arm": LINEAR_PROBE,
-        "stage": BASELINE_FOLDER,
-        "trial_id": LINEAR_PROBE,
-        "source_trial_id": LINEAR_PROBE,
-        "macro_f1": {"search": probe.search_macro_f1, "confirm": probe.confirm_macro_f1, "test": test},
-        **_say_handed_over(study, LINEAR_PROBE),
-    }
-    own, aspect = folder / LINEAR_PROBE, study.spec.data.aspect
-    write_model(own, stored.config, read_probe_weights(study, stored), description["class_names"], aspect)
+    scores = (probe.search_macro_f1, probe.confirm_macro_f1, _score(read_test_predictions(study)))
+    origin = _describe_origin(LINEAR_PROBE, BASELINE_FOLDER, LINEAR_PROBE, LINEAR_PROBE, scores)
     note = "A logistic regression on the features of the frozen backbone, which the study does not audit."
-    audit = {"note": note, "model": None, "recipe": None}
-    _write_cards(
-        own, description, audit, build_model_card(description, None, note, f"study resume {study.store.argument}")
-    )
+    weights = read_probe_weights(study, stored)
+    reproduce = f"study resume {study.store.argument}"
+    _write_folder(study, folder, stored.config, weights, origin, (None, note), reproduce)
 
 
-def _say_handed_over(study: OpenStudy, name: str) -> dict[str, bool]:
-    chosen = find_handed_over(study)
-    return {"handed_over": chosen == name} if chosen else {}
+def _write_folder(
+    study: OpenStudy,
+    folder: Path,
+    config: TrialConfig,
+    weights: bytes,
+    origin: dict[str, Any],
+    audit: tuple[ArmFinding | None, str],
+    reproduce: str,
+    *,
+    onnx: bool = False,
+) -> None:
+    """Write a model, its description and its card into a folder of its name.
 
-
-def _write_cards(folder: Path, description: dict[str, Any], audit: dict[str, Any], card: str) -> None:
-    text = json.dumps({**description, "audit": to_plain(audit)}, indent=1, sort_keys=True, allow_nan=False)
-    (folder / STUDY).write_text(text + "\n", encoding="utf-8")
-    (folder / CARD).write_text(card, encoding="utf-8")
-
-
-def _check_networks(study: OpenStudy) -> None:
-    """Raise UserInputError if no arm has a network that could be written as ONNX."""
-    if all(BUILT_IN_LOOP not in study.spec.trainables_of(arm) for arm in study.spec.arms()):
-        raise UserInputError("--onnx writes networks, but custom training loops train every arm; leave it out")
+    Args:
+        study: that the model belongs to.
+        folder: of the export.
+        config: of the trial.
+        weights: content of the safetensors file.
+        origin: from `_describe_origin`.
+        audit: as from `find_audit`.
+        reproduce: the command that trains the model again.
+        onnx: whether to write it as ONNX too.
+    """
+    own, (found, note), chosen = folder / origin["arm"], audit, find_handed_over(study)
+    description = _describe_config(study, config) | origin
+    if chosen:
+        description["handed_over"] = chosen == origin["arm"]
+    write_model(own, config, weights, description["class_names"], study.spec.data.aspect)
+    if onnx and not is_own_loop(config):
+        description["onnx"] = write_onnx(own, config, weights, len(description["class_names"]))
+    description["audit"] = {"note": note, "model": None, "recipe": None}
+    if found is not None:
+        values = dataclasses.asdict(found)
+        recipe = {key: values[key] for key in RECIPE_AUDIT}
+        description["audit"] |= to_plain({"model": values["exported"], "recipe": recipe})
+    text = json.dumps(description, indent=1, sort_keys=True, allow_nan=False)
+    (own / STUDY).write_text(text + "\n", encoding="utf-8")
+    (own / CARD).write_text(build_model_card(description, found, note, reproduce), encoding="utf-8")
 
 
 def _check_target(study: OpenStudy, to: str | None) -> Path:

@@ -1,7 +1,7 @@
 """The files of an exported model in the layout that timm's `local-dir:` and Hugging Face read, and how to load it elsewhere."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,8 @@ from safetensors.torch import load
 
 from search_spaces.config import TrialConfig
 from search_spaces.extensions import locate
+from trainables.models import catalog
 from trainables.models.backbones import build_model
-from trainables.models.catalog import (
-    NO_AUXILIARIES,
-    RESNETS,
-    TIMM,
-    TORCHVISION,
-    VISION_TRANSFORMERS,
-    WITH_AUXILIARIES,
-    locate_builder,
-    read_backbone,
-)
 from trainables.models.heads import find_head
 from trainables.training.trainable import TRAINABLE_ENTRY_POINTS, is_own_loop
 from trainables.training.trainable_run import unpack_state
@@ -49,10 +40,11 @@ def write_model(folder: Path, config: TrialConfig, weights: bytes, class_names: 
 
 def describe_architecture(config: TrialConfig, class_names: Sequence[str], aspect: str) -> dict[str, Any]:
     """Return the content of `config.json`: architecture, its arguments, classes and preprocessing, in timm's words."""
-    backbone, side = read_backbone(config), config.whole("image_size")
+    backbone, side = catalog.read_backbone(config), config.whole("image_size")
     head, layer = find_head(build_model(config, len(class_names), weights="none"))
     return {
-        "architecture": find_architecture(config),
+        # What timm calls it: a name of timm has no prefix there, and its ResNets are torchvision's.
+        "architecture": config.word("backbone").removeprefix(catalog.TIMM),
         "model_args": backbone.read_arguments(config),
         "num_classes": len(class_names),
         "num_features": layer.in_features,
@@ -70,38 +62,26 @@ def describe_architecture(config: TrialConfig, class_names: Sequence[str], aspec
     }
 
 
-def find_architecture(config: TrialConfig) -> str:
-    """Return timm's name of the architecture where timm has it (its ResNets are torchvision's), else the name in a spec."""
-    if is_own_loop(config):
-        return config.word("trainable")
-    name = config.word("backbone")
-    return name if name in RESNETS else name.removeprefix(TIMM)
-
-
 def explain_loading(config: TrialConfig, num_classes: int) -> str:
     """Return the Python lines that load an exported model from its folder."""
     if is_own_loop(config):
         module, _, loop = locate(config.word("trainable"), TRAINABLE_ENTRY_POINTS).partition(":")
         lines = ["from pathlib import Path", "", f"from {module} import {loop}", "", f"model = {loop}()"]
         return "\n".join([*lines, f'model.restore(Path("FOLDER/{STATE}").read_bytes())'])
-    name, arguments = config.word("backbone"), read_backbone(config).read_arguments(config)
-    if name in RESNETS or name.startswith(TIMM):
+    name, arguments = config.word("backbone"), catalog.read_backbone(config).read_arguments(config)
+    if name in catalog.RESNETS or name.startswith(catalog.TIMM):
         return 'import timm\n\nmodel = timm.create_model("local-dir:FOLDER", pretrained=True).eval()'
-    bare = name.removeprefix(TORCHVISION)
-    if bare in VISION_TRANSFORMERS:
+    bare = name.removeprefix(catalog.TORCHVISION)
+    if bare in catalog.VISION_TRANSFORMERS:
         lines, builder = ["import torchvision"], "torchvision.models.VisionTransformer"
-        arguments = {**VISION_TRANSFORMERS[bare], **arguments}
-    elif name.startswith(TORCHVISION):
+        arguments = {**catalog.VISION_TRANSFORMERS[bare], **arguments}
+    elif name.startswith(catalog.TORCHVISION):
         lines, builder = ["import torchvision"], f"torchvision.models.{bare}"
-        arguments = {**(NO_AUXILIARIES if bare in WITH_AUXILIARIES else {}), **arguments}
+        arguments = {**(catalog.NO_AUXILIARIES if bare in catalog.WITH_AUXILIARIES else {}), **arguments}
     else:
-        module, builder = locate_builder(name)
+        module, builder = catalog.locate_builder(name)
         lines = [f"from {module} import {builder.partition('.')[0]}"]
-    given = _format_arguments({**arguments, "num_classes": num_classes})
+    given = ", ".join(f"{name}={value!r}" for name, value in {**arguments, "num_classes": num_classes}.items())
     lines += ["from safetensors.torch import load_file", "", f"model = {builder}({given})"]
     lines += [f'model.load_state_dict(load_file("FOLDER/{WEIGHTS}"))', "model.eval()"]
     return "\n".join(lines)
-
-
-def _format_arguments(arguments: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())

@@ -4,11 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from analysis.images.duplicates import ImagePair
 from analysis.images.examples import draw_examples
@@ -16,28 +14,21 @@ from analysis.images.inspection import ImageFindings, Inspection, NetworkFinding
 from analysis.report.baseline_lines import describe_baselines
 from analysis.report.inspection.contents import describe_inspection
 from analysis.report.inspection.page import build_inspection_page
-from analysis.report.inspection.sections import InspectionSection, SectionTable
+from analysis.report.inspection.sections import InspectionSection
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError
+from search_spaces.errors import Check, UserInputError, collect_problems
 from study.baselines.measuring import preview_baselines
 from study.cluster.connection import LOCAL, THIS_PROCESS, check_cluster, connect_cluster
 from study.cluster.task_device import find_device
 from study.cluster.workers import make_task, make_workers
-from study.inputs.fitted_defaults import fit_to_images
+from study.inputs import preparation
+from study.inputs.fitted_defaults import FittedSpec, fit_defaults
 from study.inputs.human_labels import load_human_shares
-from study.inputs.preparation import (
-    Prepared,
-    assemble,
-    check_class_groups,
-    check_models,
-    image_set_of,
-    load_split_images,
-    locate_weights,
-)
+from study.inputs.preparation import Prepared, image_set_of
 from study.spec.study_spec import StudySpec
 from study.views.inspection_resources import inspect_resources
 from study.views.inspection_stages import audit_stages, inspection_config
-from study.views.printing import print_line
+from study.views.printing import print_line, print_section
 from trainables.data.image_audit import AuditReport, audit_image_set
 from trainables.data.splits import Splits
 from trainables.models.inputs import read_augmentation
@@ -59,8 +50,7 @@ class Gathered:
         problems: what keeps the study from being launched.
         weights_note: why there are no pretrained weights for every backbone; "" if there are.
         has_models: whether the model of every arm can be built.
-        spec: the spec, fitted to the images if it is not launched yet.
-        notes: a line for each fitted value.
+        fitted: the spec, fitted to the images if it is not launched yet.
     """
 
     prepared: Prepared
@@ -68,8 +58,7 @@ class Gathered:
     problems: tuple[str, ...]
     weights_note: str
     has_models: bool
-    spec: StudySpec
-    notes: tuple[str, ...]
+    fitted: FittedSpec
 
 
 def print_inspection(
@@ -101,9 +90,9 @@ def print_inspection(
         raise UserInputError(f"--to takes a file that ends in .html, in a folder that exists, but got {str(to)!r}")
     with console.status("loading images") as status:
         gathered = gather(spec, text)
-        spec = gathered.spec
-        found = inspect_spec(spec, gathered, quick=quick, report=status.update, address=address)
-    for note in gathered.notes:
+        spec = gathered.fitted.spec
+        found = compute_inspection(gathered, quick=quick, report=status.update, address=address)
+    for note in gathered.fitted.notes:
         print_line(f"fitted to the data: {note}", console)
     for section in describe_inspection(found, most=MOST_ROWS, num_named=1):
         print_section(section, console)
@@ -132,54 +121,44 @@ def gather(spec: StudySpec, text: str | None = None) -> Gathered:
         spec: of the study.
         text: see `print_inspection`.
     """
-    image_set, splits = load_split_images(spec)
-    notes: tuple[str, ...] = ()
+    image_set, splits = preparation.load_split_images(spec)
+    fitted = FittedSpec(spec=spec, notes=())
     if text is not None:
-        fitted = fit_to_images(spec, text, image_set, splits)
-        spec, notes = fitted.spec, fitted.notes
+        fitted = fit_defaults(spec, text, image_set, splits)
+        spec = fitted.spec
     audit = audit_image_set(image_set, splits)
-    problems = list(audit.problems)
-    _collect(problems, lambda: check_class_groups(spec, image_set))
-    counts = spec.analyze.human_counts
-    if counts is not None:
-        _collect(problems, lambda: load_human_shares(counts, image_set))
+    checks: list[Check] = [("", partial(preparation.check_class_groups, spec, image_set))]
+    if spec.analyze.human_counts is not None:
+        checks.append(("", partial(load_human_shares, spec.analyze.human_counts, image_set)))
     missing = _find_missing_weights(spec)
-    problems += missing
-    weights = "none" if missing else locate_weights(spec.model.weights)
-    prepared = assemble(spec, image_set, splits, weights)
-    has_models = _collect(problems, lambda: check_models(spec, prepared))
+    weights = "none" if missing else preparation.locate_weights(spec.model.weights)
+    prepared = preparation.assemble(spec, image_set, splits, weights)
+    model_problems = collect_problems([("", partial(preparation.check_models, spec, prepared))])
     note = f"needs pretrained weights: {missing[0]}" if missing else ""
     if weights == "none" and not missing:
         note = 'needs pretrained weights, but model.weights is "none"; set it to "imagenet", a file or a folder'
     return Gathered(
         prepared=prepared,
         audit=audit,
-        problems=tuple(problems),
+        problems=(*audit.problems, *collect_problems(checks), *missing, *model_problems),
         weights_note=note,
-        has_models=has_models,
-        spec=spec,
-        notes=notes,
+        has_models=not model_problems,
+        fitted=fitted,
     )
 
 
-def inspect_spec(
-    spec: StudySpec,
-    gathered: Gathered,
-    *,
-    quick: bool,
-    report: Callable[[str], None] = lambda _: None,
-    address: str | None = None,
+def compute_inspection(
+    gathered: Gathered, *, quick: bool, report: Callable[[str], None] = lambda _: None, address: str | None = None
 ) -> Inspection:
     """Return everything that is known of the images of a spec.
 
     Args:
-        spec: of the study.
-        gathered: its data.
+        gathered: the data of the spec.
         quick: whether the probes on a network are left out.
         report: called with each step's name.
         address: see `print_inspection`.
     """
-    prepared = gathered.prepared
+    spec, prepared = gathered.fitted.spec, gathered.prepared
     image_set, splits = prepared.image_set, prepared.splits
     config = inspection_config(spec, prepared)
     report("every stage from file to logits")
@@ -191,7 +170,7 @@ def inspect_spec(
     if not note and not gathered.has_models:
         note = "needs a model that can be built"
     if not note:
-        network, note = _inspect_network(spec, gathered, images, address, report)
+        network, note = _inspect_network(spec, prepared, images, address, report)
     return Inspection(
         name=spec.name,
         image_set=image_set,
@@ -206,16 +185,6 @@ def inspect_spec(
     )
 
 
-def print_section(section: InspectionSection, console: Console) -> None:
-    """Print one section."""
-    console.print()
-    console.print(section.title, style="bold", highlight=False, markup=False)
-    for line in section.lines:
-        print_line(line, console)
-    for table in section.tables:
-        console.print(_build_table(table))
-
-
 def write_page(path: Path, html: str) -> None:
     """Write a page aside, then put it in place; raise UserInputError if it cannot be written."""
     partial = path.with_name(f".{path.name}.partial")
@@ -226,27 +195,10 @@ def write_page(path: Path, html: str) -> None:
         raise UserInputError(f"{path} cannot be written ({error.strerror}); give --to another file") from None
 
 
-def _build_table(table: SectionTable) -> Table:
-    built = Table(box=None, pad_edge=False, header_style="bold")
-    for place, name in enumerate(table.columns, start=1):
-        is_text = place == 1 or place in table.text
-        widest = max((len(cells[place - 1]) for cells in table.rows), default=0)
-        justify: Literal["left", "right"] = "left" if is_text else "right"
-        built.add_column(name, justify=justify, overflow="fold", min_width=None if is_text else widest)
-    for cells in table.rows:
-        built.add_row(*(_literal(cell) for cell in cells))
-    return built
-
-
-def _literal(text: str) -> str:
-    return text.replace("[", r"\[")
-
-
 def _inspect_network(
-    spec: StudySpec, gathered: Gathered, images: ImageFindings, address: str | None, report: Callable[[str], None]
+    spec: StudySpec, prepared: Prepared, images: ImageFindings, address: str | None, report: Callable[[str], None]
 ) -> tuple[NetworkFindings | None, str]:
     """Return the findings of the probes, or None and why there are none."""
-    prepared = gathered.prepared
     config = inspection_config(spec, prepared)
     call = (config, prepared.weights, prepared.splits, (*images.exact, *images.near), spec.seed)
     arm = spec.arms()[0].name
@@ -284,21 +236,8 @@ def _probe(
 
 def _find_missing_weights(spec: StudySpec) -> list[str]:
     """Return what is wrong with the weights of every backbone of the spec."""
-    problems: list[str] = []
-    _collect(problems, lambda: locate_weights(spec.model.weights))
-    if problems:
+    if problems := collect_problems([("", partial(preparation.locate_weights, spec.model.weights))]):
         return problems
-    weights = locate_weights(spec.model.weights)
-    for backbone in dict.fromkeys(str(b) for arm in spec.arms() for b in arm.space.values_of("backbone")):
-        _collect(problems, partial(find_weights_file, backbone, weights))
-    return problems
-
-
-def _collect(problems: list[str], check: Callable[[], object]) -> bool:
-    """Call a check; add its message if it raises; return whether it passed."""
-    try:
-        check()
-    except UserInputError as error:
-        problems.append(str(error))
-        return False
-    return True
+    weights = preparation.locate_weights(spec.model.weights)
+    backbones = map(str, spec.setting_values("backbone"))
+    return collect_problems(("", partial(find_weights_file, backbone, weights)) for backbone in backbones)

@@ -4,17 +4,15 @@ from collections.abc import Mapping
 
 from analysis.report.inspection.sections import InspectionSection, SectionTable
 from analysis.report.number_formats import format_count, format_seconds
-from analysis.statistics import planning as forecasts
 from search_spaces.errors import UserInputError
 from study.cluster.connection import check_cluster, connect_cluster, count_devices
 from study.cluster.device_time import measure_full_trials
-from study.confirmation.candidates import count_ranking_trials
-from study.confirmation.plan import confirmation_seeds
 from study.inputs.preparation import Prepared
 from study.spec.sections import PlanSpec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from study.views import planning
+from study.views.remaining_time import plan_confirmation_trials
 
 # Variances for a spec without [plan]; those of the preset cifar10-cpu.
 ASSUMED = PlanSpec(
@@ -48,8 +46,8 @@ def inspect_resources(
                 lines.append("seconds per trial: not measured")
             else:
                 seconds = measure_full_trials(spec, prepared, cluster)
-                time_lines, table = describe_time(spec, seconds, count_devices(spec, cluster, most))
-                lines += time_lines
+                line, table = describe_study_time(spec, seconds, count_devices(spec, cluster, most))
+                lines.append(line)
                 tables = (table,)
     except UserInputError as error:
         message = str(error)
@@ -62,11 +60,15 @@ def inspect_resources(
         tables=tables,
         note="Measured on three batches of each arm, for trials that run every epoch; pruned trials take less.",
     )
-    return (resources, *_describe_looks(spec, prepared)), tuple(problems)
+    sections = [resources]
+    if spec.contrasts():
+        basis = planning.basis_of_section(spec.plan or ASSUMED)
+        sections.append(planning.describe_looks(spec, basis, len(prepared.splits.test)))
+    return tuple(sections), tuple(problems)
 
 
-def describe_time(spec: StudySpec, seconds: Mapping[str, float], num_devices: float) -> tuple[list[str], SectionTable]:
-    """Return sentences on the study's time, and a table of its trials and device-seconds by arm.
+def describe_study_time(spec: StudySpec, seconds: Mapping[str, float], num_devices: float) -> tuple[str, SectionTable]:
+    """Return a sentence on the study's time, and a table of its trials and device-seconds by arm.
 
     Args:
         spec: of the study.
@@ -74,36 +76,14 @@ def describe_time(spec: StudySpec, seconds: Mapping[str, float], num_devices: fl
         num_devices: that trials hold at once.
     """
     searched = planning.count_search_trials(spec, seconds)
-    confirmed = {arm: len(confirmation_seeds(spec)) + count_ranking_trials(MemoryBook(), spec, arm) for arm in seconds}
+    confirmed = plan_confirmation_trials(spec, MemoryBook())
     total = sum((searched[arm] + confirmed[arm]) * seconds[arm] for arm in seconds)
     rows = tuple((arm, format_seconds(seconds[arm]), f"{searched[arm]:.1f}", str(confirmed[arm])) for arm in seconds)
     devices = f"{num_devices:g} {'device' if num_devices == 1 else 'devices'}"
     num_searched, num_confirmed = format_count(round(sum(searched.values()))), sum(confirmed.values())
-    lines = [
+    line = (
         f"the study takes at most about {total / 3600:.2g} device-hours, {format_seconds(total / num_devices)} on {devices}: "
         f"{num_searched} full trials of the search and {num_confirmed} of the confirmation"
-    ]
-    columns = ("arm", "device time of a full trial", "full trials, search", "trials, confirmation")
-    return lines, SectionTable(columns=columns, rows=rows)
-
-
-def _describe_looks(spec: StudySpec, prepared: Prepared) -> tuple[InspectionSection, ...]:
-    """Return the section on what the looks can decide; none for a spec that compares nothing."""
-    if not spec.contrasts():
-        return ()
-    basis = planning.basis_of_section(spec.plan or ASSUMED)
-    test = planning.plan_test(spec, len(prepared.splits.test))
-    found = forecasts.forecast_looks(basis.components, test)
-    columns, rows = planning.list_forecast_cells(found, test.margin)
-    section = InspectionSection(
-        anchor="looks",
-        title="What the looks can decide",
-        lines=(
-            f"looks at {', '.join(map(str, test.looks))} seeds, margin {100 * test.margin:.2f} pp, "
-            f"{format_count(test.num_images)} test images",
-            f"variances: {basis.source}: {planning.describe_components(basis.components)}",
-            *planning.describe_decision(basis.components, test, found),
-        ),
-        tables=(SectionTable(columns=columns, rows=rows),),
     )
-    return (section,)
+    columns = ("arm", "device time of a full trial", "full trials, search", "trials, confirmation")
+    return line, SectionTable(columns=columns, rows=rows)

@@ -92,7 +92,7 @@ def _audit_outputs(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
     inputs = prepare_inputs(torch.from_numpy(images), config)
     device = torch.device("cpu")
     stages = []
-    for backbone in dict.fromkeys(b for arm in spec.arms() for b in arm.space.values_of("backbone")):
+    for backbone in spec.setting_values("backbone"):
         chosen = replace(config, hyperparameters={**config.hyperparameters, "backbone": backbone})
         model = build_model(chosen, prepared.image_set.num_classes, weights=prepared.weights)
         place_model(model, chosen, device).eval()

@@ -12,9 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from analysis.report.inspection.sections import SectionTable
 from analysis.report.number_formats import format_seconds
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.state.paths import Stage
+from study.views.printing import build_table
 from study.views.remaining_time import compute_remaining_seconds, count_confirmation_trials
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
@@ -93,14 +95,13 @@ def compute_progress(study: OpenStudy, stage: Stage) -> StageProgress:
 
 def build_progress_table(progress: StageProgress) -> Table:
     """Return the table of a stage's arms."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("arm", "running", "complete", "pruned", "failed", "device time", "share", "best macro-F1"):
-        table.add_column(column, justify="left" if column == "arm" else "right")
+    columns = ("arm", "running", "complete", "pruned", "failed", "device time", "share", "best macro-F1")
+    rows = []
     for arm in progress.arms:
         best = "-" if arm.best_macro_f1 is None else f"{arm.best_macro_f1:.4f} ({arm.best_trial_id})"
         counts = (arm.num_running, arm.num_complete, arm.num_pruned, arm.num_failed)
-        table.add_row(arm.arm, *map(str, counts), format_seconds(arm.device_seconds), f"{arm.share:.0%}", best)
-    return table
+        rows.append((arm.arm, *map(str, counts), format_seconds(arm.device_seconds), f"{arm.share:.0%}", best))
+    return build_table(SectionTable(columns=columns, rows=tuple(rows)))
 
 
 def describe_progress(progress: StageProgress) -> str:

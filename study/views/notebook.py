@@ -14,7 +14,7 @@ from analysis.report.rendering import mark_code
 from analysis.report.summary import summarize
 from analysis.report.tables import HEADER, build_table_rows, list_records
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError
 from search_spaces.extensions import trusting_code
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.trained_models import load_model
@@ -23,7 +23,7 @@ from study.results.findings import load_findings
 from study.results.image_files import load_image_files
 from study.results.rounds import load_rounds
 from study.state.paths import FINDINGS, open_study
-from trainables.records.ranking import best_trials
+from study.views.reproduction import find_best_trial
 from trainables.records.record import TrialRecord
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.trainable import is_own_loop
@@ -121,27 +121,21 @@ class Study:
         Raises:
             UserInputError: if there is no such arm, none of its trials has run every epoch, or its weights were not kept.
         """
-        arms = [a.name for a in self._opened.spec.arms()]
-        if arm not in arms:
-            raise UserInputError(f"the study has no arm {arm!r}{nearest_name(arm, arms)}")
-        ranked = best_trials(self._opened.book.of_stage("search"), arm)
-        if not ranked:
-            raise UserInputError(f"no trial of the arm {arm!r} has run every epoch yet")
-        config = ranked[0].config
+        best = find_best_trial(self._opened, arm)
         class_names = read_passport(self._opened.store)["data"]["class_names"]
-        if is_own_loop(ranked[0].config):
+        if is_own_loop(best.config):
             raise UserInputError(
-                f"the best trial of the arm {arm!r} was trained by {ranked[0].config.word('trainable')} and is no torch model; "
+                f"the best trial of the arm {arm!r} was trained by {best.config.word('trainable')} and is no torch model; "
                 f"`study export` writes its state, and the lines that load it"
             )
-        if ranked[0].weights_dropped:
+        if best.weights_dropped:
             raise UserInputError(
-                f"the weights of trial {ranked[0].trial_id}, the best of the arm {arm!r}, were not kept (search.keep_weights); "
+                f"the weights of trial {best.trial_id}, the best of the arm {arm!r}, were not kept (search.keep_weights); "
                 f"`study reproduce {self._opened.store.argument} --arm {shlex.quote(arm)}` trains it again"
             )
         with trusting_code(self._trusts_code):
-            model = load_model(trial_files(self._opened, ranked[0]), ranked[0], len(class_names))
-        return Best(trial_id=ranked[0].trial_id, config=config, model=model.eval())
+            model = load_model(trial_files(self._opened, best), best, len(class_names))
+        return Best(trial_id=best.trial_id, config=best.config, model=model.eval())
 
 
 def load(study: str, storage: str | None = None, *, trust_code: bool = False) -> Study:

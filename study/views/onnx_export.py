@@ -1,6 +1,6 @@
 """The ONNX file of an exported model, with its logits checked against torch. Needs the extra `abstudy[onnx]`."""
 
-import importlib
+import importlib.util
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -31,7 +31,7 @@ MAX_BYTES = 1.5e9
 
 def check_packages() -> None:
     """Raise UserInputError with what to install if a package of the extra is missing."""
-    missing = [name for name in PACKAGES if not _can_import(name)]
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UserInputError(
             f'--onnx needs {", ".join(missing)}, not installed here; run `pip install "abstudy[onnx]"`, or leave out --onnx'
@@ -75,14 +75,6 @@ def write_onnx(folder: Path, config: TrialConfig, weights: bytes, num_classes: i
         "versions": {package: metadata.version(package) for package in (*PACKAGES, "torch")},
         "parity": difference,
     }
-
-
-def _can_import(name: str) -> bool:
-    try:
-        importlib.import_module(name)
-    except ImportError:
-        return False
-    return True
 
 
 def _export(model: nn.Module, images: torch.Tensor, path: Path) -> int:

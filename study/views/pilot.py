@@ -1,15 +1,17 @@
 """The pilot of `study plan`: a few seeds of one configuration per arm, trained in this process, give variances and costs."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from statistics import fmean
 
 from rich.console import Console
 
+from analysis.findings.comparison_findings import ComparisonRow
 from analysis.statistics.arm_predictions import ArmAverage, ArmPredictions, Side, stack_predictions
 from analysis.statistics.comparison import compute_difference
+from analysis.statistics.crossed_interval import CrossedEstimate
 from analysis.statistics.planning import VarianceComponents
 from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig
@@ -26,21 +28,21 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pilot:
-    """What a pilot measured.
+class Basis:
+    """What a forecast rests on.
 
     Attributes:
-        components: variances of the difference, the mean over the rows.
-        device_seconds: mean of a full trial, by arm.
-        num_images: images that the differences were measured on.
+        components: variances of the difference.
+        source: where they come from, as a phrase.
+        costs: device-seconds of a full trial by arm; None where they were not measured.
     """
 
     components: VarianceComponents
-    device_seconds: dict[str, float]
-    num_images: int
+    source: str
+    costs: Mapping[str, float] | None = None
 
 
-def run_pilot(spec: StudySpec, prepared: Prepared, num_seeds: int, console: Console) -> Pilot:
+def run_pilot(spec: StudySpec, prepared: Prepared, num_seeds: int, console: Console) -> Basis:
     """Train seeds of the middle configuration of every arm, and measure on the confirm split; the test split is not read.
 
     Args:
@@ -70,16 +72,10 @@ def run_pilot(spec: StudySpec, prepared: Prepared, num_seeds: int, console: Cons
         for c in spec.contrasts()
     ]
     num_images = len(prepared.splits.confirm)
-    rows = [
-        VarianceComponents.from_estimates(
-            f.seed_variance, f.image_variance, f.seed_image_variance, num_seeds=num_seeds, num_images=num_images
-        )
-        for f in found
-    ]
-    return Pilot(
-        components=VarianceComponents.mean(rows),
-        device_seconds={arm: fmean(s) * _num_devices(spec, arm) for arm, s in seconds.items()},
-        num_images=num_images,
+    return Basis(
+        components=pool_variances([(difference, num_seeds, num_images) for difference in found]),
+        source=f"a pilot of {num_seeds} seeds, on the {num_images:,} images of the confirm split",
+        costs={arm: fmean(s) * spec.resources.count_devices(arm) for arm, s in seconds.items()},
     )
 
 
@@ -94,8 +90,17 @@ def _train(spec: StudySpec, arm: Arm, seed: int, prepared: Prepared) -> Predicti
         return run.predict("confirm")
 
 
-def _num_devices(spec: StudySpec, arm: str) -> float:
-    return spec.resources.of_arm("gpu", arm) or spec.resources.of_arm("cpu", arm)
+def pool_variances(measured: Iterable[tuple[ComparisonRow | CrossedEstimate, int, int]]) -> VarianceComponents:
+    """Return the mean variances of rows of one study; each row comes with its numbers of seeds and of test images."""
+    return VarianceComponents.mean(
+        [
+            VarianceComponents.from_estimates(
+                row.seed_variance, row.image_variance, row.seed_image_variance, num_seeds=seeds, num_images=images
+            )
+            for row, seeds, images in measured
+            if row.seed_variance is not None and row.seed_image_variance is not None
+        ]
+    )
 
 
 def _side(names: Sequence[str], arms: dict[str, ArmPredictions], scale: float) -> Side:

@@ -2,35 +2,35 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 from rich.console import Console
-from rich.table import Table
 
 from analysis.evidence.comparison_rows import compute_rows
-from analysis.findings.comparison_findings import ComparisonRow
+from analysis.report.inspection.sections import InspectionSection, SectionTable
 from analysis.statistics import planning
 from analysis.statistics.comparison import MAX_SEEDS
 from analysis.statistics.planning import LookForecast, PlannedTest, VarianceComponents
-from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, list_some
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.inputs.fitted_defaults import fit_and_prepare
-from study.inputs.preparation import load_images, split_images
+from study.inputs.preparation import load_split_images
 from study.open_study import load_study
 from study.spec.sections import PlanSpec
 from study.spec.study_spec import StudySpec
 from study.state.paths import open_study
-from study.views.pilot import run_pilot
-from study.views.printing import print_line
-from study.views.study_size import describe_size
+from study.views.pilot import Basis, pool_variances, run_pilot
+from study.views.printing import print_line, print_section
+from study.views.study_size import describe_size, list_networks
 from trainables.models.backbones import count_forward_flops
 from trainables.records.record import TrialState
 
 # Numbers of seeds for which the test images that would decide are stated, beside the planned one.
 USUAL_SEEDS = (5, 10, 20)
 MIN_TRIALS = 5
+NUM_IMAGENET_CLASSES = 1000
 WAYS = (
     "--like STUDY, an earlier study of the same kind; --pilot 3, which trains three seeds of every arm here; or "
     "--seed-sd and --image-sd in percentage points, also as [plan] in the spec"
@@ -40,23 +40,6 @@ MODERATED = (
     'the forecast is of a row that stands alone: with confirm.intervals = "moderated" the rows share their variance between '
     "seeds, and their intervals are narrower, the more so the fewer the seeds"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Basis:
-    """What a forecast rests on.
-
-    Attributes:
-        components: variances of the difference.
-        source: where they come from, as a phrase.
-        costs: cost of a full trial by arm, in device-seconds or relative; None where it was not measured.
-        are_seconds: whether the costs are device-seconds.
-    """
-
-    components: VarianceComponents
-    source: str
-    costs: Mapping[str, float] | None = None
-    are_seconds: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,15 +76,13 @@ def print_plan(spec: StudySpec, text: str, options: PlanOptions, storage: str | 
     """
     _check(spec, options)
     basis = _find_basis(spec, text, options, storage, console)
-    test = plan_test(spec, _count_test_images(spec))
-    forecasts = planning.forecast_looks(basis.components, test)
-    print_line(f"{spec.name}: {_describe_rows(test)}, {test.num_images:,} test images", console)
-    print_line(f"variances: {basis.source}: {describe_components(basis.components)}", console)
-    console.print(build_forecast_table(forecasts, test.margin))
-    lines = [MODERATED] if spec.confirm.intervals == "moderated" else []
-    lines += describe_decision(basis.components, test, forecasts)
+    num_test_images = spec.data.num_test_images
+    if num_test_images is None:
+        num_test_images = len(load_split_images(spec)[1].test)
+    print_section(describe_looks(spec, basis, num_test_images), console)
+    lines: list[str] = []
     try:
-        lines += [*describe_trials(spec, basis), describe_size(spec)]
+        lines += [*describe_search_trials(spec, basis), describe_size(spec)]
     except UserInputError as error:  # a model that cannot be built here, such as one of code that is not trusted
         lines.append(f"full trials per arm and size on disk: not known, because {error}")
     for line in lines:
@@ -116,14 +97,10 @@ def describe_launch(spec: StudySpec, num_test_images: int, storage: str | None) 
     """
     if not spec.contrasts() or spec.confirm.intervals == "moderated":
         return ""
-    basis = None
-    if spec.plan is not None:
-        basis = basis_of_section(spec.plan)
-    elif spec.search.warm_start is not None:
-        try:
+    basis = None if spec.plan is None else basis_of_section(spec.plan)
+    if basis is None and spec.search.warm_start is not None:
+        with suppress(UserInputError):
             basis = _from_study(spec, spec.search.warm_start, storage)
-        except UserInputError:
-            return ""
     if basis is None:
         return ""
     test = plan_test(spec, num_test_images)
@@ -144,24 +121,21 @@ def plan_test(spec: StudySpec, num_images: int) -> PlannedTest:
     )
 
 
-def build_forecast_table(forecasts: Sequence[LookForecast], margin: float) -> Table:
-    """Return a table with a row per look: half-width, its 80 % range, and the probability to decide."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    columns, rows = list_forecast_cells(forecasts, margin)
-    for name in columns:
-        table.add_column(name, justify="right")
-    for cells in rows:
-        table.add_row(*cells)
-    return table
-
-
-def list_forecast_cells(
-    forecasts: Sequence[LookForecast], margin: float
-) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Return the columns and rows of the table of forecasts."""
-    differences = [f"{100 * m * margin:.2f}" for m in planning.MULTIPLES]
+def describe_looks(spec: StudySpec, basis: Basis, num_test_images: int) -> InspectionSection:
+    """Return the section on what the looks of a spec can decide, and what would decide its margin."""
+    test = plan_test(spec, num_test_images)
+    forecasts = planning.forecast_looks(basis.components, test)
+    rows = "1 row" if test.num_rows == 1 else f"{test.num_rows} rows"
+    lines = [
+        f"{spec.name}: {rows}, looks at {', '.join(map(str, test.looks))} seeds, margin {100 * test.margin:.2f} pp, "
+        f"{test.num_images:,} test images",
+        f"variances: {basis.source}: {describe_components(basis.components)}",
+        *([MODERATED] if spec.confirm.intervals == "moderated" else []),
+        *_describe_margin(basis.components, test, forecasts),
+    ]
+    differences = [f"{100 * m * test.margin:.2f}" for m in planning.MULTIPLES]
     columns = ("seeds", "half-width (pp)", "80 % range", *(f"decided at {d} pp" for d in differences))
-    rows = tuple(
+    cells = tuple(
         (
             str(found.num_seeds),
             f"{100 * found.half_width:.2f}",
@@ -170,7 +144,8 @@ def list_forecast_cells(
         )
         for found in forecasts
     )
-    return columns, rows
+    table = SectionTable(columns=columns, rows=cells)
+    return InspectionSection(anchor="looks", title="What the looks can decide", lines=tuple(lines), tables=(table,))
 
 
 def describe_components(components: VarianceComponents) -> str:
@@ -182,7 +157,7 @@ def describe_components(components: VarianceComponents) -> str:
     return f"SD between seeds {seeds:.2f} pp, between images {images:.1f} pp, seed x image {both:.1f} pp{measured}"
 
 
-def describe_decision(
+def _describe_margin(
     components: VarianceComponents, test: PlannedTest, forecasts: Sequence[LookForecast]
 ) -> tuple[str, ...]:
     """Return sentences: whether the looks can decide the margin, and the seeds and test images that would."""
@@ -208,14 +183,14 @@ def describe_decision(
     return tuple(lines)
 
 
-def describe_trials(spec: StudySpec, basis: Basis) -> tuple[str, ...]:
+def describe_search_trials(spec: StudySpec, basis: Basis) -> tuple[str, ...]:
     """Return sentences with the full trials that the search's device time buys each arm, and a warning below `MIN_TRIALS`."""
     arms = [arm.name for arm in spec.arms()]
     if spec.has_given_arms or len(arms) < 2:
         return ()
     costs, source = _find_costs(spec, basis)
     budget = spec.search.device_seconds
-    if budget is not None and not (basis.are_seconds and costs is basis.costs):
+    if budget is not None and basis.costs is None:
         return (
             "full trials per arm: not known; the budget is in device-seconds, and only --like or --pilot measures them",
         )
@@ -283,13 +258,7 @@ def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str |
         fitted, prepared = fit_and_prepare(spec, text, storage)
         for note in fitted.notes:
             print_line(f"fitted to the data: {note}", console)
-        found = run_pilot(fitted.spec, prepared, options.pilot, console)
-        return Basis(
-            components=found.components,
-            source=f"a pilot of {options.pilot} seeds, on the {found.num_images:,} images of the confirm split",
-            costs=found.device_seconds,
-            are_seconds=True,
-        )
+        return run_pilot(fitted.spec, prepared, options.pilot, console)
     if options.seed_sd is not None and options.image_sd is not None:
         section = PlanSpec(
             seed_sd_pp=options.seed_sd,
@@ -323,32 +292,15 @@ def _from_study(spec: StudySpec, like: str, storage: str | None) -> Basis:
         if (complete := [r.device_seconds / len(r.epochs) for r in found.runs if r.state is TrialState.COMPLETE])
     }
     names = {arm.name for arm in spec.arms()}
-    are_same = set(costs) == names
     other = "" if set(evidence) == names else f", which compares other arms ({list_some(evidence)})"
     unknown = ", ".join(name for name in evidence if name not in costs)
     return Basis(
-        components=_pool(rows),
+        components=pool_variances([(row, row.num_seeds, row.num_images) for row in rows]),
         source=f"{study.store.root}, {rows[0].num_seeds} seeds and {rows[0].num_images:,} test images{other}"
         + (f"; the cost of {unknown} is not known, since no run of it finished" if unknown else ""),
-        costs={arm.name: costs[arm.name] * spec.max_epochs(arm) for arm in spec.arms()} if are_same else None,
-        are_seconds=are_same,
-    )
-
-
-def _pool(rows: Sequence[ComparisonRow]) -> VarianceComponents:
-    """Return the mean variances of the rows of one study."""
-    return VarianceComponents.mean(
-        [
-            VarianceComponents.from_estimates(
-                row.seed_variance,
-                row.image_variance,
-                row.seed_image_variance,
-                num_seeds=row.num_seeds,
-                num_images=row.num_images,
-            )
-            for row in rows
-            if row.seed_variance is not None and row.seed_image_variance is not None
-        ]
+        costs={arm.name: costs[arm.name] * spec.max_epochs(arm) for arm in spec.arms()}
+        if set(costs) == names
+        else None,
     )
 
 
@@ -361,18 +313,7 @@ def _find_costs(spec: StudySpec, basis: Basis) -> tuple[Mapping[str, float], str
         return {arm: cost * epochs[arm] for arm, cost in spec.search.epoch_cost.items()}, "search.epoch_cost"
     costs = {}
     for arm in spec.arms():
-        flops = [
-            count_forward_flops(
-                TrialConfig(
-                    arm=arm.name,
-                    seed=0,
-                    hyperparameters={"backbone": backbone},
-                    fixed={"image_size": (arm.space.values_of("image_size") or (spec.train.image_size,))[-1]},
-                ),
-                1000,
-            )
-            for backbone in arm.space.values_of("backbone")
-        ]
+        flops = [count_forward_flops(config, NUM_IMAGENET_CLASSES) for config in list_networks(spec, arm)]
         if not flops:
             raise UserInputError(
                 f"the cost of the arm {arm.name!r} is that of {', '.join(spec.trainables_of(arm))}, which cannot be derived; "
@@ -380,19 +321,6 @@ def _find_costs(spec: StudySpec, basis: Basis) -> tuple[Mapping[str, float], str
             )
         costs[arm.name] = fmean(flops) * spec.max_epochs(arm)
     return costs, "the FLOPs of a forward pass, because nothing was measured"
-
-
-def _count_test_images(spec: StudySpec) -> int:
-    """Return the number of test images; loads the images only where the spec does not give it."""
-    if spec.data.num_test_images is not None:
-        return spec.data.num_test_images
-    return len(split_images(spec, load_images(spec)).test)
-
-
-def _describe_rows(test: PlannedTest) -> str:
-    looks = ", ".join(map(str, test.looks))
-    rows = "1 row" if test.num_rows == 1 else f"{test.num_rows} rows"
-    return f"{rows}, looks at {looks} seeds, margin {100 * test.margin:.2f} pp"
 
 
 def _describe_cannot(test: PlannedTest, last: LookForecast) -> str:

@@ -1,8 +1,36 @@
-"""Text for the terminal."""
+"""Text, sections and tables for the terminal."""
+
+from typing import Literal
 
 from rich.console import Console
+from rich.table import Table
+
+from analysis.report.inspection.sections import InspectionSection, SectionTable
 
 
 def print_line(text: str, console: Console, end: str = "\n") -> None:
     """Print text as it is: unwrapped, without markup or colors."""
     console.print(text, soft_wrap=True, highlight=False, markup=False, end=end)
+
+
+def print_section(section: InspectionSection, console: Console) -> None:
+    """Print one section."""
+    console.print()
+    console.print(section.title, style="bold", highlight=False, markup=False)
+    for line in section.lines:
+        print_line(line, console)
+    for table in section.tables:
+        console.print(build_table(table))
+
+
+def build_table(table: SectionTable) -> Table:
+    """Return a table for the terminal, whose texts are left-aligned and numbers right-aligned."""
+    built = Table(box=None, pad_edge=False, header_style="bold")
+    for place, name in enumerate(table.columns, start=1):
+        is_text = place == 1 or place in table.text
+        widest = max((len(cells[place - 1]) for cells in table.rows), default=0)
+        justify: Literal["left", "right"] = "left" if is_text else "right"
+        built.add_column(name, justify=justify, overflow="fold", min_width=None if is_text else widest)
+    for cells in table.rows:
+        built.add_row(*(cell.replace("[", r"\[") for cell in cells))
+    return built

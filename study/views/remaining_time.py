@@ -8,7 +8,9 @@ from statistics import fmean
 from study.confirmation.candidates import count_ranking_trials
 from study.confirmation.plan import confirmation_seeds, read_plan
 from study.open_study import OpenStudy, has_finished_search, read_passport
+from study.spec.study_spec import StudySpec
 from study.state.paths import COMPARISON_CSV, FINDINGS, Stage
+from study.state.record_book import MemoryBook
 from trainables.records.record import TrialRecord
 
 
@@ -35,8 +37,7 @@ def compute_remaining_seconds(study: OpenStudy, stage: Stage) -> float | None:
     if stage == "search" and study.spec.search.device_seconds is not None:
         unspent = study.spec.search.device_seconds - sum(r.device_seconds for r in records)
         return max(unspent, sum(cost for _, cost in started)) / num_devices
-    resources = study.spec.resources
-    held = {arm: resources.of_arm("gpu", arm) or resources.of_arm("cpu", arm) for arm in arms}
+    held = {arm: study.spec.resources.count_devices(arm) for arm in arms}
     slots = [cost / held[arm] for arm, cost in started]
     slots += [0.0] * (max(1, int(num_devices / max(held.values()) + 1e-9)) - len(slots))
     heapq.heapify(slots)
@@ -69,8 +70,13 @@ def count_confirmation_trials(study: OpenStudy) -> dict[str, int]:
     if has_finished_confirmation(study):
         counts = Counter(record.config.arm for record in study.book.of_stage("confirmation"))
         return {arm.name: counts[arm.name] for arm in study.spec.arms()}
-    num_seeds = len(confirmation_seeds(study.spec))
-    return {arm.name: num_seeds + count_ranking_trials(study.book, study.spec, arm.name) for arm in study.spec.arms()}
+    return plan_confirmation_trials(study.spec, study.book)
+
+
+def plan_confirmation_trials(spec: StudySpec, book: MemoryBook) -> dict[str, int]:
+    """Return the trials of each arm that a confirmation runs if no early look decides; before the search ends, an estimate."""
+    num_seeds = len(confirmation_seeds(spec))
+    return {arm.name: num_seeds + count_ranking_trials(book, spec, arm.name) for arm in spec.arms()}
 
 
 def _expected_epochs(arm: str, records: Sequence[TrialRecord], study: OpenStudy, stage: Stage) -> float:

@@ -36,7 +36,7 @@ DEFAULT_SPREAD = 0.02
 RELOCATABLE = ("data.path", "model.weights", "resources.device", "resources.images", "resources.image_folder")
 
 
-class Outcome(StrEnum):
+class ReproductionOutcome(StrEnum):
     """The outcome of a reproduction."""
 
     MATCH = "MATCH"
@@ -60,7 +60,7 @@ class Reproduction:
         differences: a line for each difference between the study's passport and this machine, and in the record itself.
     """
 
-    outcome: Outcome
+    outcome: ReproductionOutcome
     is_altered: bool
     first_different_epoch: int | None
     recorded: tuple[float, ...]
@@ -71,32 +71,35 @@ class Reproduction:
     differences: tuple[str, ...]
 
 
-def choose_trial(study: OpenStudy, trial: str, arm: str | None) -> TrialRecord:
+def find_best_trial(study: OpenStudy, arm: str | None) -> TrialRecord:
+    """Return the best search trial of an arm, or of all; raise UserInputError if there is none, or no such arm."""
+    arms = [a.name for a in study.spec.arms()]
+    if arm is not None and arm not in arms:
+        raise UserInputError(f"the study has no arm {arm!r}{nearest_name(arm, arms)}")
+    best = best_trials(study.book.of_stage("search"), arm)
+    if not best:
+        whose = "this study" if arm is None else f"the arm {arm!r}"
+        raise UserInputError(f"no trial of {whose} has run every epoch yet, so there is no best trial")
+    return best[0]
+
+
+def find_trial(study: OpenStudy, trial: str, arm: str | None) -> TrialRecord:
     """Return the record that `--trial` names: "best", a search trial's id, or ``confirmation/<id>``.
 
     Raises:
         UserInputError: if there is no such trial, it has no recorded epoch, or an arm is given for a trial that is named.
     """
-    if arm is not None and trial != "best":
-        raise UserInputError(f"--arm applies to --trial best, but the trial is {trial!r}; remove --arm")
-    arms = [a.name for a in study.spec.arms()]
-    if arm is not None and arm not in arms:
-        raise UserInputError(f"the study has no arm {arm!r}{nearest_name(arm, arms)}")
     if trial == "best":
-        records = study.book.of_stage("search")
-        best = best_trials(records, arm)
-        if not best:
-            raise UserInputError("no trial of this study has run every epoch, so there is no best trial yet")
-        return best[0]
+        return find_best_trial(study, arm)
+    if arm is not None:
+        raise UserInputError(f"--arm applies to --trial best, but the trial is {trial!r}; remove --arm")
     stage, _, trial_id = trial.rpartition("/")
-    records = tuple(r for r in study.book if r.stage == (stage or "search"))
-    found = next((r for r in records if r.trial_id == trial_id), None)
-    if found is None:
-        near = nearest_name(trial_id, [r.trial_id for r in records])
-        raise UserInputError(f"there is no {stage or 'search'} trial {trial_id!r}{near}")
-    if not found.epochs:
+    records = {r.trial_id: r for r in study.book if r.stage == (stage or "search")}
+    if trial_id not in records:
+        raise UserInputError(f"there is no {stage or 'search'} trial {trial_id!r}{nearest_name(trial_id, records)}")
+    if not records[trial_id].epochs:
         raise UserInputError(f"trial {trial} has no recorded epoch to compare with")
-    return found
+    return records[trial_id]
 
 
 def reproduce_trial(
@@ -125,12 +128,17 @@ def reproduce_trial(
             measured.append(run.run_epoch())
             on_epoch(epoch.epoch, score, _nan_if_none(measured[-1].macro_f1))
         reproduced = tuple(_nan_if_none(metrics.macro_f1) for metrics in measured)
-        first = _first_difference(record.epochs, measured)
+        pairs = zip(record.epochs, measured, strict=True)
+        differing = (
+            old.epoch for old, new in pairs if (old.macro_f1, old.train_loss) != (new.macro_f1, new.train_loss)
+        )
+        first = next(differing, None)
         logit_difference = _compare_logits(study, record, run)
     spread, source = _seed_spread(study, record)
     close = bool(abs(recorded[-1] - reproduced[-1]) <= spread)
-    identical = first is None and not logit_difference
-    outcome = Outcome.MATCH if identical else Outcome.CLOSE if close and not record.is_altered else Outcome.DIFFERENT
+    outcome = ReproductionOutcome.CLOSE if close and not record.is_altered else ReproductionOutcome.DIFFERENT
+    if first is None and not logit_difference:
+        outcome = ReproductionOutcome.MATCH
     return Reproduction(
         outcome=outcome,
         is_altered=record.is_altered,
@@ -167,13 +175,6 @@ def _nan_if_none(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _first_difference(recorded: Sequence[EpochMetrics], reproduced: Sequence[EpochMetrics]) -> int | None:
-    for number, (old, new) in enumerate(zip(recorded, reproduced, strict=True), start=1):
-        if (old.macro_f1, old.train_loss) != (new.macro_f1, new.train_loss):
-            return number
-    return None
-
-
 def _compare_logits(study: OpenStudy, record: TrialRecord, run: TrialRun) -> float | None:
     if record.state is not TrialState.COMPLETE or not record.predictions:
         return None
@@ -201,8 +202,8 @@ def run_reproduction(store: Store, trial: str, arm: str | None, overrides: Seque
 
     Args:
         store: the study.
-        trial: as for `choose_trial`.
-        arm: as for `choose_trial`.
+        trial: as for `find_trial`.
+        arm: as for `find_trial`.
         overrides: ``section.key=value`` texts; the keys are those of `RELOCATABLE`.
         console: receives the epochs and the result.
 
@@ -216,7 +217,7 @@ def run_reproduction(store: Store, trial: str, arm: str | None, overrides: Seque
         if override.partition("=")[0].strip() not in RELOCATABLE:
             raise UserInputError(f"reproduce can set only {', '.join(RELOCATABLE)}, but got {override!r}")
     opened = load_study(store)
-    record = choose_trial(opened, trial, arm)
+    record = find_trial(opened, trial, arm)
     where = store.locate(SPEC)
     spec = with_overrides(launched_spec(store), overrides, where)
     opened = replace(opened, spec=spec)
@@ -232,12 +233,6 @@ def run_reproduction(store: Store, trial: str, arm: str | None, overrides: Seque
         console.print(f"epoch {epoch}: recorded {recorded:.6f} {sign} reproduced {reproduced:.6f}", highlight=False)
 
     result = reproduce_trial(opened, record, prepared, show)
-    print_reproduction(result, console)
-    return result.outcome is not Outcome.DIFFERENT
-
-
-def print_reproduction(result: Reproduction, console: Console) -> None:
-    """Print the outcome with its numbers, and the list of differences."""
     console.print(f"{result.outcome}: {describe_outcome(result)}", highlight=False, soft_wrap=True)
     if result.differences:
         console.print("differences from the study's passport:")
@@ -245,12 +240,13 @@ def print_reproduction(result: Reproduction, console: Console) -> None:
             print_line(f"  {line}", console)
     else:
         console.print("code, versions, platform, device, data and weights are those of the study")
+    return result.outcome is not ReproductionOutcome.DIFFERENT
 
 
 def describe_outcome(result: Reproduction) -> str:
     """Return one sentence with the numbers that led to the outcome."""
     last = f"macro-F1 {result.recorded[-1]:.6f} recorded, {result.reproduced[-1]:.6f} reproduced"
-    if result.outcome is Outcome.MATCH:
+    if result.outcome is ReproductionOutcome.MATCH:
         logits = "" if result.largest_logit_difference is None else ", and so are the stored predictions"
         return f"all {len(result.recorded)} epochs are bit-identical{logits} ({last})"
     first = result.first_different_epoch

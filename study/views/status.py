@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from analysis.report.baseline_lines import describe_baselines
+from analysis.report.inspection.sections import InspectionSection, SectionTable
 from analysis.search.epoch_profile import EpochProfile, compute_epoch_profiles
 from search_spaces.errors import UserInputError
 from study.baselines.files import read_baselines
@@ -17,7 +16,7 @@ from study.open_study import OpenStudy, has_finished_search, load_study, read_pa
 from study.state.lease import read_holder
 from study.state.paths import REPORT_HTML, SPEC, Stage
 from study.views.live_view import build_progress_table, compute_progress, describe_progress
-from study.views.printing import print_line
+from study.views.printing import build_table, print_line, print_section
 from study.views.remaining_time import has_finished_confirmation
 from trainables.records.record import TrialState
 from trainables.storage.store import StorageError, Store
@@ -99,20 +98,22 @@ def print_stage(study: OpenStudy, stage: Stage, console: Console, *, is_over: bo
     console.print(build_progress_table(progress))
     profiles = compute_epoch_profiles(study.book.of_stage(stage))
     if profiles:
-        console.print(build_profile_table(profiles))
+        print_section(describe_epochs(profiles), console)
 
 
-def build_profile_table(profiles: Sequence[EpochProfile]) -> Table:
-    """Return the table of the parts of an epoch, with seconds and shares by arm."""
-    table = Table(box=None, pad_edge=False, header_style="bold", title="Time of an epoch by part", title_justify="left")
-    table.add_column("part")
-    for profile in profiles:
-        table.add_column(f"{profile.arm}, mean of {profile.num_epochs} epochs", justify="right")
+def describe_epochs(profiles: Sequence[EpochProfile]) -> InspectionSection:
+    """Return the section on the parts of an epoch, with seconds and shares by arm."""
+    columns = ("part", *(f"{profile.arm}, mean of {profile.num_epochs} epochs" for profile in profiles))
     wholes = [sum(profile.seconds.values()) for profile in profiles]
-    for part in profiles[0].seconds:
-        values = [profile.seconds[part] for profile in profiles]
-        table.add_row(part, *(f"{v:.3f} s  {100 * v / w:4.1f} %" for v, w in zip(values, wholes, strict=True)))
-    return table
+    shares = {
+        part: [
+            f"{p.seconds[part]:.3f} s  {100 * p.seconds[part] / w:4.1f} %"
+            for p, w in zip(profiles, wholes, strict=True)
+        ]
+        for part in profiles[0].seconds
+    }
+    table = SectionTable(columns=columns, rows=tuple((part, *cells) for part, cells in shares.items()))
+    return InspectionSection(anchor="epochs", title="Time of an epoch by part", tables=(table,))
 
 
 def find_studies(root: str) -> list[dict[str, Any]]:
@@ -141,7 +142,6 @@ def print_studies(studies: list[dict[str, Any]], root: str, console: Console) ->
     if not studies:
         print_line(f"no studies under {root}", console)
         return
-    table = Table(*studies[0], box=None, pad_edge=False, header_style="bold")
-    for study in studies:
-        table.add_row(*(Text(str(value)) for value in study.values()))
-    console.print(table)
+    rows = tuple(tuple(map(str, study.values())) for study in studies)
+    columns = tuple(studies[0])
+    console.print(build_table(SectionTable(columns=columns, rows=rows, text=tuple(range(1, len(columns) + 1)))))

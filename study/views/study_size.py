@@ -2,10 +2,9 @@
 
 from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig
-from study.confirmation.candidates import count_ranking_trials
-from study.confirmation.plan import confirmation_seeds
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
+from study.views.remaining_time import plan_confirmation_trials
 from trainables.models.backbones import build_model
 from trainables.records.trial_files import NUM_CHECKPOINTS_KEPT
 
@@ -18,20 +17,24 @@ OPTIMIZER_COPIES = {"sgd": 1, "adamw": 2}
 
 def describe_size(spec: StudySpec) -> str:
     """Return a sentence on the study's size when it ends, and on the checkpoints of a running trial."""
-    total, parts, checkpoint = 0.0, [], 0.0
+    total, parts, largest = 0.0, [], 0.0
+    # Search trials of an arm that keep their weights; None if they are all of an unknown number.
+    kept = 1 if spec.has_given_arms else spec.num_kept_weights
+    confirmed = plan_confirmation_trials(spec, MemoryBook())
     for arm in spec.arms():
-        size = measure_weights(spec, arm)
+        size, num_confirmed = measure_weights(spec, arm), confirmed[arm.name]
         if size is None:
             return f"size on disk: not known, because {arm.name} is trained by a custom loop"
-        kept = _count_search_trials(spec)
-        num_confirmed = len(confirmation_seeds(spec)) + count_ranking_trials(MemoryBook(), spec, arm.name)
+        largest = max(largest, size)
         if kept is None:
             parts.append(f"{arm.name} {size / MEGABYTE:.0f} MB for every search trial and {num_confirmed} others")
         else:
             total += size * (kept + num_confirmed)
             parts.append(f"{arm.name} {size / MEGABYTE:.0f} MB in {kept} + {num_confirmed} trials")
-        checkpoint = max(checkpoint, NUM_CHECKPOINTS_KEPT * size * _count_copies(spec))
-    about = f"about {total / 1e9:.1f} GB, " if _count_search_trials(spec) is not None else ""
+    about = "" if kept is None else f"about {total / 1e9:.1f} GB, "
+    averaged = any(float(decay) > 0 for decay in spec.setting_values("ema_decay"))
+    copies = 1 + max(OPTIMIZER_COPIES[str(name)] for name in spec.setting_values("optimizer")) + averaged
+    checkpoint = NUM_CHECKPOINTS_KEPT * largest * copies
     return (
         f"size on disk when it ends: {about}nearly all of it weights ({'; '.join(parts)}); a running trial adds up to "
         f"{checkpoint / MEGABYTE:.0f} MB of checkpoints"
@@ -40,24 +43,15 @@ def describe_size(spec: StudySpec) -> str:
 
 def measure_weights(spec: StudySpec, arm: Arm) -> float | None:
     """Return the bytes of a model's weights in the arm, of the largest where backbones vary; None where there is no network."""
-    sizes = []
-    for backbone in arm.space.values_of("backbone"):
-        side = (arm.space.values_of("image_size") or (spec.train.image_size,))[-1]
-        fixed = {"image_size": side, "tuning": "full"}
-        config = TrialConfig(arm=arm.name, seed=0, hyperparameters={"backbone": backbone}, fixed=fixed)
-        state = build_model(config, NUM_CLASSES, weights="none").state_dict()
-        sizes.append(sum(tensor.numel() * tensor.element_size() for tensor in state.values()))
+    states = [build_model(config, NUM_CLASSES, weights="none").state_dict() for config in list_networks(spec, arm)]
+    sizes = [sum(tensor.numel() * tensor.element_size() for tensor in state.values()) for state in states]
     return float(max(sizes)) if sizes else None
 
 
-def _count_search_trials(spec: StudySpec) -> int | None:
-    """Return the search trials of an arm that keep their weights; None if it is all of an unknown number."""
-    if spec.has_given_arms:
-        return 1
-    return spec.num_kept_weights
-
-
-def _count_copies(spec: StudySpec) -> int:
-    optimizers = spec.setting_values("optimizer")
-    averaged = any(float(decay) > 0 for decay in spec.setting_values("ema_decay"))
-    return 1 + max(OPTIMIZER_COPIES[str(name)] for name in optimizers) + averaged
+def list_networks(spec: StudySpec, arm: Arm) -> list[TrialConfig]:
+    """Return a configuration of each backbone of the arm, with its largest images and all layers trained."""
+    fixed = {"image_size": spec.values_of(arm, "image_size")[-1], "tuning": "full"}
+    return [
+        TrialConfig(arm=arm.name, seed=0, hyperparameters={"backbone": backbone}, fixed=fixed)
+        for backbone in arm.space.values_of("backbone")
+    ]

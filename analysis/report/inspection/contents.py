@@ -15,7 +15,7 @@ def describe_inspection(found: Inspection, *, most: int, num_named: int) -> tupl
     """
     return (
         data.describe_stages(found),
-        data.describe_balance(found, most),
+        data.describe_class_counts(found.image_set.class_names, found.audit.class_counts, most),
         data.describe_duplicates(found, most),
         data.describe_oddities(found),
         probes.describe_label_issues(found, most),

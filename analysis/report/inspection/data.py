@@ -1,6 +1,10 @@
 """What an inspection finds on images without a network, in words and tables."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.images.duplicates import MAX_DISTANCE, MIN_CORRELATION, ImagePair
 from analysis.images.inspection import Inspection
@@ -42,12 +46,7 @@ def describe_stages(found: Inspection) -> InspectionSection:
         kinds = ", ".join(f"{kind} {format_count(number)}" for kind, number in origin.kinds.items())
         lines.append(f"files: {format_count(len(origin.names))}; kinds: {kinds}")
         if len(origin.sizes):
-            width, height = origin.sizes.T
-            lines.append(
-                f"sizes: width {width.min()} to {width.max()} px (median {np.median(width):g}), height {height.min()} to "
-                f"{height.max()} px (median {np.median(height):g}), width / height {(width / height).min():.2f} to "
-                f"{(width / height).max():.2f}"
-            )
+            lines.append(f"sizes: {describe_sizes(origin.sizes)}")
         if origin.skipped:
             names = "; ".join(f"{s.name}: {s.reason}" for s in origin.skipped[:5])
             more = f"; and {len(origin.skipped) - 5} more" if len(origin.skipped) > 5 else ""
@@ -64,21 +63,41 @@ def describe_stages(found: Inspection) -> InspectionSection:
     )
 
 
-def describe_balance(found: Inspection, most: int) -> InspectionSection:
-    """Return the section on the images of each class; at most `most` classes are listed."""
-    names = found.image_set.class_names
-    counts = found.audit.class_counts
+def describe_sizes(sizes: NDArray[np.integer[Any]]) -> str:
+    """Return the sizes of images in words: the one that all have, or the range of sides and ratios; (N, 2) width and height."""
+    width, height = sizes.T
+    if (sizes == sizes[0]).all():
+        return f"{width[0]}x{height[0]} px"
+    return (
+        f"width {width.min()} to {width.max()} px (median {np.median(width):g}), height {height.min()} to "
+        f"{height.max()} px (median {np.median(height):g}), width / height {(width / height).min():.2f} to "
+        f"{(width / height).max():.2f}"
+    )
+
+
+def describe_class_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]], most: int) -> InspectionSection:
+    """Return the section on the images of each class, the most frequent class first.
+
+    Args:
+        names: of the classes.
+        counts: images of each class, by split.
+        most: classes that are listed; of more, it lists those with the most and the fewest training images.
+    """
     totals = np.array(counts["train"])
-    order = np.arange(len(names)) if len(names) <= most else np.argsort(totals, kind="stable")[:most]
-    rows = tuple((names[k], *(str(counts[split][k]) for split in SPLIT_NAMES)) for k in order)
-    total = ("all", *(format_count(sum(counts[split])) for split in SPLIT_NAMES))
-    rarest, largest = int(totals.argmin()), int(totals.argmax())
-    ratio = f"{totals[largest] / totals[rarest]:.1f} times" if totals[rarest] else "infinitely many times"
-    lines = [f"the largest class, {names[largest]}, has {ratio} the training images of the smallest, {names[rarest]}"]
-    if totals[largest] == totals[rarest]:
-        lines = [f"balanced: {format_count(totals[largest])} training images of each class"]
+    order = np.argsort(-totals, kind="stable")
+    largest, smallest = most // 2, most - most // 2
+    if len(order) > most:
+        order = np.concatenate([order[:largest], order[-smallest:]])
+    by_class = {names[k]: [counts[split][k] for split in SPLIT_NAMES] for k in order}
+    by_class["all"] = [sum(counts[split]) for split in SPLIT_NAMES]
+    rows = tuple((name, *map(format_count, (*own, sum(own)))) for name, own in by_class.items())
+    rarest, commonest = int(totals.argmin()), int(totals.argmax())
+    ratio = f"{totals[commonest] / totals[rarest]:.1f} times" if totals[rarest] else "infinitely many times"
+    lines = [f"the largest class, {names[commonest]}, has {ratio} the training images of the smallest, {names[rarest]}"]
+    if totals[commonest] == totals[rarest]:
+        lines = [f"balanced: {format_count(totals[commonest])} training images of each class"]
     if len(names) > most:
-        lines.append(f"the {most} smallest of {len(names)} classes are listed")
+        lines.append(f"the {largest} largest and the {smallest} smallest of {len(names)} classes are listed")
     rare = [f"{names[k]} in {split}" for split in SPLIT_NAMES for k in range(len(names)) if counts[split][k] < 2]
     if rare:
         more = f" and {len(rare) - 10} more" if len(rare) > 10 else ""
@@ -89,7 +108,7 @@ def describe_balance(found: Inspection, most: int) -> InspectionSection:
         anchor="balance",
         title="Images per class",
         lines=tuple(lines),
-        tables=(SectionTable(columns=("class", *SPLIT_NAMES), rows=(*rows, total)),),
+        tables=(SectionTable(columns=("class", *SPLIT_NAMES, "all"), rows=rows),),
     )
 
 

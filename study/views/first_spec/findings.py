@@ -1,32 +1,18 @@
 """What `study init` prints: everything that was found, what it proposes, and the next commands."""
 
-import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from study.inputs.fitted_defaults import MAX_BALANCED_RATIO
+from analysis.report.inspection.data import describe_sizes
+from analysis.report.number_formats import format_seconds
 from study.views.first_spec.proposal import OVERHEAD_SECONDS
-from study.views.first_spec.spec_text import (
-    FirstSpec,
-    describe_arms,
-    describe_steps,
-    describe_time,
-    describe_trials,
-    takes_crops,
-)
-from study.views.first_spec.survey import Survey
+from study.views.first_spec.spec_text import FirstSpec, takes_crops
+from study.views.first_spec.survey import Survey, count_noun, describe_bad, name_files
 from study.views.printing import print_line
 from trainables.data.image_audit import AuditReport, name_images
 from trainables.data.images import ImageSet, SkippedFile
 from trainables.data.problems import Problem, write_cut_names
-
-# Classes that the table shows; of more, it shows those with the most and the fewest images.
-MAX_ROWS = 30
 
 
 def list_findings(
@@ -42,10 +28,10 @@ def list_findings(
     """
     copies = "the training images among them that are also in another split are left out"
     found = [
-        Problem(f"{count(len(unused), 'file')} not used", name_files(unused), ""),
-        Problem(f"{count(len(bad), 'image file')} cannot be used", name_files(bad), "left out"),
+        Problem(f"{count_noun(len(unused), 'file')} not used", name_files(unused), ""),
+        *describe_bad(bad, "left out"),
         Problem(
-            f"{count(report.num_duplicates, 'exact copy')} of other images",
+            f"{count_noun(report.num_duplicates, 'exact copy')} of other images",
             tuple(name_images(image_set, ids) for ids in report.duplicates),
             copies if report.num_leaks else "none is in two splits",
         ),
@@ -60,17 +46,12 @@ def list_findings(
 
 def print_survey(survey: Survey, console: Console) -> None:
     """Print the layout, the number of images, their sizes and kinds."""
-    low, high = survey.sizes.min(axis=0), survey.sizes.max(axis=0)
-    sizes = f"{low[0]}x{low[1]} px"
-    if (low != high).any():
-        ratios = survey.sizes[:, 0] / survey.sizes[:, 1]
-        sizes = (
-            f"widths {low[0]} to {high[0]} px, heights {low[1]} to {high[1]} px, "
-            f"aspect ratios {ratios.min():.2f} to {ratios.max():.2f}"
-        )
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in survey.kinds.items())
     print_line(f"{survey.path}: {survey.layout}", console)
-    print_line(f"{survey.num_images:,} images of {len(survey.class_names)} classes; {sizes}; {kinds}", console)
+    print_line(
+        f"{survey.num_images:,} images of {len(survey.class_names)} classes; {describe_sizes(survey.sizes)}; {kinds}",
+        console,
+    )
 
 
 def print_findings(survey: Survey, findings: Sequence[Problem], console: Console) -> None:
@@ -79,35 +60,6 @@ def print_findings(survey: Survey, findings: Sequence[Problem], console: Console
         print_line(f"- {problem}", console)
     if where := write_cut_names(str(survey.path), findings):
         print_line(where, console)
-
-
-def build_class_table(image_set: ImageSet, report: AuditReport) -> Table:
-    """Return the table of the number of images by class and split, the most frequent class first."""
-    table = Table(title="images per class", box=None, pad_edge=False, header_style="bold", title_justify="left")
-    table.add_column("class")
-    for split in (*report.class_counts, "all"):
-        table.add_column(split, justify="right")
-    counts = np.array(list(report.class_counts.values()))
-    order = np.argsort(-counts.sum(axis=0), kind="stable").tolist()
-    shown = order if len(order) <= MAX_ROWS else [*order[: MAX_ROWS // 2], None, *order[-MAX_ROWS // 2 :]]
-    for k in shown:
-        if k is None:
-            table.add_row(f"... ({len(order) - MAX_ROWS} more)")
-        else:
-            table.add_row(Text(image_set.class_names[k]), *map(str, counts[:, k]), str(counts[:, k].sum()))
-    table.add_row("all", *map(str, counts.sum(axis=1)), str(counts.sum()))
-    return table
-
-
-def describe_balance(image_set: ImageSet, report: AuditReport) -> str:
-    """Return a sentence on the balance of the classes in the training split."""
-    counts = np.array(report.class_counts["train"])
-    low, high = int(counts.argmin()), int(counts.argmax())
-    ratio = counts[high] / counts[low]
-    if ratio < MAX_BALANCED_RATIO:
-        return "the classes are balanced"
-    rare, frequent = image_set.class_names[low], image_set.class_names[high]
-    return f"the largest class ({frequent}) has {ratio:.1f} times the training images of the smallest ({rare})"
 
 
 def describe_splits(survey: Survey) -> str:
@@ -131,11 +83,11 @@ def describe_proposal(first: FirstSpec, minutes: float) -> list[str]:
     lines = [
         f"proposal for {minutes:g} min on {proposal.machine.describe()}: {proposal.image_size} px ({stored}), batch size "
         f"{proposal.batch_size}{fewer}",
-        f"arms: {describe_arms(proposal)}",
-        f"{describe_steps(proposal)}; {proposal.num_trials} search trials, {describe_trials(proposal)}; comparison on "
+        f"arms: {proposal.describe_arms()}",
+        f"{proposal.describe_steps()}; {proposal.num_trials} search trials, {proposal.describe_trials()}; comparison on "
         f"{' and '.join(map(str, budget.looks))} seeds",
-        f"estimate: {describe_time(proposal.seconds)} of training, beside start, analysis and report (an epoch of {epochs}, "
-        "from a few measured steps)",
+        f"estimate: about {format_seconds(proposal.seconds)} of training, beside start, analysis and report (an epoch of "
+        f"{epochs}, from a few measured steps)",
         f"weights: {first.weights.weights}. {first.weights.reason}",
     ]
     if proposal.seconds + OVERHEAD_SECONDS > 60 * minutes:
@@ -143,24 +95,3 @@ def describe_proposal(first: FirstSpec, minutes: float) -> list[str]:
     if first.weights.are_missing:
         lines.append("warning: without pretrained weights, small sets of photographs are learned badly")
     return lines
-
-
-def describe_next(file: Path) -> list[str]:
-    """Return the next commands."""
-    spec = shlex.quote(str(file))
-    return [
-        f"wrote {file}",
-        f"next: study inspect {spec}    (shows the images, duplicates and label issues; trains nothing)",
-        f"      study run {spec}",
-    ]
-
-
-def count(number: int, noun: str) -> str:
-    """Return the number with its noun in singular or plural, such as "3 copies"."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
-
-
-def name_files(files: Sequence[SkippedFile]) -> tuple[str, ...]:
-    """Return the names of files with the reasons why they are not used."""
-    return tuple(f"{file.name} ({file.reason})" for file in files)

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import os
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,24 +12,27 @@ from pathlib import Path, PurePosixPath
 from rich.console import Console
 
 from analysis.report.baseline_lines import describe_baselines
+from analysis.report.inspection.data import describe_class_counts
 from search_spaces.errors import UserInputError
 from study.baselines.measuring import preview_baselines
 from study.inputs.fitted_defaults import list_weightings
-from study.inputs.preparation import assemble, load_images, locate_weights, split_images
+from study.inputs.preparation import assemble, load_images, locate_weights, make_spec_splits
 from study.spec.reading import preset_names, read_preset, validate_spec
 from study.spec.study_spec import StudySpec
 from study.views.first_spec import findings
 from study.views.first_spec.machine import choose_weights, find_machine, measure_costs
 from study.views.first_spec.proposal import count_split_images, propose
 from study.views.first_spec.spec_text import CROP_MIN_AREA, FirstSpec, make_name, takes_crops, write_spec_text
-from study.views.first_spec.survey import Survey, survey_images
-from study.views.printing import print_line
-from trainables.data.image_audit import audit_image_set
+from study.views.first_spec.survey import Survey, count_noun, describe_bad, survey_images
+from study.views.printing import print_line, print_section
+from trainables.data.image_audit import audit_image_set, check_image_set
 from trainables.data.images import ImageSet
-from trainables.data.problems import DataProblemsError, Problem, make_error, make_printable
+from trainables.data.problems import DataProblemsError, make_error, make_printable
 from trainables.data.splits import Splits, list_rare_classes
 from trainables.training.trial_cost import TrialCost
 
+# Classes that the table shows; of more, it shows those with the most and the fewest images.
+MAX_ROWS = 30
 EXPLANATION = """study init FOLDER looks at images, says everything that it finds, and writes a spec that runs.
 
 FOLDER is one of
@@ -132,8 +136,14 @@ def run_init(options: InitOptions, console: Console) -> Path:
     with console.status("measuring a linear probe"):
         prepared = assemble(spec, image_set, splits, locate_weights(spec.model.weights))
         baselines = describe_baselines(preview_baselines(spec, prepared, None))
-    proposed = findings.describe_proposal(first, options.minutes)
-    for line in (*proposed, *(f"to beat: {line}" for line in baselines), *findings.describe_next(target)):
+    spec_file = shlex.quote(str(target))
+    for line in (
+        *findings.describe_proposal(first, options.minutes),
+        *(f"to beat: {line}" for line in baselines),
+        f"wrote {target}",
+        f"next: study inspect {spec_file}    (shows the images, duplicates and label issues; trains nothing)",
+        f"      study run {spec_file}",
+    ):
         print_line(line, console)
     return target
 
@@ -184,25 +194,19 @@ def _decode(first: FirstSpec, console: Console) -> tuple[FirstSpec, ImageSet, Sp
     assert image_set.origin is not None
     bad = tuple(file for file in image_set.origin.skipped if file not in unused)
     try:
-        report = audit_image_set(image_set, split_images(refusing, image_set))
-        splits = split_images(skipping, image_set)
-        used = audit_image_set(image_set, splits)
-        if used.found_problems:
-            raise make_error("data", used.found_problems)
+        report = audit_image_set(image_set, make_spec_splits(refusing, image_set)[0])
+        splits, _ = make_spec_splits(skipping, image_set)
+        used = check_image_set(image_set, splits)
     except DataProblemsError as error:
-        names = findings.name_files(bad)
-        rule = f"{findings.count(len(bad), 'image file')} cannot be used"
-        further = [Problem(rule, names, "replace or remove them")] if bad else []
-        raise make_error(make_printable(str(first.survey.path)), [*error.problems, *further]) from None
+        raise make_error(make_printable(str(first.survey.path)), [*error.problems, *describe_bad(bad)]) from None
     rare = [found.problem for found in list_rare_classes(image_set, splits)]
     found = [*findings.list_findings(image_set, report, bad, unused), *rare]
     findings.print_findings(first.survey, found, console)
-    console.print(findings.build_class_table(image_set, used))
-    for line in (findings.describe_balance(image_set, used), findings.describe_splits(first.survey)):
-        print_line(line, console)
-    left_out = [f"{findings.count(len(bad), 'image file')} that cannot be used"] if bad else []
+    print_section(describe_class_counts(image_set.class_names, used.class_counts, MAX_ROWS), console)
+    print_line(findings.describe_splits(first.survey), console)
+    left_out = [f"{count_noun(len(bad), 'image file')} that cannot be used"] if bad else []
     if report.num_leaks:
-        left_out.append(f"{findings.count(report.num_leaks, 'training image')} also in another split")
+        left_out.append(f"{count_noun(report.num_leaks, 'training image')} also in another split")
     first = replace(
         first,
         proposal=first.proposal.with_train_images(len(splits.train)),

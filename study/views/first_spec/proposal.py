@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis.report.number_formats import format_seconds
 from study.inputs.fitted_defaults import WEIGHTING, choose_batch_size, list_weightings
 from study.inputs.preparation import DEFAULT_TEST_FRACTION
 from study.views.first_spec.machine import Machine, estimate_probe_cost
@@ -35,7 +36,12 @@ MIN_TRIALS_OF_RESNET50, MIN_TRIALS_OF_LARGER = 6, 6
 MIN_TRIALS_OF_PROBE = 4
 # A part of the images has at least so many per class on average, and so many of the rarest class, which four splits share.
 MIN_IMAGES_PER_CLASS, MIN_IMAGES_OF_RAREST = 20, 8
-# The arms by A/B factor, the control first.
+# What is compared, and the arms, by A/B factor; the control comes first.
+COMPARED = {
+    "backbone": "ResNet18 against ResNet50",
+    "tuning": "all layers of ResNet18 against its classification layer alone, on cached features",
+    WEIGHTING: "equal class weights against inverse frequency, with ResNet18",
+}
 ARMS = {"backbone": ("resnet18", "resnet50"), "tuning": ("full", "probe"), WEIGHTING: ("none", "inverse_frequency")}
 
 
@@ -135,6 +141,24 @@ class Proposal:
         searched = budget.trials_per_arm - SHARE_SAVED_BY_STOPPING * (budget.trials_per_arm - 1)
         stages = (searched, budget.top_k if budget.top_k > 1 else 0, budget.looks[-1])
         return sum(number * sum(full) + (num_at_once - 1) * max(full) for number in stages if number) / num_at_once
+
+    def describe_trials(self) -> str:
+        """Return how many search trials the arms have."""
+        each = self.budget.trials_per_arm
+        if self.trials_of_probe:
+            return f"{each} of all layers, {self.trials_of_probe} of the classification layer alone"
+        return f"{each} of each if they cost the same, because each gets equal device time"
+
+    def describe_steps(self) -> str:
+        """Return the steps and epochs of a full trial in words."""
+        epochs, per_epoch = self.max_epochs, self.steps_per_epoch
+        return f"A full trial has {epochs * per_epoch:,} steps, {epochs} epochs of {per_epoch:,}"
+
+    def describe_arms(self) -> str:
+        """Return what is compared, and why ResNet50 is left out if it is."""
+        time = f"about {format_seconds(self.costs['resnet50'].of_epochs(self.max_epochs))}"
+        left_out = f" ResNet50 is left out: one full trial of it takes {time}." if self.factor != "backbone" else ""
+        return f"{COMPARED[self.factor]}.{left_out}"
 
     def with_train_images(self, num_train: int) -> "Proposal":
         """Return the proposal with another number of training images, which changes the epochs and their cost."""

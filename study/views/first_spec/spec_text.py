@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from analysis.report.number_formats import format_seconds
 from study.inputs.fitted_defaults import STRENGTH, WEIGHTING
 from study.inputs.preparation import DEFAULT_TEST_FRACTION
 from study.views.first_spec.machine import WeightsChoice
@@ -20,11 +21,6 @@ CROP_MIN_AREA = 0.7
 MARGINS = ((2_000, 0.02), (10_000, 0.01))
 SMALLEST_MARGIN = 0.005
 MAX_AUDIT_IMAGES_ON_CPU = 400
-COMPARED = {
-    "backbone": "ResNet18 against ResNet50",
-    "tuning": "all layers of ResNet18 against its classification layer alone, on cached features",
-    WEIGHTING: "equal class weights against inverse frequency, with ResNet18",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +63,7 @@ def _head(first: FirstSpec) -> list[str]:
     return [
         f"# Written by `study init {PurePath(first.survey.path).name}`. Every value may be changed; a key that is left out has a "
         "default.",
-        f"# Estimate for {first.proposal.machine.describe()}: {describe_time(first.proposal.seconds)} of training.",
+        f"# Estimate for {first.proposal.machine.describe()}: about {format_seconds(first.proposal.seconds)} of training.",
         f"name = {json.dumps(first.name)}",
         "seed = 0",
     ]
@@ -168,12 +164,12 @@ def _search(first: FirstSpec) -> list[str]:
         reasons.append("# Class weights change little where the classes are balanced.")
     lines = [
         "[search]",
-        f"# The A/B factor: {describe_arms(proposal)}",
+        f"# The A/B factor: {proposal.describe_arms()}",
         f"factor = {json.dumps(proposal.factor)}",
-        f"# Of both arms together: {describe_trials(proposal)}.",
+        f"# Of both arms together: {proposal.describe_trials()}.",
         f"num_trials = {proposal.num_trials}",
         *([f"max_trials_per_arm = {proposal.trials_of_probe}"] if proposal.trials_of_probe else []),
-        f"# {describe_steps(proposal)}.",
+        f"# {proposal.describe_steps()}.",
         f"max_epochs = {proposal.max_epochs}",
         "",
         f"# Narrower than the whole space, which {proposal.num_trials} trials cannot search.",
@@ -219,34 +215,6 @@ def choose_margin(survey: Survey) -> float:
     """Return a margin in macro-F1 that fits the number of test images."""
     num_test = sum(survey.class_counts.get("test", ())) or round(DEFAULT_TEST_FRACTION * survey.num_images)
     return next((margin for below, margin in MARGINS if num_test < below), SMALLEST_MARGIN)
-
-
-def describe_trials(proposal: Proposal) -> str:
-    """Return how many search trials the arms have."""
-    each = proposal.budget.trials_per_arm
-    if proposal.trials_of_probe:
-        return f"{each} of all layers, {proposal.trials_of_probe} of the classification layer alone"
-    return f"{each} of each if they cost the same, because each gets equal device time"
-
-
-def describe_steps(proposal: Proposal) -> str:
-    """Return the steps and epochs of a full trial in words."""
-    epochs, per_epoch = proposal.max_epochs, proposal.steps_per_epoch
-    return f"A full trial has {epochs * per_epoch:,} steps, {epochs} epochs of {per_epoch:,}"
-
-
-def describe_arms(proposal: Proposal) -> str:
-    """Return what is compared, and why ResNet50 is left out if it is."""
-    time = describe_time(proposal.costs["resnet50"].of_epochs(proposal.max_epochs))
-    left_out = f" ResNet50 is left out: one full trial of it takes {time}." if proposal.factor != "backbone" else ""
-    return f"{COMPARED[proposal.factor]}.{left_out}"
-
-
-def describe_time(seconds: float) -> str:
-    """Return a duration in words, rounded to seconds, minutes, or tenths of an hour."""
-    if seconds < 120:
-        return f"about {max(1, round(seconds))} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"
 
 
 def _rows(table: Mapping[str, object]) -> list[str]:

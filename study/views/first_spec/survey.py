@@ -104,8 +104,8 @@ def _survey_layout(path: Path, group: str | None) -> Survey:
     headers = read_headers(layout.files)
     usable = (headers.sizes > 0).all(axis=1)
     if layout.found_problems or not usable.any():
-        bad = _describe_bad(headers.problems, len(layout.files))
-        raise make_error(make_printable(str(layout.root)), [*layout.found_problems, *bad, *list_scarce_classes(layout)])
+        problems = [*layout.found_problems, *describe_bad(headers.problems), *list_scarce_classes(layout)]
+        raise make_error(make_printable(str(layout.root)), problems)
     return Survey(
         path=path,
         source="folder",
@@ -136,7 +136,7 @@ def _survey_encoded(path: Path, source: str, images: EncodedImages, files: Label
     headers = [header for header in found if isinstance(header, ImageHeader)]
     if not headers:
         bad = [SkippedFile(name=n, reason=str(r)) for n, r in zip(images.names, found, strict=True)]
-        raise make_error(make_printable(str(path)), _describe_bad(bad, len(found)))
+        raise make_error(make_printable(str(path)), describe_bad(bad))
     counts = {
         split: tuple(np.bincount(files.labels[marks], minlength=len(files.class_names)).tolist())
         for split in PARTS
@@ -172,10 +172,17 @@ def _count_kinds(kinds: Sequence[tuple[str, ...]]) -> dict[str, int]:
     return dict(Counter(kind for of_image in kinds for kind in of_image).most_common())
 
 
-def _describe_bad(bad: Sequence[SkippedFile], num_files: int) -> list[Problem]:
-    names = tuple(f"{file.name} ({file.reason})" for file in bad)
-    return (
-        [Problem(f"{len(bad)} of {num_files} image files cannot be used", names, "replace or remove them")]
-        if bad
-        else []
-    )
+def describe_bad(bad: Sequence[SkippedFile], advice: str = "replace or remove them") -> list[Problem]:
+    """Return the problem that image files cannot be used, with their names; none without any."""
+    return [Problem(f"{count_noun(len(bad), 'image file')} cannot be used", name_files(bad), advice)] if bad else []
+
+
+def name_files(files: Sequence[SkippedFile]) -> tuple[str, ...]:
+    """Return the names of files with the reasons why they are not used."""
+    return tuple(f"{file.name} ({file.reason})" for file in files)
+
+
+def count_noun(number: int, noun: str) -> str:
+    """Return the number with its noun in singular or plural, such as "3 copies"."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"

@@ -160,5 +160,5 @@ def test_without_a_network_the_sections_say_why() -> None:
 def test_long_lists_are_cut_and_say_so(inspection: Inspection) -> None:
     sections = {s.anchor: s for s in describe_inspection(inspection, most=1, num_named=1)}
     assert len(sections["balance"].tables[0].rows) == 2  # one class and the sum
-    assert "the 1 smallest of 2 classes are listed" in sections["balance"].lines
+    assert "the 0 largest and the 1 smallest of 2 classes are listed" in sections["balance"].lines
     assert len(sections["color"].tables[0].rows) == 1

@@ -9,7 +9,7 @@ import pytest
 from search_spaces.errors import UserInputError
 from study.inputs.environment_changes import (
     check_unchanged,
-    describe_changes,
+    describe_changed_versions,
     find_changes,
     list_arithmetic_changes,
     read_changes,
@@ -50,7 +50,7 @@ def test_allowed_change_is_recorded_once_and_stated_in_the_report(tmp_path: Path
     check_unchanged(store, passport, allow_changed=False, num_trials=7)
     (note,) = read_changes(store)
     assert note == {"changes": list(find_changes(passport)), "after_trials": 3}
-    (sentence,) = describe_changes(read_changes(store))
+    (sentence,) = describe_changed_versions(read_changes(store))
     assert sentence.startswith(
         "From trial 3 of the search on, the study ran with other code or versions: versions.optuna"
     )

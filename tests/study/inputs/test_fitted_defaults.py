@@ -1,6 +1,7 @@
 """Defaults that fit the images, of new studies alone; what a spec gives is never changed."""
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from study.stages import launching, stage
 from study.state.budget_extensions import launched_spec
 from study.views.inspection import gather
 from tests.study.command_line import run_cli
+from trainables.data.images import ImageSet
+from trainables.data.splits import Splits
 from trainables.storage.store import Store
 
 SPEC = 'name = "small"\n[data]\nsource = "planted"\n'
@@ -27,7 +30,17 @@ def fit(
 ) -> FittedSpec:
     file = tmp_path / "small.toml"
     file.write_text(spec)
-    return fit_defaults(*load_spec(str(file), overrides), counts, groups or {})
+    return fit_defaults(*load_spec(str(file), overrides), *make_images(counts, groups or {}))
+
+
+def make_images(counts: Sequence[int], groups: Mapping[str, Sequence[str]]) -> tuple[ImageSet, Splits]:
+    """Return images of which all are training images, with so many of each class."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    names = tuple(map(str, range(len(counts))))
+    pixels = np.zeros((len(labels), 1, 1, 3), dtype=np.uint8)
+    image_set = ImageSet(images=pixels, labels=labels, class_names=names, source="", class_groups=groups)
+    none = np.arange(0)
+    return image_set, Splits(train=np.arange(len(labels)), search=none, confirm=none, test=none, data_fingerprint="")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +137,7 @@ def test_a_warm_start_brings_its_class_weightings(tmp_path: Path, override: str,
     file = tmp_path / "small.toml"
     file.write_text(SPEC)
     earlier, _ = load_spec(str(file), [override])
-    fitted = fit_defaults(*load_spec(str(file), ["search.warm_start=earlier"]), (40, 44, 46), {}, earlier)
+    fitted = fit_defaults(*load_spec(str(file), ["search.warm_start=earlier"]), *make_images((40, 44, 46), {}), earlier)
     assert (dict(fitted.spec.search_space().fixed), fitted.spec.train.batch_size) == (expected, 16)
     assert describe_difference(earlier, fitted.spec) == ""
 
@@ -146,7 +159,7 @@ def test_two_classes_of_sixty_images_are_prepared_without_a_setting(tmp_path: Pa
     file.write_text(f'name = "own"\n[data]\nsource = "folder"\npath = "{folder}"\n[model]\nweights = "none"\n')
     fitted, prepared = fit_and_prepare(*load_spec(str(file), ["train.image_size=16"]))
     inspected = gather(*load_spec(str(file), ["train.image_size=16"]))
-    assert (inspected.spec, inspected.notes) == (fitted.spec, fitted.notes)
+    assert (inspected.fitted.spec, inspected.fitted.notes) == (fitted.spec, fitted.notes)
     assert inspected.problems == ()
     assert prepared.fixed["batch_size"] == 8
     assert fitted.spec.search.fixed == {"class_weighting": "none"}

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from search_spaces.errors import UserInputError
-from study.inputs.preparation import check_class_groups, load_images, locate_weights, prepare, split_images
+from study.inputs.preparation import check_class_groups, load_images, locate_weights, make_spec_splits, prepare
 from study.inputs.provenance import make_passport
 from study.spec.reading import parse_spec
 
@@ -70,7 +70,7 @@ def test_leaking_training_images_are_refused_or_left_out_and_recorded(folder: Pa
     assert left_out
     assert left_out.isdisjoint(prepared.image_set.origin.names[i] for i in prepared.splits.train)
     assert prepare(skipping).splits.fingerprint == prepared.splits.fingerprint
-    assert split_images(skipping, prepared.image_set).fingerprint == prepared.splits.fingerprint
+    assert make_spec_splits(skipping, prepared.image_set)[0].fingerprint == prepared.splits.fingerprint
 
 
 def test_groups_that_do_not_fit_the_classes_are_refused_before_the_launch(folder: Path) -> None:

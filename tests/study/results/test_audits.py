@@ -19,7 +19,7 @@ from study.cluster.workers import Task
 from study.inputs.human_labels import load_human_shares
 from study.results import audits
 from study.results.audit_parts import AuditPart, AuditParts, StepKind
-from study.results.audits import AuditedArm, choose_audit_images, keep_audited, rank_confusions
+from study.results.audits import AuditStep, choose_audit_images, keep_audited, rank_confusions
 from study.state.paths import AUDIT_PARTS
 from tests.analysis.findings_factory import make_ring_audit
 from tests.study.simulated import make_spec
@@ -111,6 +111,19 @@ def test_significant_pairs_and_material_cells_are_ranked_by_rate() -> None:
     assert ranked == (("a", "b"), ("b", "a"))
 
 
+def make_step(folder: Path, evidence: Any, cells: Sequence[tuple[int, int]]) -> AuditStep:
+    return AuditStep(
+        name="causes",
+        kind=StepKind.CAUSES,
+        study_uri=str(folder),
+        evidence=evidence,
+        ids=np.arange(4, 10),
+        cells=cells,
+        masks=None,
+        seed=7,
+    )
+
+
 @pytest.mark.parametrize(("num_seeds", "choosing", "measuring"), [(1, [0], [0]), (2, [0], [1]), (3, [0], [1, 2])])
 def test_causes_take_pairs_and_directed_cells_from_all_test_images(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, num_seeds: int, choosing: list[int], measuring: list[int]
@@ -123,8 +136,9 @@ def test_causes_take_pairs_and_directed_cells_from_all_test_images(
     evidence = SimpleNamespace(runs=list(range(num_seeds)), predictions=predictions)
     monkeypatch.setattr(audits, "make_logits", lambda _store, runs, _classes: runs)
     monkeypatch.setattr(audits, "find_root_causes", lambda *arguments, **options: (*arguments, options))
-    found: Any = audits.find_causes(Store(tmp_path), evidence, make_images(), [(2, 0), (0, 1), (1, 0)], seed=7)
-    models, images, confusions, options = found
+    step = make_step(tmp_path, evidence, [(2, 0), (0, 1), (1, 0)])
+    found: Any = audits.find_causes(step, make_images())
+    models, images, confusions, options = found.causes
     assert models.sample_ids.tolist() == ids.tolist()
     assert models.selecting[:, 0, 0].tolist() == choosing
     assert models.measuring[:, 0, 0].tolist() == models.compute_logits == measuring
@@ -197,9 +211,7 @@ class FakeWorkers:
             yield AuditPart(audits=swaps, exported=swaps)
 
 
-def audit(
-    folder: Path, workers: FakeWorkers, basis: str = "basis", side: int = 12
-) -> tuple[dict[str, AuditedArm], str]:
+def audit(folder: Path, workers: FakeWorkers, basis: str = "basis", side: int = 12) -> tuple[dict[str, AuditPart], str]:
     images = make_images(side=side)
     run = SimpleNamespace(config=make_spec_config())
     first = SimpleNamespace(sample_ids=np.arange(10), labels=images.labels, groups=None)
@@ -252,7 +264,7 @@ def test_the_longest_steps_of_all_arms_begin_first(tmp_path: Path, monkeypatch: 
 def test_problem_of_a_step_is_the_reason_for_no_audits(tmp_path: Path) -> None:
     found, note = audit(tmp_path, FakeWorkers(problem="there is no such loop"))
     assert note == "The Clever Hans audit could not be made: there is no such loop."
-    assert set(found.values()) == {AuditedArm()}
+    assert set(found.values()) == {AuditPart()}
 
 
 def test_a_step_that_cannot_be_made_leaves_the_others(tmp_path: Path) -> None:
@@ -269,5 +281,4 @@ def test_images_too_small_to_remove_cues_from_have_no_causes_and_keep_their_othe
         note
         == "No root cause is tested: cues are removed from images of 12 pixels a side at least, but these have 8 x 8."
     )
-    small, evidence = make_images(side=8), SimpleNamespace()
-    assert audits.find_causes(Store(tmp_path), evidence, small, [(0, 1)], seed=0) == ()  # type: ignore[arg-type]
+    assert audits.find_causes(make_step(tmp_path, SimpleNamespace(), [(0, 1)]), make_images(side=8)) == AuditPart()

@@ -9,6 +9,7 @@ import optuna
 import plotly.graph_objects as go
 import pytest
 
+from analysis.findings.study_findings import Findings
 from study.open_study import OpenStudy
 from study.results import optuna_plots
 from study.results.findings import load_findings
@@ -42,6 +43,10 @@ def drawn(view: SearchView, key: str) -> go.Figure:
         return next(plot for plot in view.plots if plot.key == key).draw()
 
 
+def importances_of(found: SearchView | Findings, arm: str) -> dict[str, float]:
+    return {i.parameter: i.importance for i in found.importances if i.arm == arm}
+
+
 def test_every_arm_and_the_search_have_their_plots(searched: OpenStudy) -> None:
     keys = [plot.key for plot in view_search(searched).plots]
     assert sorted(keys) == sorted(
@@ -58,7 +63,7 @@ def test_importances_of_too_few_complete_trials_are_not_given(
     fewest = max(complete.values()) + 1
     monkeypatch.setattr(optuna_plots, "MIN_IMPORTANCE_TRIALS", fewest)
     view = view_search(searched)
-    assert view.importances == {}
+    assert view.importances == ()
     assert not any(plot.key.startswith("importance") for plot in view.plots)
     for arm in ARMS:
         missing = fewest - complete[arm]
@@ -91,8 +96,8 @@ def test_importances_of_view_plot_and_database_are_equal(searched: OpenStudy) ->
     view, studies = view_search(searched), build_search_studies(searched)
     for arm in ARMS:
         (bars,) = drawn(view, f"importance_{arm}").data
-        assert view.importances[arm] == compute_importances(studies[f"simulated/{arm}"])[0]
-        assert view.importances[arm] == pytest.approx(dict(zip(bars.y, bars.x, strict=True)))
+        assert importances_of(view, arm) == compute_importances(studies[f"simulated/{arm}"])[0]
+        assert importances_of(view, arm) == pytest.approx(dict(zip(bars.y, bars.x, strict=True)))
 
 
 def test_the_page_has_every_plot_and_needs_no_network(searched: OpenStudy) -> None:
@@ -110,7 +115,7 @@ def test_a_search_with_one_full_trial_names_the_missing_plots(tmp_path: Path) ->
     assert sum(num_complete.values()) == 1
     view = view_search(study)
     assert [plot.key for plot in view.plots] == ["search_edf", "search_timeline"]
-    assert view.importances == {}
+    assert view.importances == ()
     assert len(view.notes) == 2
     for arm, note in zip(ARMS, view.notes, strict=True):
         assert note.startswith(arm)
@@ -154,8 +159,7 @@ def test_findings_and_report_describe_the_search(tmp_path: Path) -> None:
     view = view_search(study)
     for arm in findings.search:
         assert arm.best_trial_id == best_trials(study.book.of_stage("search"), arm.arm)[0].trial_id
-        own = {i.parameter: i.importance for i in findings.importances if i.arm == arm.arm}
-        assert own == pytest.approx(dict(view.importances[arm.arm]))
+        assert importances_of(findings, arm.arm) == pytest.approx(importances_of(view, arm.arm))
         assert (arm.saved_fraction > 0) == (arm.num_pruned > 0)
     assert [(r.arm, r.epoch) for r in findings.rung_findings] == [(arm, 5) for arm in ARMS]
     for arm in findings.search:
@@ -198,5 +202,5 @@ def test_a_space_of_one_or_two_hyperparameters_can_be_drawn(tmp_path: Path, num_
         **({"backbone_lr_ratio": 0.1} if num_free == 1 else {}),
     }
     view = view_search(simulate(tmp_path, num_trials=8, fixed=fixed))
-    assert {len(found) for found in view.importances.values()} == {num_free}
+    assert {len(importances_of(view, arm)) for arm in {i.arm for i in view.importances}} == {num_free}
     assert view.build_page("simulated")

@@ -108,8 +108,7 @@ def test_one_message_lists_everything_that_is_wrong() -> None:
     with pytest.raises(UserInputError) as raised:
         make_spec(start=start, prior=prior)
     for text in (
-        "search.start 1: weight_decay is missing",
-        "0.001 <= max_lr <= 1.0 must hold, but got 5.0",
+        "search.start 1: 0.001 <= max_lr <= 1.0 must hold, but got 5.0; the hyperparameter 'weight_decay' is missing",
         "no parameter 'momentun'",
         "search.start 2: class_weight_strength does not apply where class_weighting = 'none'",
         "search.start 3: no arm of the search has backbone = 'resnet34'",

@@ -88,14 +88,12 @@ def test_resources_per_arm() -> None:
 
 
 @pytest.mark.parametrize("override", ["1.5", "2", "{resnet18=0.5, resnet50=2}"])
-def test_more_than_one_gpu_per_trial_is_refused_in_a_new_study_and_accepted_in_an_old_one(override: str) -> None:
+def test_more_than_one_gpu_per_trial_is_refused(override: str) -> None:
     overrides = [f"resources.gpu={override}"]
     with pytest.raises(
         UserInputError, match=r"one GPU or a fraction of one, .* 0 <= resources.gpu <= 1 .* got (1.5|2)"
     ):
         load_spec("cifar10-cpu", overrides)
-    old = with_overrides(load_spec("cifar10-cpu")[0], overrides, "spec.toml")
-    assert old.resources.of_arm("gpu", "resnet50") > 1
 
 
 @pytest.mark.parametrize(
@@ -119,7 +117,7 @@ def test_processes_need_their_devices_and_their_images(overrides: list[str], mes
     ("overrides", "message"),
     [
         (["search.epoch_cost={resnet18=1.0, resnet5=2.0}"], r"names the arm 'resnet5' \(did you mean 'resnet50'"),
-        (["search.epoch_cost={resnet18=1.0}"], "must name every arm, but lacks resnet50"),
+        (["search.epoch_cost={resnet18=1.0}"], "search.epoch_cost has no value for the arm 'resnet50'"),
         (["search.epoch_cost={resnet18=1.0, resnet50=0.0}"], "greater than 0"),
         (
             ["search.epoch_cost={resnet18=1.0, resnet50=2.0}", "search.device_seconds=100"],

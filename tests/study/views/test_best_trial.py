@@ -14,9 +14,9 @@ from study.spec.study_spec import StudySpec
 from study.state import paths
 from study.state.checksums import write_sealed_json, write_sealed_toml
 from study.views import reproduction
-from study.views.export import choose_trial as choose_exported
+from study.views.export import choose_exported_trial
 from study.views.live_view import compute_progress
-from study.views.reproduction import choose_trial as choose_reproduced
+from study.views.reproduction import find_trial
 from tests.study.searched import ARMS, simulate
 from trainables.records.record import TrialState
 
@@ -49,12 +49,12 @@ def test_ties_are_broken_alike_everywhere(tmp_path: Path) -> None:
     assert all(sum(r.config.arm == arm for r in complete) > 1 for arm in ARMS)
     records = study.book.of_stage("search")
     assert {a.arm: a.best_trial_id for a in compute_search_arms(records)} == first
-    assert {arm: getattr(choose_exported(study, arm), "trial_id", "") for arm in ARMS} == first
-    assert {arm: choose_reproduced(study, "best", arm).trial_id for arm in ARMS} == first
-    assert choose_reproduced(study, "best", None).trial_id == min(first.values())
+    assert {arm: getattr(choose_exported_trial(study, arm), "trial_id", "") for arm in ARMS} == first
+    assert {arm: find_trial(study, "best", arm).trial_id for arm in ARMS} == first
+    assert find_trial(study, "best", None).trial_id == min(first.values())
     assert {a.arm: a.best_trial_id for a in compute_progress(study, "search").arms} == first
 
 
 def test_an_arm_is_refused_where_the_trial_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="--arm applies to --trial best, but the trial is '00003'; remove --arm"):
-        choose_reproduced(simulate(tmp_path), "00003", ARMS[0])
+        find_trial(simulate(tmp_path), "00003", ARMS[0])

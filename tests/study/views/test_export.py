@@ -15,7 +15,7 @@ from study.confirmation.evidence import load_evidence, require_plan
 from study.open_study import OpenStudy
 from study.state.record_book import RecordBook
 from study.views import export
-from study.views.export import Exported, choose_trial, export_study
+from study.views.export import Exported, choose_exported_trial, export_study
 from tests.study.command_line import run_cli
 from tests.study.searched import ARMS, confirm, simulate
 from tests.study.simulated import learning_curve, make_spec
@@ -97,7 +97,7 @@ def test_weights_after_the_confirmation_are_those_of_the_first_seed_of_the_plan(
 def test_without_all_test_predictions_the_weights_are_those_of_the_search(tmp_path: Path) -> None:
     study = simulate(tmp_path)
     confirm(study, read_test=False)
-    chosen = choose_trial(study, "resnet18")
+    chosen = choose_exported_trial(study, "resnet18")
     assert chosen is not None
     assert chosen.stage == "search"
 

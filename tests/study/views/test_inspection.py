@@ -22,7 +22,7 @@ from study.spec.reading import parse_spec
 from study.spec.study_spec import StudySpec
 from study.views import inspection, inspection_resources
 from study.views.inspection import Gathered, gather, print_inspection
-from study.views.inspection_resources import describe_time
+from study.views.inspection_resources import describe_study_time
 from study.views.inspection_stages import audit_stages, inspection_config
 from study.views.planning import count_search_trials
 from tests.study.command_line import run_cli
@@ -132,9 +132,9 @@ def test_random_weights_have_no_semantic_gap(folder: Path) -> None:
     assert 'model.weights is "none"' in output
 
 
-def test_quick_leaves_the_network_out_and_reports_its_steps(spec: StudySpec, gathered: Gathered) -> None:
+def test_quick_leaves_the_network_out_and_reports_its_steps(gathered: Gathered) -> None:
     steps: list[str] = []
-    found = inspection.inspect_spec(spec, gathered, quick=True, report=steps.append)
+    found = inspection.compute_inspection(gathered, quick=True, report=steps.append)
     assert steps == ["every stage from file to logits", "duplicates, odd images and colors"]
     assert found.network is None
     assert found.network_note == "left out with --quick"
@@ -160,9 +160,9 @@ def test_on_a_cluster_a_task_computes_the_probes(with_weights: StudySpec, monkey
     monkeypatch.setattr(inspection, "connect_cluster", lambda _: nullcontext(cluster))
     monkeypatch.setattr(inspection, "make_workers", lambda _, spec, data: Workers(spec, data))
     gathered = gather(with_weights)
-    here = inspection.inspect_spec(with_weights, gathered, quick=False)
+    here = inspection.compute_inspection(gathered, quick=False)
     assert called == []
-    there = inspection.inspect_spec(with_weights, gathered, quick=False, address=cluster.address)
+    there = inspection.compute_inspection(gathered, quick=False, address=cluster.address)
     assert called == ["_probe"]
     assert here.network is not None
     assert there.network is not None
@@ -173,7 +173,7 @@ def test_without_the_cluster_the_rest_is_shown_and_the_probes_say_why(
     with_weights: StudySpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inspection, "connect_cluster", inspection_resources.connect_cluster)  # type: ignore[attr-defined]
-    found = inspection.inspect_spec(with_weights, gather(with_weights), quick=False, address="10.0.0.1:6379")
+    found = inspection.compute_inspection(gather(with_weights), quick=False, address="10.0.0.1:6379")
     assert found.network is None
     assert found.network_note == "the cluster did not compute it: Ray could not be started on this machine: no memory"
 
@@ -221,9 +221,9 @@ def test_the_cost_of_a_study_follows_its_budget() -> None:
     assert searched == pytest.approx({"bicubic": 6.0, "bilinear": 2.0})
     capped = spec.model_copy(update={"search": spec.search.model_copy(update={"max_trials_per_arm": 5})})
     assert count_search_trials(capped, seconds) == pytest.approx({"bicubic": 5.0, "bilinear": 3.0})
-    lines, table = describe_time(spec, seconds, num_devices=2)
+    line, table = describe_study_time(spec, seconds, num_devices=2)
     # 60 s for each arm in the search, and 5 seeds of both in the confirmation.
-    assert "2 min 40 s on 2 devices: 8 full trials of the search and 10 of the confirmation" in lines[0]
+    assert "2 min 40 s on 2 devices: 8 full trials of the search and 10 of the confirmation" in line
     assert [row[-1] for row in table.rows] == ["5", "5"]
 
 

@@ -16,7 +16,7 @@ from search_spaces.errors import UserInputError
 from study.open_study import OpenStudy
 from study.state.record_book import open_trial_files
 from study.views import onnx_export
-from study.views.export import choose_trial, export_study
+from study.views.export import choose_exported_trial, export_study
 from study.views.onnx_export import check_packages, write_onnx
 from tests.study.command_line import run_cli
 from tests.study.searched import simulate
@@ -79,7 +79,7 @@ def test_weights_beyond_the_limit_of_a_file_lie_beside_it(tmp_path: Path, monkey
 def search_with_weights(folder: Path) -> OpenStudy:
     """Return a pooled search with one small backbone, whose best trial has weights."""
     study = simulate(folder, allocation="pooled", fixed={"backbone": OWN}, num_trials=3)
-    best = choose_trial(study, "all")
+    best = choose_exported_trial(study, "all")
     assert best is not None
     digests = open_trial_files(study.store, best).write_weights(
         build_model(best.config, 2, weights="none").state_dict(), best.attempts

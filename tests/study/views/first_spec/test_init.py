@@ -145,11 +145,11 @@ def test_a_spec_of_two_small_classes_of_photographs_runs(tmp_path: Path, run_ini
     assert prepared.fixed["crop_min_area"] == 0.7
     assert prepared.fixed["batch_size"] == 8
     assert fitted.spec.search.fixed == {"class_weighting": "none"}
-    assert "the classes are balanced" in got.output
+    assert "balanced: 30 training images of each class" in got.output
     assert "A full trial has 301 steps, 43 epochs of 7;" in got.output
     assert "16 px (stored at 18 px, random crops for training)" in got.output
     assert "bees      30       9        9    12   60" in got.output
-    assert "aspect ratios 0.6" in got.output
+    assert "width / height 0.6" in got.output
 
 
 def test_everything_odd_is_named_and_left_out(tmp_path: Path, run_init: Init) -> None:
@@ -167,7 +167,7 @@ def test_everything_odd_is_named_and_left_out(tmp_path: Path, run_init: Init) ->
         "2 image files cannot be used: train/cat/broken.jpg (cannot be decoded",
         "train/dog/empty.png (empty (0 bytes)); left out",
         "1 exact copy of other images: train/dog/001.png = val/dog/copy.png; the training images",
-        "the largest class (cat) has 16.2 times the training images of the smallest (eel)",
+        "the largest class, cat, has 16.2 times the training images of the smallest, eel",
         "a split has one image only of 1 of the 3 classes: eel",
         "the published validation images",
     ):
