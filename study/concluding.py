@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 
 from rich.console import Console
 
-from analysis.findings.arm_findings import ArmScores
 from analysis.findings.baseline_findings import BaselineFindings
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.intervention_findings import InterventionFindings
+from analysis.findings.score_findings import ArmScores
 from analysis.findings.study_findings import Findings
 from analysis.report.arm_tables import build_arm_rich_table
 from analysis.report.baseline_tables import build_baseline_rich_table, describe_handover

@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis.audits.cues import LUMA
 from analysis.audits.swap_effects import AuditImages, Classify, bound_classes
-from analysis.findings.forensic_findings import ColorLoss
+from analysis.findings.shortcut_findings import ColorLoss
 from analysis.statistics.metrics import FloatArray, IntArray
 
 

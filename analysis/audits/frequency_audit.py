@@ -26,7 +26,7 @@ from analysis.audits.swap_effects import (
     judge_classes,
     measure_gaps,
 )
-from analysis.findings.forensic_findings import ClassGap, FrequencyAudit
+from analysis.findings.shortcut_findings import ClassGap, FrequencyAudit
 from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import numpy_generator
 

@@ -18,7 +18,6 @@ from analysis.audits.ring_regions import RegionGaps, measure_regions, name_regio
 from analysis.audits.ring_swaps import fill_center, find_few_edges, swap_ring
 from analysis.audits.swap_effects import (
     ALPHA,
-    TOLERANCE,
     AuditImages,
     Classify,
     bound_classes,
@@ -28,8 +27,8 @@ from analysis.audits.swap_effects import (
     measure_gaps,
     take_groups,
 )
-from analysis.findings.forensic_findings import AuditVerdict, ClassAudit, RingAudit
 from analysis.findings.interval import Interval, TwoIntervals
+from analysis.findings.shortcut_findings import GAP_TOLERANCE, AuditVerdict, ClassAudit, RingAudit
 from analysis.statistics.families import Scale, class_cells, compute_family
 from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.data.rings import RING_FRACTIONS, make_ring
@@ -212,7 +211,7 @@ def _confirm(verdict: AuditVerdict | None, free_gaps: Sequence[Interval | None])
     """Return whether a failure also shows without object in the ring: all gaps above 0 and larger than the tolerance."""
     if verdict is not AuditVerdict.FAIL:
         return None
-    return all(gap is not None and gap.low > 0 and gap.estimate > TOLERANCE for gap in free_gaps)
+    return all(gap is not None and gap.low > 0 and gap.estimate > GAP_TOLERANCE for gap in free_gaps)
 
 
 def _measure_ring_gaps(

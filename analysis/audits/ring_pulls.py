@@ -7,7 +7,7 @@ import numpy as np
 
 from analysis.audits.ring_swaps import swap_ring
 from analysis.audits.swap_effects import ALPHA, AuditImages, Classify, take_groups
-from analysis.findings.forensic_findings import PairPull
+from analysis.findings.shortcut_findings import PairPull
 from analysis.statistics.families import Scale, compute_family, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.data.rings import RING_FRACTIONS, make_ring

@@ -24,7 +24,7 @@ from analysis.audits.cues import (
 from analysis.audits.matched_references import MatchedMargins, expect_margins, match_references, pool_deviation
 from analysis.audits.ring_swaps import Images
 from analysis.audits.swap_effects import AuditImages, take_groups
-from analysis.findings.forensic_findings import CueEffect, RootCause
+from analysis.findings.cause_findings import MATERIAL_EFFECT, MIXED, CueEffect, RootCause
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.statistics.families import Cell, Scale, compute_family, mean_cell
 from analysis.statistics.metrics import FloatArray
@@ -36,10 +36,6 @@ MAX_CONFUSED = 120
 MAX_REFERENCES = 120
 # Largest difference of the margins on the measuring seeds, in standard deviations.
 MAX_IMBALANCE = 0.2
-# Smallest effect that is a cause, in logits: removing the cue multiplies the odds of the true class by 1.1. Pairs of classes
-# differ a little in how much they resist a removal, which many images show as surely as an effect of a cue.
-MATERIAL_EFFECT = 0.1
-MIXED = "mixed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

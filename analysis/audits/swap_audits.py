@@ -8,17 +8,7 @@ from analysis.audits.frequency_audit import FrequencyMeasurement, judge_frequenc
 from analysis.audits.ring_audit import RingMeasurement, judge_ring, measure_rings
 from analysis.audits.ring_pulls import PullMeasurement, bound_pulls, measure_pull
 from analysis.audits.swap_effects import AuditImages, Classify
-from analysis.findings.forensic_findings import ColorLoss, FrequencyAudit, PairPull, RingAudit
-
-
-@dataclass(frozen=True, kw_only=True)
-class SwapAudits:
-    """Findings about an arm or about one model; the attributes are those of `ArmAudits`, empty where nothing was audited."""
-
-    ring_audits: tuple[RingAudit, ...] = ()
-    pulls: tuple[PairPull, ...] = ()
-    color_losses: tuple[ColorLoss, ...] = ()
-    frequency_audit: FrequencyAudit | None = None
+from analysis.findings.shortcut_findings import SwapAudits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

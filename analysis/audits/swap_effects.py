@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.audits.ring_swaps import Images, draw_partners
-from analysis.findings.forensic_findings import AuditVerdict
 from analysis.findings.interval import Interval, TwoIntervals
+from analysis.findings.shortcut_findings import GAP_TOLERANCE, AuditVerdict
 from analysis.statistics.families import Scale, class_cells, compute_family, compute_two_intervals, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
 
-# Gaps up to 5 percentage points of accuracy are tolerated.
-TOLERANCE = 0.05
 ALPHA = 0.05
 # Return the (S, n) classes that the arm's S models predict for (n, H, W, 3) images.
 Classify = Callable[[Images], IntArray]
@@ -147,9 +145,9 @@ def bound_mean(
 
 def judge_gap(gap: Interval) -> AuditVerdict:
     """Return FAIL where the whole interval lies above the tolerance, PASS where it lies below, else UNDECIDED."""
-    if gap.low > TOLERANCE:
+    if gap.low > GAP_TOLERANCE:
         return AuditVerdict.FAIL
-    return AuditVerdict.PASS if gap.high < TOLERANCE else AuditVerdict.UNDECIDED
+    return AuditVerdict.PASS if gap.high < GAP_TOLERANCE else AuditVerdict.UNDECIDED
 
 
 def judge_both(gap: TwoIntervals) -> tuple[AuditVerdict | None, AuditVerdict | None]:

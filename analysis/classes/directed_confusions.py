@@ -12,13 +12,11 @@ from scipy import optimize
 
 from analysis.classes.confusion_matrix import check_class_names, compute_rates
 from analysis.classes.pair_rates import compute_human_excess
-from analysis.findings.class_findings import DirectedConfusion, HumanExcess, Materiality
+from analysis.findings.class_findings import CONFUSION_TOLERANCE, DirectedConfusion, HumanExcess, Materiality
 from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.mid_p_bounds import compute_mid_p_tail
 
-# Share of the true class.
-TOLERANCE = 0.05
 ALPHA = 0.05
 MAX_LISTED = 50
 MOST_IMAGES = 1_000_000
@@ -66,9 +64,9 @@ def compute_directed_confusions(
 
 def judge_rate(rate: Interval) -> Materiality:
     """Return MATERIAL where the whole interval lies above the tolerance, NOT where it lies below, else UNDECIDED."""
-    if rate.low > TOLERANCE:
+    if rate.low > CONFUSION_TOLERANCE:
         return Materiality.MATERIAL
-    return Materiality.NOT if rate.high < TOLERANCE else Materiality.UNDECIDED
+    return Materiality.NOT if rate.high < CONFUSION_TOLERANCE else Materiality.UNDECIDED
 
 
 def count_images_to_decide(rate: Interval, num_images: int, confidence: float) -> int | None:
@@ -89,7 +87,7 @@ def count_images_to_decide(rate: Interval, num_images: int, confidence: float) -
         return None
     p, tail = rate.estimate, (1 - confidence) / 2
     # The upper bound of a proportion is the lower bound of the rest.
-    share, tolerance = (p, TOLERANCE) if p > TOLERANCE else (1 - p, 1 - TOLERANCE)
+    share, tolerance = (p, CONFUSION_TOLERANCE) if p > CONFUSION_TOLERANCE else (1 - p, 1 - CONFUSION_TOLERANCE)
 
     def distance(size: float) -> float:
         """Return a value above 0 where the bound lies beyond the tolerance at this size."""

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from analysis.audits.swap_effects import AuditImages
-from analysis.findings.forensic_findings import CamCandidate
+from analysis.findings.heat_map_findings import CamCandidate
 from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.grad_cam import (
     CamMethod,

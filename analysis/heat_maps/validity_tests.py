@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 
 from analysis.audits.ring_swaps import swap_ring
 from analysis.audits.swap_effects import ALPHA, AuditImages
-from analysis.findings.forensic_findings import CamAdmission, CamTest
+from analysis.findings.heat_map_findings import CamAdmission, CamTest
 from analysis.findings.interval import TwoIntervals
 from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.choice import (

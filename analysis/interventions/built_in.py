@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 
-from analysis.audits.swap_effects import TOLERANCE
+from analysis.findings.cause_findings import MIXED, RootCause
 from analysis.findings.class_findings import DirectedConfusion
-from analysis.findings.forensic_findings import AuditVerdict, ClassAudit, RootCause
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.findings.intervention_findings import Prediction, Target, TargetKind
+from analysis.findings.shortcut_findings import GAP_TOLERANCE, AuditVerdict, ClassAudit
 from analysis.interventions.intervention import ChoosingModels, Diagnosis, Intervention, Reason
 from analysis.interventions.target_predictions import predict_without_cue, predict_without_reliance
 from search_spaces.config import Value
 
-MIXED = "mixed"
 ALL_CONFUSED = "all classes are confused, so that none of them differs from the others"
 CUTMIX_PROBABILITY = 0.5
 HARD_FRACTION = 0.25
@@ -260,7 +259,7 @@ def _find_suspects(diagnosis: Diagnosis) -> tuple[ClassAudit, ...]:
 
 def _find_losing(diagnosis: Diagnosis) -> dict[str, TwoIntervals]:
     losses = diagnosis.audits.color_losses
-    return {found.class_name: found.loss for found in losses if found.loss.models.low > TOLERANCE}
+    return {found.class_name: found.loss for found in losses if found.loss.models.low > GAP_TOLERANCE}
 
 
 def _points(found: TwoIntervals) -> str:

@@ -6,10 +6,10 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from analysis.findings.arm_findings import ArmScores
 from analysis.findings.class_findings import ConfusedPair, DirectedConfusion
 from analysis.findings.interval import Interval
-from analysis.report.number_formats import format_gflops, format_interval, join_verdicts
+from analysis.findings.score_findings import ArmScores
+from analysis.report.number_formats import format_gflops, format_interval, format_percent, join_verdicts
 from analysis.report.table_formats import to_csv, to_latex, to_markdown
 
 # The last column is in percentage points of macro-F1.
@@ -41,6 +41,19 @@ def format_arm(arm: ArmScores) -> tuple[str, ...]:
         f"{arm.train_images_per_second:,.0f}",
         f"{arm.predict_images_per_second:,.0f}",
         f"{arm.points_per_device_hour:,.0f}",
+    )
+
+
+def describe_gate(arm: ArmScores, minimum: float) -> str:
+    """Return whether an arm passes the minimum, and the lower bound that decides it."""
+    verb = "passes" if arm.minimum_cleared else "does not pass"
+    recipe, limit = arm.test_macro_f1.recipe, format_percent(minimum, 2)
+    if recipe is None:
+        return f"{arm.arm} {verb} the minimum: one finished run gives no lower bound; the minimum is {limit}."
+    of_all = ", but lower with its runs that diverged" if recipe.low > minimum and not arm.minimum_cleared else ""
+    low = format_percent(recipe.low, 2)
+    return (
+        f"{arm.arm} {verb} the minimum: the recipe's lower bound of macro-F1 is {low}{of_all}, the minimum is {limit}."
     )
 
 
@@ -135,3 +148,6 @@ def _list_bounds(name: str, interval: Interval | None) -> dict[str, float | None
 
 def _pair_up(cells: Sequence[str]) -> list[tuple[str, ...]]:
     return list(zip(cells[::2], cells[1::2], strict=True))
+
+
+FILTERS = {"minimum": describe_gate}

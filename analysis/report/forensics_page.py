@@ -4,11 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.classes.directed_confusions import TOLERANCE
-from analysis.classes.label_issues import MAX_ISSUES
-from analysis.external.forensics import OutsideArm, OutsideFindings
-from analysis.findings.class_findings import ConfusedPair, Confusion, DirectedConfusion, HumanExcess, Materiality
-from analysis.report.figures import figure_to_png, plot_confusion
+from analysis.findings.class_findings import (
+    CONFUSION_TOLERANCE,
+    MAX_ISSUES,
+    ConfusedPair,
+    Confusion,
+    DirectedConfusion,
+    HumanExcess,
+    Materiality,
+)
+from analysis.findings.outside_findings import OutsideArm, OutsideFindings
+from analysis.report.confusion_figures import plot_confusion
+from analysis.report.figures import figure_to_png
 from analysis.report.number_formats import (
     format_count,
     format_interval,
@@ -60,7 +67,7 @@ def build_forensics_page(title: str, findings: OutsideFindings) -> str:
         title=title,
         findings=findings,
         most=MOST_ROWS,
-        tolerance=TOLERANCE,
+        tolerance=CONFUSION_TOLERANCE,
         arms=[_arrange_arm(arm, findings.class_names) for arm in findings.arms],
         summary=[_summarize(arm) for arm in findings.arms],
         issues=[_issue_cells(issue) for issue in findings.label_issues],
@@ -86,7 +93,7 @@ def _arrange_arm(arm: OutsideArm, class_names: Sequence[str]) -> dict[str, Any]:
     """Return what the template shows of an arm: its tables as rows of text, and its figures."""
     humans = any(pair.human for pair in arm.confused_pairs) or any(cell.human for cell in arm.directed)
     reach = max((cell.rate.models.high for cell in arm.directed), default=1.0)
-    reach = max(reach, 2 * TOLERANCE)
+    reach = max(reach, 2 * CONFUSION_TOLERANCE)
     scores = sorted(arm.class_scores, key=lambda score: (score.num_images == 0, score.f1.estimate))
     pairs = sorted(arm.confused_pairs, key=lambda pair: -pair.rate.estimate)
     return {
@@ -116,7 +123,10 @@ def _directed_cells(cell: DirectedConfusion, humans: bool) -> list[str]:
 def _bar(cell: DirectedConfusion, reach: float) -> RateBar:
     rate = cell.rate.models
     return RateBar(
-        low=rate.low / reach, estimate=rate.estimate / reach, high=rate.high / reach, tolerance=TOLERANCE / reach
+        low=rate.low / reach,
+        estimate=rate.estimate / reach,
+        high=rate.high / reach,
+        tolerance=CONFUSION_TOLERANCE / reach,
     )
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from analysis.findings.arm_findings import ArmFinding, ModelAudit
 from analysis.findings.class_findings import DirectedConfusion
-from analysis.findings.forensic_findings import ClassAudit
 from analysis.findings.interval import Interval, TwoIntervals
+from analysis.findings.shortcut_findings import ClassAudit
 from analysis.report.number_formats import format_interval, format_signed_pp
 from analysis.report.rendering import render
 

@@ -5,10 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from analysis.findings.interval import Interval, TwoIntervals
-from analysis.findings.search_findings import RungFinding
 
-# Complete trials below which a rank correlation is not shown.
-MIN_CORRELATED = 6
 # Characters of a setting in a table.
 LONGEST_VALUE = 60
 _MARKDOWN_ESCAPES = str.maketrans({"\n": " ", "\r": " ", **{mark: f"\\{mark}" for mark in "\\`*_[]|#~$"}})
@@ -133,21 +130,6 @@ def format_signed_pp(interval: Interval | TwoIntervals) -> str:
     return f"{estimate:+.1f} pp [{low:+.1f}, {high:+.1f}]"
 
 
-def format_correlation(rung: RungFinding) -> str:
-    """Return a rung's rank correlation, with its interval if it has one: "0.87 [0.55, 0.97]"; a dash for None.
-
-    A correlation of fewer than `MIN_CORRELATED` trials says nothing; how many are missing stands in its place.
-    """
-    missing = MIN_CORRELATED - rung.num_completed
-    if missing > 0:
-        return f"needs {missing} more complete trial{'' if missing == 1 else 's'}"
-    if rung.rank_correlation is None:
-        return "—"
-    if rung.interval is None:
-        return f"{rung.rank_correlation:.2f}"
-    return f"{rung.rank_correlation:.2f} [{rung.interval.low:.2f}, {rung.interval.high:.2f}]"
-
-
 def format_sentence(clause: str) -> str:
     """Return a clause with a capital letter at the start and a period at the end."""
     return f"{clause[:1].upper()}{clause[1:]}."
@@ -156,3 +138,19 @@ def format_sentence(clause: str) -> str:
 def escape_markdown(text: object) -> str:
     """Return text that markdown shows literally and on one line, also inside a table."""
     return html.escape(str(text), quote=False).translate(_MARKDOWN_ESCAPES)
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "percent": format_percent,
+    "interval": format_interval,
+    "seconds": format_seconds,
+    "bytes": format_bytes,
+    "count": format_count,
+    "gflops": format_gflops,
+    "parameters": format_parameters,
+    "estimate": format_estimate,
+    "signed": format_signed_pp,
+    "verdicts": join_verdicts,
+    "sentence": format_sentence,
+    "md": escape_markdown,
+}

@@ -6,10 +6,10 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
-from analysis.audits.root_cause import MATERIAL_EFFECT
-from analysis.classes.label_issues import MAX_ISSUES
 from analysis.findings.arm_findings import ArmFinding
-from analysis.findings.forensic_findings import CamPanel
+from analysis.findings.cause_findings import MATERIAL_EFFECT
+from analysis.findings.class_findings import MAX_ISSUES
+from analysis.findings.heat_map_findings import CamPanel
 from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.study_findings import Findings
 from analysis.report.baseline_tables import (

@@ -8,8 +8,25 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from analysis.report import (
+    arm_tables,
+    cause_sentences,
+    comparison_sentences,
+    confusion_sentences,
+    heat_map_sentences,
+    number_formats,
+    search_sentences,
+    sentences,
+    shortcut_sentences,
+    side_metric_tables,
+)
 from analysis.report.number_formats import escape_markdown
-from analysis.report.sentences import FILTERS
+
+# Whose filters the templates use.
+_FILTERS = (
+    *(arm_tables, cause_sentences, comparison_sentences, confusion_sentences, heat_map_sentences, number_formats),
+    *(search_sentences, sentences, shortcut_sentences, side_metric_tables),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +52,9 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(FILTERS, code=mark_code if template.endswith(".html.j2") else _keep_code)
+    for module in _FILTERS:
+        environment.filters.update(module.FILTERS)
+    environment.filters.update(code=mark_code if template.endswith(".html.j2") else _keep_code)
     text = environment.get_template(template).render(values)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" if template.endswith(".md.j2") else text
 

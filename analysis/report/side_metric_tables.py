@@ -109,3 +109,6 @@ def _format_signed(metric: SideMetric, value: float) -> str:
 def _list_bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
     low, high = (None, None) if interval is None else (interval.low, interval.high)
     return {f"{name}_low": low, f"{name}_high": high}
+
+
+FILTERS = {"side_metrics": describe_side_metrics, "side_header": build_side_header, "side_cells": build_side_cells}

@@ -2,37 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm, spearmanr
 
 from analysis.findings.interval import Interval
-from analysis.findings.search_findings import RungFinding
+from analysis.findings.search_findings import RungFinding, RungScores
 from trainables.records.ranking import ran_every_epoch
 from trainables.records.record import TrialRecord, TrialState
 
 CONFIDENCE = 0.95
 MIN_TRIALS_FOR_INTERVAL = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RungScores:
-    """Macro-F1 (fractions, search split) of one arm's trials at one rung.
-
-    Attributes:
-        arm: name.
-        epoch: of the rung.
-        completed: (score at the rung, score at the last epoch) of each trial that ran every epoch.
-        stopped: score at the rung of each trial that was stopped there.
-        num_reached: trials with a finite macro-F1 at the rung, including those that failed later or are still running.
-    """
-
-    arm: str
-    epoch: int
-    completed: tuple[tuple[float, float], ...]
-    stopped: tuple[float, ...]
-    num_reached: int
 
 
 def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequence[int]]) -> tuple[RungScores, ...]:

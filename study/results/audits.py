@@ -12,12 +12,13 @@ from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_
 from analysis.audits.cues import MIN_SIDE, describe_small_images
 from analysis.audits.ring_swaps import Images
 from analysis.audits.root_cause import find_root_causes
-from analysis.audits.swap_audits import SwapAudits, judge_swaps, measure_swaps
+from analysis.audits.swap_audits import judge_swaps, measure_swaps
 from analysis.audits.swap_effects import AuditImages, take_groups
 from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.findings.arm_findings import ArmAudits, ArmConfusions
-from analysis.findings.class_findings import Materiality
-from analysis.findings.forensic_findings import RootCause
+from analysis.findings.arm_findings import ArmAudits
+from analysis.findings.cause_findings import RootCause
+from analysis.findings.class_findings import ArmConfusions, Materiality
+from analysis.findings.shortcut_findings import SwapAudits
 from analysis.heat_maps.grad_cam import NoCamLayerError
 from analysis.heat_maps.validity_tests import admit_cams
 from analysis.statistics.metrics import IntArray

@@ -7,9 +7,9 @@ from analysis.classes.class_scores import compute_macro_f1_intervals
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.arm_scores import compute_arm_scores
 from analysis.evidence.comparison_rows import complete_row, compute_rows
-from analysis.findings.arm_findings import ArmScores
 from analysis.findings.baseline_findings import BaselineFindings
 from analysis.findings.comparison_findings import ComparisonRow
+from analysis.findings.score_findings import ArmScores
 from analysis.report import arm_tables, side_metric_tables, tables
 from analysis.report.baseline_tables import build_baseline_csv
 from study.baselines.handover import compute_handover, share_features

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve
-from analysis.search.rungs import RungScores, compute_rung_findings, compute_rung_scores
+from analysis.findings.search_findings import ParameterImportance, RungFinding, RungScores, SearchArm, TuningCurve
+from analysis.search.rungs import compute_rung_findings, compute_rung_scores
 from analysis.search.search_arms import compute_search_arms
 from analysis.search.tuning_curves import compute_tuning_curves
 from study.open_study import OpenStudy

@@ -10,9 +10,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from analysis.images.duplicates import ImagePair
+from analysis.findings.image_findings import ImageFindings, ImagePair, Inspection, NetworkFindings
 from analysis.images.examples import draw_examples
-from analysis.images.inspection import ImageFindings, Inspection, NetworkFindings, inspect_features, inspect_images
+from analysis.images.inspection import inspect_features, inspect_images
 from analysis.report.baseline_lines import describe_baselines
 from analysis.report.inspection.contents import describe_inspection
 from analysis.report.inspection.page import build_inspection_page

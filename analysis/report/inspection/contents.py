@@ -1,6 +1,6 @@
 """All sections of an inspection."""
 
-from analysis.images.inspection import Inspection
+from analysis.findings.image_findings import Inspection
 from analysis.report.inspection import data, probes
 from analysis.report.inspection.sections import InspectionSection
 

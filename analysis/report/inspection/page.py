@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.images.inspection import Inspection
+from analysis.findings.image_findings import Inspection
 from analysis.report.figures import figure_to_png
 from analysis.report.image_pages.strips import draw_strip
 from analysis.report.inspection.contents import describe_inspection
@@ -149,8 +149,7 @@ def _draw_ladder(found: Inspection) -> list[Picture]:
 def _draw_interpolation(found: Inspection) -> list[Picture]:
     if found.images.spectra is None:
         return []
-    images = np.array(found.image_set.images[_first_examples(found)])
-    examples = figure_to_png(plot_interpolations(images, found.image_size))
+    examples = figure_to_png(plot_interpolations(found.images.resized))
     spectra = figure_to_png(plot_spectra(found.images.spectra))
     return [
         _picture(
@@ -160,13 +159,6 @@ def _draw_interpolation(found: Inspection) -> list[Picture]:
             spectra, "Radially averaged power spectra of training images.", "power spectra of both interpolations"
         ),
     ]
-
-
-def _first_examples(found: Inspection) -> list[int]:
-    """Return the first training image of each class that has examples."""
-    train = found.splits.train
-    labels = found.image_set.labels[train]
-    return [int(train[labels == k][0]) for k in found.examples.classes]
 
 
 def _picture(png: bytes, caption: str, alt: str) -> Picture:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from analysis.classes.label_issues import MAX_ISSUES
+from analysis.findings.class_findings import MAX_ISSUES
+from analysis.findings.image_findings import Inspection, PairLoss, PairSeparability, Rung
 from analysis.findings.interval import Interval
-from analysis.images.inspection import Inspection
-from analysis.images.semantic_gap import PairLoss, PairSeparability, Rung
 from analysis.report.inspection.sections import InspectionSection, Row, SectionTable
 from analysis.report.number_formats import format_count, format_interval, format_percent, format_signed_pp
 

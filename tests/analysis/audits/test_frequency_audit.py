@@ -14,7 +14,7 @@ from analysis.audits.frequency_audit import (
 )
 from analysis.audits.ring_audit import audit_rings
 from analysis.audits.swap_effects import AuditImages
-from analysis.findings.forensic_findings import AuditVerdict, FrequencyAudit
+from analysis.findings.shortcut_findings import AuditVerdict, FrequencyAudit
 from trainables.data.sources.planted.scenes import make_planted_scenes
 
 K, SIDE = 4, 32

@@ -12,8 +12,8 @@ from analysis.audits.ring_audit import audit_rings
 from analysis.audits.ring_pulls import bound_pulls, measure_pull
 from analysis.audits.ring_swaps import draw_partners, fill_center, find_few_edges, swap_ring
 from analysis.audits.swap_effects import AuditImages, bound_classes, bound_mean, judge_gap
-from analysis.findings.forensic_findings import AuditVerdict
 from analysis.findings.interval import Interval
+from analysis.findings.shortcut_findings import AuditVerdict
 from search_spaces.errors import UserInputError
 from trainables.data.rings import make_ring
 

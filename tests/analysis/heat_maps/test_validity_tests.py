@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from analysis.audits.swap_effects import AuditImages
-from analysis.findings.forensic_findings import CamAdmission, CamTest
+from analysis.findings.heat_map_findings import CamAdmission, CamTest
 from analysis.heat_maps import choice, validity_tests
 from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.choice import split_images

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from analysis.findings.class_findings import LabelIssue
+from analysis.findings.image_findings import Inspection, NetworkFindings, PairLoss, PairSeparability, Rung
 from analysis.findings.interval import Interval
 from analysis.images.examples import draw_examples
-from analysis.images.inspection import Inspection, NetworkFindings, inspect_images
-from analysis.images.semantic_gap import PairLoss, PairSeparability, Rung
+from analysis.images.inspection import inspect_images
 from analysis.report.inspection.contents import describe_inspection
 from analysis.report.inspection.page import build_inspection_page
 from tests.analysis.report.test_pages import Page

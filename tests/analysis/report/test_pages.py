@@ -16,7 +16,8 @@ from analysis.report.baseline_tables import (
     list_baseline_cells,
     list_baseline_rows,
 )
-from analysis.report.forensic_sentences import describe_decision
+from analysis.report.comparison_sentences import describe_verdict
+from analysis.report.confusion_sentences import describe_images_to_decide
 from analysis.report.number_formats import (
     escape_markdown,
     flatten_passport,
@@ -28,7 +29,7 @@ from analysis.report.number_formats import (
     format_value,
 )
 from analysis.report.pages import PageSection, build_html, build_markdown, build_search_page
-from analysis.report.sentences import describe_missing_gates, describe_verdict
+from analysis.report.sentences import describe_missing_gates
 from analysis.report.tables import build_table_rows
 from search_spaces.errors import UserInputError
 from tests.analysis.findings_factory import make_baselines, make_findings
@@ -274,7 +275,7 @@ def test_the_report_contains_all_findings(build) -> None:
     for arm in findings.arms:
         for cell in arm.directed[:15]:
             assert format_interval(cell.rate) in text
-            assert describe_decision(cell) in text
+            assert describe_images_to_decide(cell) in text
     assert "0x5, 31x2" in text
     assert "location of the cue: bottom side" in text
     for cell in (
@@ -391,9 +392,9 @@ def test_a_failed_gate_is_reported_and_highlighted() -> None:
     assert "resnet18 does not pass the minimum" in html
     assert 'class="card failed"' in html
     assert 'class="card failed"' not in render_html(findings)
-    (missing,) = describe_missing_gates(dataclasses.replace(findings, arms=findings.arms[1:]))
+    (missing,) = describe_missing_gates(findings.arms[1:], findings.search)
     assert missing == "resnet18 does not pass the minimum: all of its runs diverged."
-    assert describe_missing_gates(findings) == []
+    assert describe_missing_gates(findings.arms, findings.search) == []
 
 
 def test_missing_figures_are_rejected_and_unknown_ones_are_shown() -> None:

@@ -8,11 +8,11 @@ import pytest
 
 from analysis.findings.class_findings import Materiality
 from analysis.findings.comparison_findings import Question, Verdict
-from analysis.findings.forensic_findings import AuditVerdict
 from analysis.findings.interval import Interval
+from analysis.findings.shortcut_findings import AuditVerdict
 from analysis.findings.study_findings import Findings
-from analysis.report.number_formats import format_correlation
 from analysis.report.pages import build_html, build_markdown
+from analysis.report.search_sentences import format_correlation
 from analysis.report.summary import CERTAINTY, FAILURES, WHICH, summarize
 from analysis.report.tables import build_table_rows
 from tests.analysis.findings_factory import make_baselines, make_findings, make_rung_finding

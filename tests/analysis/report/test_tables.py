@@ -19,7 +19,7 @@ from analysis.report.arm_tables import (
     build_pair_table,
     format_arm,
 )
-from analysis.report.sentences import describe_evidence, describe_verdict
+from analysis.report.comparison_sentences import describe_evidence, describe_verdict
 from analysis.report.tables import (
     BAR_WIDTH,
     HEADER,
