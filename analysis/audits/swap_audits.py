@@ -3,11 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.audits.color_losses import ColorMeasurement, bound_color_losses, measure_color_losses
+from analysis.audits.color_losses import bound_color_losses, measure_color_losses
 from analysis.audits.frequency_audit import FrequencyMeasurement, judge_frequencies, measure_frequencies
-from analysis.audits.ring_audit import RingMeasurement, judge_ring, measure_rings
-from analysis.audits.ring_pulls import PullMeasurement, bound_pulls, measure_pull
-from analysis.audits.swap_effects import AuditImages, Classify
+from analysis.audits.ring_audit import (
+    PullMeasurement,
+    RingMeasurement,
+    bound_pulls,
+    judge_ring,
+    measure_pull,
+    measure_rings,
+)
+from analysis.audits.swap_effects import AuditImages, Classify, SwapEffects
 from analysis.findings.shortcut_findings import SwapAudits
 
 
@@ -24,7 +30,7 @@ class SwapMeasurements:
 
     rings: tuple[RingMeasurement, ...]
     pulls: tuple[PullMeasurement, ...]
-    colors: ColorMeasurement
+    colors: SwapEffects
     frequencies: FrequencyMeasurement | None
 
     def take_first(self) -> "SwapMeasurements":

@@ -1,6 +1,7 @@
 """The figure of predicted against measured changes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -21,7 +22,7 @@ def plot_interventions(effects: Sequence[InterventionEffect]) -> Figure:
         pairs = ((effect.stated.prediction.effect, -0.14, PREDICTED, "s"), (effect.target.effect, 0.14, MEASURED, "o"))
         for interval, shift, color, marker in pairs:
             if interval is not None:
-                style = {"color": color, "marker": marker, "capsize": 3, "linestyle": "none"}
+                style: dict[str, Any] = {"color": color, "marker": marker, "capsize": 3, "linestyle": "none"}
                 draw_interval(axes, interval, place + shift, **style)
     axes.axvline(0, color=INK, linewidth=1)
     axes.plot([], [], color=PREDICTED, marker="s", label="predicted, on the images that choose (95 %)")

@@ -86,7 +86,7 @@ def measure_arm_loss(
     """Return (S, N) losses of the models of `runs` on the N images of `ids`."""
     images = AuditImages(images=data.images[ids], labels=data.labels[ids], class_names=data.class_names)
     classify = make_classifier(make_logits(Store(study_uri), runs, len(data.class_names)))
-    return measure_loss(kind, classify, images, seed=seed)
+    return measure_loss(kind, classify, images, seed=seed).values
 
 
 def measure_interventions(
