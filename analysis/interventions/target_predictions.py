@@ -1,9 +1,14 @@
-"""Predicted changes of targets, measured on the images that choose: the target without the cue that the models rely on."""
+"""Predicted changes of targets, measured on the images that choose: the target without the cue that the models rely on.
 
+One half of the test images chooses the targets and the predictions of interventions, and the other half judges them.
+"""
+
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.audits.color_losses import measure_color_losses
 from analysis.audits.confused_images import ComputeLogits, split_seeds
@@ -19,6 +24,25 @@ from trainables.seeds import numpy_generator
 
 # Images of each class on which the removal of cues is measured.
 MAX_IMAGES_PER_CLASS = 200
+# A half with fewer images of the target's classes cannot judge; all images do then, and the target counts as seen.
+MIN_TARGET_IMAGES = 100
+
+
+def find_choosing(sample_ids: IntArray, groups: IntArray | None, seed: int) -> NDArray[np.bool_]:
+    """Return (N,) True for the images that choose; the others judge.
+
+    The half of an image depends on the seed and on its sample id alone, or on its group, so that images that belong together stay
+    together.
+
+    Args:
+        sample_ids: (N,) of the test images.
+        groups: (N,) number of the group of each image; None where images are independent.
+        seed: of the study.
+    """
+    units = sample_ids if groups is None else groups
+    found, inverse = np.unique(units, return_inverse=True)
+    is_choosing = [hashlib.sha256(f"{seed}/half/{unit}".encode()).digest()[0] % 2 == 0 for unit in found.tolist()]
+    return np.asarray(is_choosing, dtype=bool)[inverse]
 
 
 def mark_cells(labels: IntArray, predicted: IntArray, cells: Sequence[tuple[int, int]]) -> FloatArray:

@@ -21,9 +21,8 @@ from analysis.findings.intervention_findings import Cell
 from analysis.findings.shortcut_findings import SwapAudits
 from analysis.findings.study_findings import Findings
 from analysis.images.inspection import find_doubtful_labels
-from analysis.interventions.halves import find_choosing
 from analysis.interventions.intervention import ChoosingModels, Diagnosis
-from analysis.interventions.target_predictions import make_classifier
+from analysis.interventions.target_predictions import find_choosing, make_classifier
 from analysis.statistics.metrics import IntArray, compute_macro_f1
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError, nearest_name
