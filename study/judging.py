@@ -18,8 +18,8 @@ from analysis.findings.class_findings import MAX_ISSUES
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.outside_findings import OutsideArm, OutsideFindings
 from analysis.report import tables
-from analysis.report.arm_tables import build_directed_table, build_pair_table
 from analysis.report.confusion_sentences import describe_clusters, describe_contrast, describe_directed
+from analysis.report.confusion_tables import build_directed_table, build_pair_table
 from analysis.report.forensics_page import MOST_ROWS, build_forensics_page
 from analysis.report.number_formats import format_interval
 from analysis.report.pages import build_comparison_page

@@ -56,7 +56,7 @@ def compute_directed_confusions(
             verdict=judge_rate(rates[true, predicted].models),
             recipe_verdict=None if (recipe := rates[true, predicted].recipe) is None else judge_rate(recipe),
             images_to_decide=count_images_to_decide(rates[true, predicted].models, int(sizes[true]), confidence),
-            human=None if human is None else _compare(arm, true, predicted, human),
+            human=None if human is None else _compare_with_humans(arm, true, predicted, human),
         )
         for true, predicted in listed
     ), len(pairs)
@@ -101,8 +101,6 @@ def count_images_to_decide(rate: Interval, num_images: int, confidence: float) -
     return int(-(-(size + 1) // unit) * unit)
 
 
-def _compare(arm: ArmPredictions, true: int, predicted: int, human: NDArray[np.float64]) -> HumanExcess:
+def _compare_with_humans(arm: ArmPredictions, true: int, predicted: int, human: NDArray[np.float64]) -> HumanExcess:
     images = np.flatnonzero(arm.labels == true)
-    marks = np.asarray(arm.predicted[:, images] == predicted, dtype=np.float64)
-    groups = None if arm.groups is None else arm.groups[images]
-    return compute_human_excess(marks, human[images, predicted], arm.labels[images], 1 - ALPHA, groups)
+    return compute_human_excess(arm, images, arm.predicted[:, images] == predicted, human[images, predicted], 1 - ALPHA)

@@ -42,7 +42,7 @@ def describe_effect(cause: RootCause, cue: str) -> str:
     """Return the Shapley value of one cue with its interval, in logits; a dash if it was not measured."""
     for found in cause.effects:
         if found.cue == cue:
-            return join_intervals(found.effect, lambda e: f"{e.estimate:+.2f} [{e.low:+.2f}, {e.high:+.2f}]")
+            return join_intervals(found.effect, "{:+.2f}".format)
     return "—"
 
 

@@ -142,8 +142,11 @@ def _human_cells(human: HumanExcess | None, humans: bool) -> list[str]:
         return []
     if human is None:
         return ["—", "—", "—"]
-    excess = format_signed_pp(human.excess).replace(" pp", "")
-    return [format_percent(human.human_rate), excess, join_verdicts(human.word, human.recipe_word)]
+    return [
+        format_percent(human.human_rate),
+        format_signed_pp(human.excess, ""),
+        join_verdicts(human.word, human.recipe_word),
+    ]
 
 
 def _issue_cells(issue: Any) -> list[str]:

@@ -30,7 +30,7 @@ def describe_passed(test: CamTest) -> str:
 
 def describe_cam_estimate(test: CamTest) -> str:
     """Return the estimate of a test of heat maps with its intervals."""
-    return join_intervals(test.estimate, lambda e: f"{e.estimate:.3f} [{e.low:.3f}, {e.high:.3f}]")
+    return join_intervals(test.estimate, "{:.3f}".format)
 
 
 def describe_focus(arm: ArmFinding) -> str:

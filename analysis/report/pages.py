@@ -20,7 +20,7 @@ from analysis.report.baseline_tables import (
 )
 from analysis.report.image_pages.confusion_galleries import ConfusionView, arrange_confusions
 from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets
-from analysis.report.intervention_tables import MEASURED_HEADER, STATED_HEADER, build_intervention_tables
+from analysis.report.intervention_tables import MEASURED_COLUMNS, STATED_COLUMNS, build_intervention_tables
 from analysis.report.number_formats import flatten_passport, format_signed_pp, format_value, shorten
 from analysis.report.rendering import ReportFigure, embed_picture, render
 from analysis.report.sentences import describe_figure
@@ -102,7 +102,7 @@ def build_html(
     )
 
 
-def build_markdown(
+def build_report_markdown(
     findings: Findings, table_rows: Sequence[TableRow], rounds: Mapping[str, InterventionFindings] = NO_ROUNDS
 ) -> str:
     """Return report.md, whose figures are links to findings/figures/ in the same folder.
@@ -195,8 +195,8 @@ def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[st
         "color_losses": _arrange_color_losses(findings),
         "passport": flatten_passport(findings.passport),
         "interventions": found and build_intervention_tables(found),
-        "stated_header": STATED_HEADER,
-        "measured_header": MEASURED_HEADER,
+        "stated_header": tuple(STATED_COLUMNS),
+        "measured_header": tuple(MEASURED_COLUMNS),
         "material_effect": MATERIAL_EFFECT,
         "baseline_header": BASELINE_HEADER,
         "baseline_cells": list_baseline_cells(findings.baselines) if findings.baselines else [],

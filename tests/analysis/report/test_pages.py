@@ -28,7 +28,7 @@ from analysis.report.number_formats import (
     format_seconds,
     format_value,
 )
-from analysis.report.pages import PageSection, build_html, build_markdown, build_search_page
+from analysis.report.pages import PageSection, build_html, build_report_markdown, build_search_page
 from analysis.report.sentences import describe_missing_gates
 from analysis.report.tables import build_table_rows
 from search_spaces.errors import UserInputError
@@ -77,7 +77,7 @@ def render_html(findings: Findings) -> str:
 
 
 def render_markdown(findings: Findings) -> str:
-    return build_markdown(findings, build_table_rows(findings.rows))
+    return build_report_markdown(findings, build_table_rows(findings.rows))
 
 
 def rename_everything(findings: Findings, name: str) -> Findings:
@@ -406,7 +406,7 @@ def test_missing_figures_are_rejected_and_unknown_ones_are_shown() -> None:
         build_html(findings, rows, pngs)
     figures = {key: name for key, name in findings.figures.items() if key != "panel_02"}
     with pytest.raises(UserInputError, match=r"image 204 needs the figure 'panel_02\.png'"):
-        build_markdown(dataclasses.replace(findings, figures=figures), rows)
+        build_report_markdown(dataclasses.replace(findings, figures=figures), rows)
     more = dataclasses.replace(findings, figures={**findings.figures, "energy_spectrum": "energy.png"})
     assert "energy spectrum" in Page(render_html(more)).text
 
