@@ -25,8 +25,8 @@ from analysis.heat_maps.choice import (
     MAX_SIMILARITY,
     choose_cam,
     compute_similarity,
+    divide_audit_images,
     draw_cycle,
-    split_images,
 )
 from analysis.heat_maps.grad_cam import Cams, CamSource, compute_cams, enlarge, find_degenerate
 from analysis.heat_maps.road import compute_road_gain
@@ -83,7 +83,7 @@ def admit_cams(models: CamModels, audit_images: AuditImages, *, seed: int = 0) -
         NoCamLayerError: if no layer's maps are large enough for a heat map.
         UserInputError: if no class has four images.
     """
-    for_choice, for_tests = split_images(audit_images)
+    for_choice, for_tests = divide_audit_images(audit_images)
     if not len(for_tests.labels):
         raise UserInputError("the tests of heat maps need four images of a class, but no class has so many; add images")
     choice = choose_cam(models.trained[0], models.randomized[0], for_choice, seed=seed)

@@ -12,7 +12,7 @@ from analysis.images.colors import compute_class_colors, probe_colors
 from analysis.images.duplicates import find_copies, find_exact_duplicates, find_near_duplicates
 from analysis.images.interpolations import MAX_SPECTRUM_IMAGES, NUM_EXAMPLES, compute_spectra, resize_examples
 from analysis.images.oddities import find_oddities
-from analysis.images.probe import Probe, ProbeImages, choose_images, compute_difference, fit_probe
+from analysis.images.probe import Probe, ProbeImages, choose_images, compute_probe_difference, fit_probe
 from analysis.images.semantic_gap import choose_pairs, climb_down, list_sides, rank_pairs
 from analysis.statistics.metrics import compute_confusion_counts
 from trainables.data.images import ImageSet
@@ -97,7 +97,9 @@ def inspect_features(
         other = "bilinear" if config.word("interpolation") == "bicubic" else "bicubic"
         report(f"features with {other} interpolation")
         second = fit_probe(backbone.compute(images, digest, interpolation=other), chosen)
-        gain = compute_difference(probe, second) if other == "bilinear" else compute_difference(second, probe)
+        gain = (
+            compute_probe_difference(probe, second) if other == "bilinear" else compute_probe_difference(second, probe)
+        )
     pairs = choose_pairs(probe)
     part, rungs = _climb_down(backbone, chosen, images, features, seed, report)
     return NetworkFindings(

@@ -12,9 +12,9 @@ from analysis.images.probe import (
     CONFIDENCE,
     Probe,
     ProbeImages,
-    compute_difference,
     compute_image_interval,
     compute_pair_auc,
+    compute_probe_difference,
     fit_probe,
 )
 from analysis.statistics.metrics import compute_confusion_counts
@@ -78,7 +78,7 @@ def climb_down(
             Rung(
                 side=side,
                 macro_f1=probe.macro_f1,
-                loss=None if larger is None else compute_difference(larger, probe),
+                loss=None if larger is None else compute_probe_difference(larger, probe),
                 weakest=rank_pairs(probe, pairs)[:NUM_WEAKEST_PAIRS],
                 lost_pairs=() if larger is None else _find_lost_pairs(larger, probe, pairs),
             )

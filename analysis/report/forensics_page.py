@@ -15,7 +15,6 @@ from analysis.findings.class_findings import (
 )
 from analysis.findings.outside_findings import OutsideArm, OutsideFindings
 from analysis.report.confusion_figures import plot_confusion
-from analysis.report.figures import figure_to_png
 from analysis.report.number_formats import (
     format_count,
     format_interval,
@@ -23,7 +22,7 @@ from analysis.report.number_formats import (
     format_signed_pp,
     join_verdicts,
 )
-from analysis.report.rendering import ReportFigure, embed_png, render
+from analysis.report.rendering import ReportFigure, embed_figure, render
 from trainables.records.confusion_figure import MOST_ANNOTATED_CLASSES
 
 # Rows of a table that are visible at once; the others unfold.
@@ -163,12 +162,12 @@ def _draw_matrices(arm: OutsideArm, class_names: Sequence[str]) -> list[tuple[Re
         part = _select(arm.confusion, chosen)
         names = [class_names[c] for c in chosen]
         clusters = [cluster for cluster in arm.clusters if set(cluster.classes) <= set(names)]
-        png = figure_to_png(plot_confusion(part, names, f"{arm.arm}: the {len(names)} most confused classes", clusters))
+        drawn = plot_confusion(part, names, f"{arm.arm}: the {len(names)} most confused classes", clusters)
         alt = f"Part of the confusion matrix of {arm.arm}: rates with intervals of the most confused classes."
-        figures.append((ReportFigure(source=embed_png(png), alt=alt), True))
-    png = figure_to_png(plot_confusion(arm.confusion, class_names, f"{arm.arm}: confusion matrix", arm.clusters))
+        figures.append((embed_figure(drawn, alt), True))
+    drawn = plot_confusion(arm.confusion, class_names, f"{arm.arm}: confusion matrix", arm.clusters)
     alt = f"Confusion matrix of {arm.arm}: rates with intervals."
-    return [*figures, (ReportFigure(source=embed_png(png), alt=alt), not is_large)]
+    return [*figures, (embed_figure(drawn, alt), not is_large)]
 
 
 def _choose_confused(arm: OutsideArm, class_names: Sequence[str]) -> list[int]:

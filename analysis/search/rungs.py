@@ -42,20 +42,24 @@ def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequ
     return tuple(found)
 
 
-def compute_rung_findings(
-    records: Sequence[TrialRecord], rungs: Mapping[str, Sequence[int]]
-) -> tuple[RungFinding, ...]:
-    """Return per arm and rung the number of trials that reached it and were stopped there, and the rank correlation.
+def compute_rung_finding(scores: RungScores) -> RungFinding:
+    """Return the number of trials that reached a rung and were stopped there, and the rank correlation.
 
     The correlation is between macro-F1 at the rung and at the last epoch, over trials that ran every epoch. Trials that the
     rung stopped have no score at the last epoch. The range of scores is therefore truncated from below, and the correlation
     and its interval tend to be lower than they would be over all trials.
-
-    Args:
-        records: of the search.
-        rungs: epochs at which ASHA decides, by arm.
     """
-    return tuple(_find(scores) for scores in compute_rung_scores(records, rungs))
+    correlation = _rank_correlation(scores.completed)
+    num_completed = len(scores.completed)
+    return RungFinding(
+        arm=scores.arm,
+        epoch=scores.epoch,
+        num_reached=scores.num_reached,
+        num_stopped=len(scores.stopped),
+        num_completed=num_completed,
+        rank_correlation=correlation,
+        interval=None if correlation is None else compute_rank_interval(correlation, num_completed),
+    )
 
 
 def compute_rank_interval(correlation: float, num_trials: int) -> Interval | None:
@@ -99,20 +103,6 @@ def _seconds_per_epoch(record: TrialRecord) -> float:
     if last.epoch == first.epoch:
         return last.device_seconds / last.epoch
     return (last.device_seconds - first.device_seconds) / (last.epoch - first.epoch)
-
-
-def _find(scores: RungScores) -> RungFinding:
-    correlation = _rank_correlation(scores.completed)
-    num_completed = len(scores.completed)
-    return RungFinding(
-        arm=scores.arm,
-        epoch=scores.epoch,
-        num_reached=scores.num_reached,
-        num_stopped=len(scores.stopped),
-        num_completed=num_completed,
-        rank_correlation=correlation,
-        interval=None if correlation is None else compute_rank_interval(correlation, num_completed),
-    )
 
 
 def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:

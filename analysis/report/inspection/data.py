@@ -69,7 +69,7 @@ def describe_stages(found: Inspection) -> InspectionSection:
     )
 
 
-def describe_balance(found: Inspection, most: int) -> InspectionSection:
+def describe_class_sizes(found: Inspection, most: int) -> InspectionSection:
     """Return the section on the images of each class; at most `most` classes are listed."""
     names = found.image_set.class_names
     counts = found.audit.class_counts

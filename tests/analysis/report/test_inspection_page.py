@@ -11,8 +11,7 @@ from analysis.findings.image_findings import Inspection, NetworkFindings, PairLo
 from analysis.findings.interval import Interval
 from analysis.images.examples import draw_examples
 from analysis.images.inspection import inspect_images
-from analysis.report.inspection.contents import describe_inspection
-from analysis.report.inspection.page import build_inspection_page
+from analysis.report.inspection.page import build_inspection_page, describe_inspection
 from tests.analysis.report.test_pages import Page
 from trainables.data.augmentation.pipeline import AugmentationSettings
 from trainables.data.image_audit import audit_image_set
