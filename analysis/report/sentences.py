@@ -34,15 +34,6 @@ def describe_figure(key: str, findings: Findings) -> str:
         known[f"confusion_{arm.arm}"] = (
             f"Confusion matrix of {arm.arm} on the test split: rates with confidence intervals; findings.json has the numbers."
         )
-    for searched in findings.search:
-        name = searched.arm
-        known[f"parallel_{name}"] = (
-            f"Parallel coordinates of {name}: hyperparameters and macro-F1 of its completed trials."
-        )
-        known[f"slice_{name}"] = f"Slice plots of {name}: macro-F1 of its completed trials against each hyperparameter."
-        known[f"importance_{name}"] = (
-            f"Bar chart of the hyperparameter importance in {name}: {_list_importances(findings, name)}"
-        )
     return known.get(key, key.replace("_", " "))
 
 
@@ -62,15 +53,8 @@ def _describe_known_figures(findings: Findings) -> dict[str, str]:
         "root_causes": "Bar charts of the effect of removing each cue, one per confused pair; the table has the numbers.",
         "tuning_curves": "Best macro-F1 so far on the search split against the device time of each arm's search.",
         "rungs": "Macro-F1 at the last epoch against macro-F1 at the rung, per rung and arm; the table has the numbers.",
-        "search_edf": "Empirical distribution of macro-F1 over the completed trials, one curve per arm.",
-        "search_timeline": "Timeline of the search: one bar per trial from start to end, colored by its final state.",
         "class_f1": f"Bar chart of F1 per class with confidence intervals for {arms}; the tables have the numbers.",
     }
-
-
-def _list_importances(findings: Findings, arm: str) -> str:
-    own = [f"{i.parameter} {format_percent(i.importance, 0)}" for i in findings.importances if i.arm == arm]
-    return ", ".join(own) + "."
 
 
 FILTERS = {"title": describe_report, "missing_gates": describe_missing_gates}

@@ -20,7 +20,7 @@ from analysis.findings.intervention_findings import (
     TargetKind,
 )
 from analysis.interventions.effects import PairedShares, bound, find_collateral, judge_prediction, judge_target
-from analysis.interventions.recommendation import recommend, recommend_run
+from analysis.interventions.recommendation import recommend
 from analysis.interventions.target_predictions import make_classifier, measure_loss
 from analysis.statistics.families import Scale, class_cells, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
@@ -121,11 +121,8 @@ def measure_interventions(
         row = by_name.get(contrast.treatment)
         effects.append(_measure(read.stated, contrast, evidence, plan, row, losses, has_ring=has_ring))
     parent, named = read.stated.parent, read.stated.named_target
-    best = (
-        recommend_run(effects, rows, plan.margin, parent, make_factorial_runs(factors), named)
-        if factors
-        else recommend(effects, plan.margin, parent, named)
-    )
+    runs = make_factorial_runs(factors) if factors else None
+    best = recommend(effects, plan.margin, parent, named, rows=rows, runs=runs)
     return InterventionFindings(
         stated=read.stated,
         is_changed=read.is_changed,

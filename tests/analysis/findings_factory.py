@@ -69,12 +69,11 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
         "class_f1",
         "comparison",
         "learning_curves",
+        "rungs",
         "panel_01",
         "panel_02",
     ]
     keys += [f"confusion_{arm}" for arm in arms]
-    # Earlier versions drew Optuna's plots for the report, too.
-    keys += ["rungs", "search_edf", *(f"slice_{arm}" for arm in arms)]
     return Findings(
         study="cifar10-backbones",
         created="2026-01-15T12:00:00+00:00",
