@@ -116,6 +116,15 @@ def take_groups(groups: IntArray | None, indices: IntArray | NDArray[np.bool_]) 
     return None if groups is None else groups[indices]
 
 
+def make_classifier(compute_logits: Callable[[Images], FloatArray]) -> Classify:
+    """Return the function that maps images to the classes that the models predict, from that to their (S, n, K) logits."""
+
+    def classify(images: Images) -> IntArray:
+        return np.asarray(compute_logits(images).argmax(axis=2), dtype=np.int64)
+
+    return classify
+
+
 def measure_gaps(
     classify: Classify,
     audit_images: AuditImages,

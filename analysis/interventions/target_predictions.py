@@ -11,11 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.audits.color_losses import measure_color_losses
-from analysis.audits.confused_images import ComputeLogits, split_seeds
+from analysis.audits.confused_images import split_seeds
 from analysis.audits.cues import CUES, CueRemoval, prepare_removal, remove_cues
 from analysis.audits.ring_audit import measure_narrowest_gaps
 from analysis.audits.ring_swaps import Images
-from analysis.audits.swap_effects import AuditImages, Classify, SwapEffects, bound_mean, thin_in_proportion
+from analysis.audits.swap_effects import (
+    AuditImages,
+    Classify,
+    SwapEffects,
+    bound_mean,
+    make_classifier,
+    thin_in_proportion,
+)
 from analysis.findings.interval import Interval
 from analysis.findings.intervention_findings import Target, TargetKind
 from analysis.interventions.intervention import ChoosingModels
@@ -69,15 +76,6 @@ def measure_loss(kind: TargetKind, classify: Classify, audit_images: AuditImages
         return measure_color_losses(classify, audit_images)
     assert kind is TargetKind.RING_GAP
     return measure_narrowest_gaps(classify, audit_images, seed=seed)
-
-
-def make_classifier(compute_logits: ComputeLogits) -> Classify:
-    """Return the function that maps images to the classes that the models predict."""
-
-    def classify(images: Images) -> IntArray:
-        return np.asarray(compute_logits(images).argmax(axis=2), dtype=np.int64)
-
-    return classify
 
 
 def predict_without_reliance(target: Target, models: ChoosingModels) -> Interval:

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
 from analysis.audits.cues import MIN_SIDE, describe_small_images
-from analysis.audits.ring_swaps import Images
 from analysis.audits.root_cause import find_root_causes
 from analysis.audits.swap_audits import judge_swaps, measure_swaps
-from analysis.audits.swap_effects import AuditImages, take_groups
+from analysis.audits.swap_effects import AuditImages, make_classifier, take_groups
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.findings.arm_findings import ArmAudits
 from analysis.findings.cause_findings import RootCause
@@ -238,11 +237,7 @@ def _find_causes(step: AuditStep, data: TrialData) -> AuditPart:
 
 
 def _audit_swaps(step: AuditStep, data: TrialData) -> AuditPart:
-    compute_logits = make_logits(Store(step.study_uri), step.evidence.runs, len(data.class_names))
-
-    def classify(images: Images) -> IntArray:
-        return np.asarray(compute_logits(images).argmax(axis=2), dtype=np.int64)
-
+    classify = make_classifier(make_logits(Store(step.study_uri), step.evidence.runs, len(data.class_names)))
     images = take_images(step, data)
     measured = measure_swaps(classify, images, keep_audited(step.cells, images.labels), seed=step.seed)
     return AuditPart(audits=judge_swaps(measured), exported=judge_swaps(measured.take_first()))

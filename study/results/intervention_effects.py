@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.audits.swap_effects import AuditImages, take_groups
+from analysis.audits.swap_effects import AuditImages, make_classifier, take_groups
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.comparison_rows import make_sides
 from analysis.findings.comparison_findings import ComparisonRow
@@ -21,7 +21,7 @@ from analysis.findings.intervention_findings import (
 )
 from analysis.interventions.effects import PairedShares, bound, find_collateral, judge_prediction, judge_target
 from analysis.interventions.recommendation import recommend
-from analysis.interventions.target_predictions import make_classifier, measure_loss
+from analysis.interventions.target_predictions import measure_loss
 from analysis.statistics.families import Scale, class_cells, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.designs import Contrast, make_factorial_runs
