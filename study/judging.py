@@ -11,14 +11,15 @@ from rich.console import Console
 
 from analysis.classes.group_contrasts import list_unknown_classes
 from analysis.classes.human_counts import compute_human_shares
-from analysis.classes.label_issues import MAX_ISSUES
 from analysis.external.comparison import compare_outside_arms, list_comparison_problems
-from analysis.external.forensics import OutsideArm, OutsideFindings, analyze_outside_arms
+from analysis.external.forensics import analyze_outside_arms
 from analysis.external.predictions import OutsidePredictions, read_predictions_files
+from analysis.findings.class_findings import MAX_ISSUES
 from analysis.findings.comparison_findings import ComparisonRow
+from analysis.findings.outside_findings import OutsideArm, OutsideFindings
 from analysis.report import tables
-from analysis.report.arm_tables import build_directed_table, build_pair_table
-from analysis.report.forensic_sentences import describe_clusters, describe_contrast, describe_directed
+from analysis.report.confusion_sentences import describe_clusters, describe_contrast, describe_directed
+from analysis.report.confusion_tables import build_directed_table, build_pair_table
 from analysis.report.forensics_page import MOST_ROWS, build_forensics_page
 from analysis.report.number_formats import format_interval
 from analysis.report.pages import build_comparison_page

@@ -1,7 +1,8 @@
 """The images that an arm's models classify wrongly, from which the root cause chooses confused images and references."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,23 +67,15 @@ class Errors:
 
     def take(self, chosen: IntArray | NDArray[np.bool_]) -> "Errors":
         """Return some of the errors."""
-        return Errors(
-            images=self.images[chosen],
-            true=self.true[chosen],
-            predicted=self.predicted[chosen],
-            margins=self.margins[chosen],
-            measured=self.measured[chosen],
-        )
+        return Errors(**{name: values[chosen] for name, values in self._arrays().items()})
 
     def join(self, other: "Errors") -> "Errors":
         """Return these errors and then the others."""
-        return Errors(
-            images=np.concatenate([self.images, other.images]),
-            true=np.concatenate([self.true, other.true]),
-            predicted=np.concatenate([self.predicted, other.predicted]),
-            margins=np.concatenate([self.margins, other.margins]),
-            measured=np.concatenate([self.measured, other.measured]),
-        )
+        others = other._arrays()
+        return Errors(**{name: np.concatenate([values, others[name]]) for name, values in self._arrays().items()})
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def find_errors(models: CauseModels, labels: IntArray) -> Errors:

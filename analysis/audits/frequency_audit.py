@@ -20,14 +20,15 @@ from analysis.audits.ring_swaps import Images
 from analysis.audits.swap_effects import (
     AuditImages,
     Classify,
+    SwapEffects,
     bound_classes,
     bound_mean,
     judge_both,
     judge_classes,
     measure_gaps,
 )
-from analysis.findings.forensic_findings import ClassGap, FrequencyAudit
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.findings.shortcut_findings import ClassGap, FrequencyAudit
+from analysis.statistics.metrics import FloatArray
 from trainables.seeds import numpy_generator
 
 MAX_WAVES = 10
@@ -41,28 +42,16 @@ class FrequencyMeasurement:
     """What S models predict for N images with swapped Fourier coefficients.
 
     Attributes:
-        class_names: K names.
         waves: as in `FrequencyAudit`.
-        labels: (N,) classes.
-        gaps: (S, N) as in `measure_gaps`.
-        groups: (N,) number of each image's group; None where images are independent.
+        gaps: as in `measure_gaps`.
     """
 
-    class_names: tuple[str, ...]
     waves: tuple[tuple[int, int], ...]
-    labels: IntArray
-    gaps: FloatArray
-    groups: IntArray | None = None
+    gaps: SwapEffects
 
     def take_first(self) -> "FrequencyMeasurement":
         """Return what the first model predicts."""
-        return replace(self, gaps=self.gaps[:1])
-
-
-def audit_frequencies(classify: Classify, audit_images: AuditImages, *, seed: int = 0) -> FrequencyAudit | None:
-    """Return the frequency audit of an arm; see `measure_frequencies` and `judge_frequencies`."""
-    measured = measure_frequencies(classify, audit_images, seed=seed)
-    return None if measured is None else judge_frequencies(measured)
+        return replace(self, gaps=self.gaps.take_first())
 
 
 def measure_frequencies(classify: Classify, audit_images: AuditImages, *, seed: int = 0) -> FrequencyMeasurement | None:
@@ -84,9 +73,7 @@ def measure_frequencies(classify: Classify, audit_images: AuditImages, *, seed: 
     kept = audit_images.take(measured)
     gaps = measure_gaps(classify, kept, partial(swap_waves, waves=waves), generator)
     listed = {_count_periods(u, v, waves.shape) for u, v in np.argwhere(waves).tolist()}
-    return FrequencyMeasurement(
-        class_names=kept.class_names, waves=tuple(sorted(listed)), labels=kept.labels, gaps=gaps, groups=kept.groups
-    )
+    return FrequencyMeasurement(waves=tuple(sorted(listed)), gaps=gaps)
 
 
 def judge_frequencies(measured: FrequencyMeasurement) -> FrequencyAudit:
@@ -96,15 +83,12 @@ def judge_frequencies(measured: FrequencyMeasurement) -> FrequencyAudit:
         UserInputError: for a class with one image.
     """
     classes = []
-    bounded = bound_classes(measured.gaps, measured.labels, measured.groups)
-    for label, gap in zip(np.unique(measured.labels).tolist(), bounded, strict=True):
+    for name, gap in bound_classes(measured.gaps).items():
         verdict, recipe_verdict = judge_both(gap)
-        classes.append(
-            ClassGap(class_name=measured.class_names[label], gap=gap, verdict=verdict, recipe_verdict=recipe_verdict)
-        )
+        classes.append(ClassGap(class_name=name, gap=gap, verdict=verdict, recipe_verdict=recipe_verdict))
     return FrequencyAudit(
         waves=measured.waves,
-        gap=bound_mean(measured.gaps, measured.labels, measured.groups),
+        gap=bound_mean(measured.gaps),
         verdict=judge_classes(c.verdict for c in classes),
         recipe_verdict=judge_classes(c.recipe_verdict for c in classes),
         classes=tuple(classes),

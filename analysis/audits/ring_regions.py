@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.audits.ring_swaps import swap_ring
-from analysis.audits.swap_effects import AuditImages, Classify, bound_mean, measure_gaps, take_groups
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.audits.swap_effects import AuditImages, Classify, SwapEffects, bound_mean, measure_gaps
+from analysis.statistics.metrics import IntArray
 from trainables.seeds import numpy_generator
 
 ALL_AROUND = "all around"
@@ -43,35 +43,26 @@ def _three_parts(inside: np.ndarray) -> tuple[NDArray[np.bool_], ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionGaps:
-    """Gaps of n images by region of the ring, each (S, n).
+    """Gaps of images by region of the ring.
 
     Attributes:
-        labels: (n,) classes of the images.
         whole: with the whole ring swapped.
         parts: with one corner or side swapped, by its name.
         rests: with the rest of the ring swapped, by the name of the part that is kept; of the parts that may be named.
-        groups: (n,) number of each image's group; None where images are independent.
     """
 
-    labels: IntArray
-    whole: FloatArray
-    parts: Mapping[str, FloatArray]
-    rests: Mapping[str, FloatArray]
-    groups: IntArray | None = None
+    whole: SwapEffects
+    parts: Mapping[str, SwapEffects]
+    rests: Mapping[str, SwapEffects]
 
     def take_first(self) -> "RegionGaps":
         """Return the gaps of the first model."""
-        return replace(
-            self,
-            whole=self.whole[:1],
-            parts={name: gaps[:1] for name, gaps in self.parts.items()},
-            rests={name: gaps[:1] for name, gaps in self.rests.items()},
-        )
+        parts, rests = ({n: gaps.take_first() for n, gaps in group.items()} for group in (self.parts, self.rests))
+        return RegionGaps(whole=self.whole.take_first(), parts=parts, rests=rests)
 
     def find_first(self, classes: IntArray) -> tuple[str, str]:
         """Return the two parts with the largest gaps over the images of some classes, the larger first."""
-        chosen = np.isin(self.labels, classes)
-        first, second = sorted(self.parts, key=lambda name: -self.parts[name][:, chosen].mean())[:2]
+        first, second = sorted(self.parts, key=lambda name: -self.parts[name].of_classes(classes).values.mean())[:2]
         return first, second
 
 
@@ -94,18 +85,12 @@ def measure_regions(
     """
     targets = audit_images.thin(MAX_IMAGES, np.unique(np.concatenate(failing)))
 
-    def measure(region: NDArray[np.bool_]) -> FloatArray:
+    def measure(region: NDArray[np.bool_]) -> SwapEffects:
         swap, generator = partial(swap_ring, ring=region), numpy_generator(seed, "ring region")
         return measure_gaps(classify, audit_images, swap, generator, targets)
 
     parts = split_ring(ring)
-    gaps = RegionGaps(
-        labels=audit_images.labels[targets],
-        whole=measure(ring),
-        parts={name: measure(region) for name, region in parts.items()},
-        rests={},
-        groups=take_groups(audit_images.groups, targets),
-    )
+    gaps = RegionGaps(whole=measure(ring), parts={name: measure(region) for name, region in parts.items()}, rests={})
     sides = zip((gaps, gaps.take_first()), failing, strict=True)
     named = {side.find_first(classes)[0] for side, classes in sides if len(classes)}
     return replace(gaps, rests={name: measure(ring & ~parts[name]) for name in sorted(named)})
@@ -122,10 +107,10 @@ def name_region(gaps: RegionGaps, failing: IntArray) -> str:
         gaps: of the models.
         failing: the classes that fail; images of other classes do not count.
     """
-    chosen = np.isin(gaps.labels, failing)
     first, second = gaps.find_first(failing)
-    difference, groups = (gaps.parts[first] - gaps.parts[second])[:, chosen], take_groups(gaps.groups, chosen)
-    lead = bound_mean(difference, gaps.labels[chosen], groups).models
-    assert lead is not None
-    share, whole, rest = (float(g[:, chosen].mean()) for g in (gaps.parts[first], gaps.whole, gaps.rests[first]))
-    return first if share >= SHARE * whole > rest and lead.low > 0 else ALL_AROUND
+    own, next_one, whole, rest = (
+        found.of_classes(failing) for found in (gaps.parts[first], gaps.parts[second], gaps.whole, gaps.rests[first])
+    )
+    lead = bound_mean(replace(own, values=own.values - next_one.values)).models
+    is_own = own.values.mean() >= SHARE * whole.values.mean() > rest.values.mean()
+    return first if is_own and lead.low > 0 else ALL_AROUND

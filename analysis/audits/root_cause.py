@@ -24,7 +24,7 @@ from analysis.audits.cues import (
 from analysis.audits.matched_references import MatchedMargins, expect_margins, match_references, pool_deviation
 from analysis.audits.ring_swaps import Images
 from analysis.audits.swap_effects import AuditImages, take_groups
-from analysis.findings.forensic_findings import CueEffect, RootCause
+from analysis.findings.cause_findings import MATERIAL_EFFECT, MIXED, CueEffect, RootCause
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.statistics.families import Cell, Scale, compute_family, mean_cell
 from analysis.statistics.metrics import FloatArray
@@ -36,10 +36,6 @@ MAX_CONFUSED = 120
 MAX_REFERENCES = 120
 # Largest difference of the margins on the measuring seeds, in standard deviations.
 MAX_IMBALANCE = 0.2
-# Smallest effect that is a cause, in logits: removing the cue multiplies the odds of the true class by 1.1. Pairs of classes
-# differ a little in how much they resist a removal, which many images show as surely as an effect of a cue.
-MATERIAL_EFFECT = 0.1
-MIXED = "mixed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +47,7 @@ class _Measured:
         first: index of the largest.
         lead: of the first over the second.
         own, own_lead: effect of the first cue on the confused images alone, and its lead there over the largest of the others.
-        num_images, num_references, imbalance: as in `RootCause`.
-        absent: cues that the images lack, as in `CueRemoval`.
+        finding: what is known of the root cause before the effects are judged; its note names the cues that the images lack.
         check: the same measured with a removal of shape that spares more of what is smooth, if shape is the first cue.
     """
 
@@ -61,10 +56,7 @@ class _Measured:
     lead: Cell
     own: Cell
     own_lead: Cell
-    num_images: int
-    num_references: int
-    imbalance: float
-    absent: tuple[str, ...] = ()
+    finding: RootCause
     check: "_Measured | None" = None
 
 
@@ -85,7 +77,6 @@ def find_root_causes(
         confusions: pairs of classes, or directed cells of the confusion matrix.
         seed: of donors, patch orders and the choice among many images.
     """
-    names = audit_images.class_names
     errors = find_errors(models, audit_images.labels[models.sample_ids])
     found: list[_Measured | RootCause] = []
     for confusion in confusions:
@@ -95,10 +86,10 @@ def find_root_causes(
     judged = iter(_judge([part for one in measured for part in (one, one.check) if part is not None]))
     note = "one model: the images were chosen by its own errors" if models.are_own_errors else ""
     causes = []
-    for one, confusion in zip(found, confusions, strict=True):
+    for one in found:
         if isinstance(one, _Measured):
             conditions, check = next(judged), None if one.check is None else next(judged)
-            one = _conclude(one, conditions, check, confusion, names, note)
+            one = _conclude(one, conditions, check, note)
         causes.append(one)
     return tuple(causes)
 
@@ -151,21 +142,30 @@ def _measure_confusion(
     is_confused = there if confusion.is_directed else there | back
     confused, candidates = errors.take(is_confused), errors.take(~there & ~back)
     confused = confused.take(np.sort(generator.permutation(len(confused.images))[:MAX_CONFUSED]))
-    names = audit_images.class_names
+    nothing = Interval(estimate=0.0, low=0.0, high=0.0)
+    finding = RootCause(
+        classes=(audit_images.class_names[one], audit_images.class_names[other]),
+        effects=(),
+        cause=MIXED,
+        recipe_cause=None,
+        lead=TwoIntervals(models=nothing, recipe=None),
+        num_images=len(confused.images),
+        note="",
+        is_directed=confusion.is_directed,
+    )
     if len(confused.images) < MIN_IMAGES:
-        return unmeasured_cause(confusion, names, len(confused.images), "the selecting seeds confuse too few images")
+        return replace(finding, note="the selecting seeds confuse too few images")
     deviation = pool_deviation(confused.measured, candidates.measured)
     expected, of_candidates = (expect_margins(group.margins, group.measured) for group in (confused, candidates))
     matches = match_references(expected, of_candidates, deviation, MAX_REFERENCES)
     if len(matches.confused) < MIN_IMAGES or len(matches.references) < MIN_IMAGES:
         note = f"no comparable references: {len(matches.confused)} images have other errors of the same margin"
-        return unmeasured_cause(confusion, names, len(confused.images), note)
+        return replace(finding, note=note)
     both = confused.take(matches.confused).join(candidates.take(matches.references))
     if audit_images.groups is not None:
         parts = np.split(audit_images.groups[both.images], [len(matches.confused)])
         if min(len(np.unique(part)) for part in parts) < 2:
-            note = "the confused images or their references belong to one group of images"
-            return unmeasured_cause(confusion, names, len(confused.images), note)
+            return replace(finding, note="the confused images or their references belong to one group of images")
     images = audit_images.images[both.images]
     removals = _prepare_removals(models, audit_images, both, generator)
     values = _measure(models, both, images, removal := next(removals))
@@ -176,18 +176,17 @@ def _measure_confusion(
         groups=take_groups(audit_images.groups, both.images),
     )
     imbalance = margins.difference / deviation if deviation > 0 else 0.0
+    absent = f"the images have no {' and no '.join(removal.absent)} to remove" if removal.absent else ""
+    found, references = len(matches.confused), len(matches.references)
+    finding = replace(finding, num_images=found, num_references=references, imbalance=imbalance, note=absent)
     if abs(imbalance) > MAX_IMBALANCE:
         note = f"no comparable references: their margins differ by {abs(imbalance):.2f} standard deviations"
-        return replace(
-            unmeasured_cause(confusion, names, len(matches.confused), note),
-            num_references=len(matches.references),
-            imbalance=imbalance,
-        )
-    measured = replace(_contrast(margins, values, len(matches.confused), imbalance), absent=removal.absent)
+        return replace(finding, note=note)
+    measured = _contrast(margins, values, finding)
     if CUES[measured.first] != "shape":
         return measured
     again = _measure(models, both, images, next(removals))
-    return replace(measured, check=_contrast(margins, again, len(matches.confused), imbalance))
+    return replace(measured, check=_contrast(margins, again, finding))
 
 
 def _prepare_removals(
@@ -230,10 +229,9 @@ def _compute_shapley(cue: str, values: dict[frozenset[str], FloatArray]) -> Floa
     return np.asarray(total)
 
 
-def _contrast(
-    margins: MatchedMargins, values: dict[frozenset[str], FloatArray], num_confused: int, imbalance: float
-) -> _Measured:
+def _contrast(margins: MatchedMargins, values: dict[frozenset[str], FloatArray], finding: RootCause) -> _Measured:
     """Return the cells of the cues' effects; the confused images come first."""
+    num_confused = finding.num_images
     effects = np.stack([_compute_shapley(cue, values) for cue in CUES])
     cells = tuple(margins.contrast(values) for values in effects)
     order = np.argsort([-cell.values.mean() for cell in cells], kind="stable")
@@ -247,61 +245,22 @@ def _contrast(
         lead=margins.contrast(effects[first] - effects[second]),
         own=mean_cell(own[first], labels, groups),
         own_lead=mean_cell(own[first] - own[rival], labels, groups),
-        num_images=num_confused,
-        num_references=effects.shape[2] - num_confused,
-        imbalance=imbalance,
+        finding=finding,
     )
 
 
-def _conclude(
-    measured: _Measured,
-    judged: _Judged,
-    check: _Judged | None,
-    confusion: ConfusedClasses,
-    names: Sequence[str],
-    note: str,
-) -> RootCause:
+def _conclude(measured: _Measured, judged: _Judged, check: _Judged | None, note: str) -> RootCause:
     def name(side: Callable[[TwoIntervals], Interval | None]) -> str | None:
         cause = judged.name(measured.first, side)
         if measured.check is None or check is None or cause in (None, MIXED):
             return cause
         return cause if check.name(measured.check.first, side) == cause else MIXED
 
-    return RootCause(
-        classes=(names[confusion.one], names[confusion.other]),
+    return replace(
+        measured.finding,
         effects=tuple(CueEffect(cue=cue, effect=effect) for cue, effect in zip(CUES, judged.effects, strict=True)),
         cause=name(lambda both: both.models),
         recipe_cause=name(lambda both: both.recipe),
         lead=judged.lead,
-        num_images=measured.num_images,
-        note="; ".join(filter(None, (note, _describe_absent(measured.absent)))),
-        num_references=measured.num_references,
-        imbalance=measured.imbalance,
-        is_directed=confusion.is_directed,
-    )
-
-
-def _describe_absent(cues: Sequence[str]) -> str:
-    return f"the images have no {' and no '.join(cues)} to remove" if cues else ""
-
-
-def unmeasured_cause(confusion: ConfusedClasses, names: Sequence[str], num_images: int, note: str) -> RootCause:
-    """Return a root cause that could not be measured.
-
-    Args:
-        confusion: of two classes.
-        names: of all classes.
-        num_images: confused images that were found.
-        note: why it could not be measured.
-    """
-    nothing = Interval(estimate=0.0, low=0.0, high=0.0)
-    return RootCause(
-        classes=(names[confusion.one], names[confusion.other]),
-        effects=(),
-        cause=MIXED,
-        recipe_cause=None,
-        lead=TwoIntervals(models=nothing, recipe=None),
-        num_images=num_images,
-        note=note,
-        is_directed=confusion.is_directed,
+        note="; ".join(filter(None, (note, measured.finding.note))),
     )

@@ -3,22 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.audits.color_losses import ColorMeasurement, bound_color_losses, measure_color_losses
+from analysis.audits.color_losses import bound_color_losses, measure_color_losses
 from analysis.audits.frequency_audit import FrequencyMeasurement, judge_frequencies, measure_frequencies
-from analysis.audits.ring_audit import RingMeasurement, judge_ring, measure_rings
-from analysis.audits.ring_pulls import PullMeasurement, bound_pulls, measure_pull
-from analysis.audits.swap_effects import AuditImages, Classify
-from analysis.findings.forensic_findings import ColorLoss, FrequencyAudit, PairPull, RingAudit
-
-
-@dataclass(frozen=True, kw_only=True)
-class SwapAudits:
-    """Findings about an arm or about one model; the attributes are those of `ArmAudits`, empty where nothing was audited."""
-
-    ring_audits: tuple[RingAudit, ...] = ()
-    pulls: tuple[PairPull, ...] = ()
-    color_losses: tuple[ColorLoss, ...] = ()
-    frequency_audit: FrequencyAudit | None = None
+from analysis.audits.ring_audit import (
+    PullMeasurement,
+    RingMeasurement,
+    bound_pulls,
+    judge_ring,
+    measure_pull,
+    measure_rings,
+)
+from analysis.audits.swap_effects import AuditImages, Classify, SwapEffects
+from analysis.findings.shortcut_findings import SwapAudits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +30,7 @@ class SwapMeasurements:
 
     rings: tuple[RingMeasurement, ...]
     pulls: tuple[PullMeasurement, ...]
-    colors: ColorMeasurement
+    colors: SwapEffects
     frequencies: FrequencyMeasurement | None
 
     def take_first(self) -> "SwapMeasurements":

@@ -6,19 +6,17 @@ of each model alone, without another forward pass.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.audits.ring_swaps import Images, draw_partners
-from analysis.findings.forensic_findings import AuditVerdict
 from analysis.findings.interval import Interval, TwoIntervals
+from analysis.findings.shortcut_findings import GAP_TOLERANCE, AuditVerdict
 from analysis.statistics.families import Scale, class_cells, compute_family, compute_two_intervals, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
 
-# Gaps up to 5 percentage points of accuracy are tolerated.
-TOLERANCE = 0.05
 ALPHA = 0.05
 # Return the (S, n) classes that the arm's S models predict for (n, H, W, 3) images.
 Classify = Callable[[Images], IntArray]
@@ -44,6 +42,10 @@ class AuditImages:
     masks: NDArray[np.bool_] | None = None
     groups: IntArray | None = None
 
+    def effects(self, values: FloatArray) -> "SwapEffects":
+        """Return (S, N) values of these images as effects."""
+        return SwapEffects(values=values, labels=self.labels, class_names=self.class_names, groups=self.groups)
+
     def take(self, indices: IntArray) -> "AuditImages":
         """Return the images with these indices."""
         return AuditImages(
@@ -66,6 +68,36 @@ class AuditImages:
         return np.sort(np.concatenate([np.flatnonzero(self.labels == c)[:each] for c in classes]))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapEffects:
+    """What a swap or a removal of a part of n images changes in what S models predict.
+
+    Attributes:
+        values: (S, n), such as 1 where a model is correct only before, and -1 where it is correct only after.
+        labels: (n,) int64 in [0, K).
+        class_names: K names.
+        groups: (n,) number of each image's group; None where images are independent.
+    """
+
+    values: FloatArray
+    labels: IntArray
+    class_names: tuple[str, ...]
+    groups: IntArray | None = None
+
+    def take(self, chosen: IntArray | NDArray[np.bool_]) -> "SwapEffects":
+        """Return the effects on some images."""
+        groups = take_groups(self.groups, chosen)
+        return replace(self, values=self.values[:, chosen], labels=self.labels[chosen], groups=groups)
+
+    def of_classes(self, classes: IntArray) -> "SwapEffects":
+        """Return the effects on images of some classes."""
+        return self.take(np.isin(self.labels, classes))
+
+    def take_first(self) -> "SwapEffects":
+        """Return the effects on the first model."""
+        return replace(self, values=self.values[:1])
+
+
 def thin_in_proportion(labels: IntArray, classes: IntArray, number: int) -> IntArray:
     """Return the sorted indices of about `number` images of some classes, as many of each as its share of them, at least two.
 
@@ -84,13 +116,22 @@ def take_groups(groups: IntArray | None, indices: IntArray | NDArray[np.bool_]) 
     return None if groups is None else groups[indices]
 
 
+def make_classifier(compute_logits: Callable[[Images], FloatArray]) -> Classify:
+    """Return the function that maps images to the classes that the models predict, from that to their (S, n, K) logits."""
+
+    def classify(images: Images) -> IntArray:
+        return np.asarray(compute_logits(images).argmax(axis=2), dtype=np.int64)
+
+    return classify
+
+
 def measure_gaps(
     classify: Classify,
     audit_images: AuditImages,
     swap: Swap,
     generator: np.random.Generator,
     targets: IntArray | None = None,
-) -> FloatArray:
+) -> SwapEffects:
     """Return how swaps across classes change what is predicted correctly, against swaps within the class.
 
     Args:
@@ -101,7 +142,7 @@ def measure_gaps(
         targets: (n,) indices of the images that are classified; all N by default.
 
     Returns:
-        (S, n) 1 where a model is correct only after the swap within the class, -1 where only after the swap across classes.
+        1 where a model is correct only after the swap within the class, -1 where only after the swap across classes.
 
     Raises:
         UserInputError: if a class has only one image, or there is only one class.
@@ -114,42 +155,47 @@ def measure_gaps(
         donors = draw_partners(labels, generator, same_class=same_class)[targets]
         swapped = swap(images[targets], images[donors])
         correct.append(np.asarray(classify(swapped) == labels[targets], dtype=np.float64))
-    return np.asarray(correct[0] - correct[1])
+    return SwapEffects(
+        values=correct[0] - correct[1],
+        labels=labels[targets],
+        class_names=audit_images.class_names,
+        groups=take_groups(audit_images.groups, targets),
+    )
 
 
 def bound_classes(
-    values: FloatArray, labels: IntArray, groups: IntArray | None, *, scale: Scale = Scale.DIFFERENCE
-) -> tuple[TwoIntervals, ...]:
-    """Return the mean of each class with its intervals, simultaneous over the classes.
+    effects: SwapEffects, *, scale: Scale = Scale.DIFFERENCE, is_simultaneous: bool = True
+) -> dict[str, TwoIntervals]:
+    """Return the mean of each class by its name, with its intervals at 95 %.
 
     Args:
-        values: (S, N), one per seed and image; S = 1 gives no interval for the recipe.
-        labels: (N,) classes.
-        groups: (N,) number of each image's group; None where images are independent.
+        effects: of S models; S = 1 gives no interval for the recipe.
         scale: range of the values.
+        is_simultaneous: whether the intervals hold for all classes together.
 
     Returns:
-        One per present class, in increasing order.
+        Those of the present classes, in the order of `class_names`.
 
     Raises:
         UserInputError: for a class with one image.
     """
-    cells = class_cells(values, labels, groups)
-    return compute_family(cells, scale=scale, confidence=1 - ALPHA / max(len(cells), 1))
+    cells = class_cells(effects.values, effects.labels, effects.groups)
+    confidence = 1 - ALPHA / (max(len(cells), 1) if is_simultaneous else 1)
+    names = [effects.class_names[label] for label in np.unique(effects.labels)]
+    return dict(zip(names, compute_family(cells, scale=scale, confidence=confidence), strict=True))
 
 
-def bound_mean(
-    values: FloatArray, labels: IntArray, groups: IntArray | None, *, scale: Scale = Scale.DIFFERENCE
-) -> TwoIntervals:
+def bound_mean(effects: SwapEffects, *, scale: Scale = Scale.DIFFERENCE) -> TwoIntervals:
     """Return the mean over all images with its intervals at 95 %; the arguments are those of `bound_classes`."""
-    return compute_two_intervals(mean_cell(values, labels, groups), scale=scale, confidence=1 - ALPHA)
+    cell = mean_cell(effects.values, effects.labels, effects.groups)
+    return compute_two_intervals(cell, scale=scale, confidence=1 - ALPHA)
 
 
 def judge_gap(gap: Interval) -> AuditVerdict:
     """Return FAIL where the whole interval lies above the tolerance, PASS where it lies below, else UNDECIDED."""
-    if gap.low > TOLERANCE:
+    if gap.low > GAP_TOLERANCE:
         return AuditVerdict.FAIL
-    return AuditVerdict.PASS if gap.high < TOLERANCE else AuditVerdict.UNDECIDED
+    return AuditVerdict.PASS if gap.high < GAP_TOLERANCE else AuditVerdict.UNDECIDED
 
 
 def judge_both(gap: TwoIntervals) -> tuple[AuditVerdict | None, AuditVerdict | None]:

@@ -1,6 +1,6 @@
 """Precision, recall and F1 per class and macro-F1 of one arm, with intervals for both questions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,11 +11,16 @@ from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.families import Cell, Scale, compute_family, compute_two_intervals
 from analysis.statistics.influence import compute_f1_influence, compute_macro_f1_influence, compute_precision_influence
 from analysis.statistics.metrics import (
+    FloatArray,
+    IntArray,
     compute_confusion_counts,
     compute_f1_from_confusion,
     compute_macro_f1,
     compute_precision_from_confusion,
 )
+
+# Return (S, N) influence of the images on a statistic of one class, from labels (N,), predicted (S, N) and the class.
+_ComputeInfluence = Callable[[IntArray, IntArray, int], FloatArray]
 
 
 def compute_class_scores(arm: ArmPredictions, class_names: Sequence[str], confidence: float) -> tuple[ClassScore, ...]:
@@ -37,35 +42,23 @@ def compute_class_scores(arm: ArmPredictions, class_names: Sequence[str], confid
     true, called = counts.sum(axis=2), counts.sum(axis=1)
     hits = np.diagonal(counts, axis1=1, axis2=2)
     classes = range(arm.num_classes)
-    precisions, f1s = compute_precision_from_confusion(counts), compute_f1_from_confusion(counts)
-    precision = compute_family(
-        [
+
+    def bound(values: FloatArray, sizes: IntArray, compute_influence: _ComputeInfluence) -> tuple[TwoIntervals, ...]:
+        """Return the intervals of (S, K) values that rest on (S, K) images."""
+        cells = [
             Cell(
-                values=precisions[:, c],
-                influence=compute_precision_influence(labels, predicted, c),
+                values=values[:, c],
+                influence=compute_influence(labels, predicted, c),
                 labels=labels,
-                num_observations=float(called[:, c].mean()),
+                num_observations=float(sizes[:, c].mean()),
                 groups=arm.groups,
             )
             for c in classes
-        ],
-        scale=Scale.PROPORTION,
-        confidence=confidence,
-    )
-    f1 = compute_family(
-        [
-            Cell(
-                values=f1s[:, c],
-                influence=compute_f1_influence(labels, predicted, c),
-                labels=labels,
-                num_observations=float((true + called - hits)[:, c].mean()),
-                groups=arm.groups,
-            )
-            for c in classes
-        ],
-        scale=Scale.PROPORTION,
-        confidence=confidence,
-    )
+        ]
+        return compute_family(cells, scale=Scale.PROPORTION, confidence=confidence)
+
+    precision = bound(compute_precision_from_confusion(counts), called, compute_precision_influence)
+    f1 = bound(compute_f1_from_confusion(counts), true + called - hits, compute_f1_influence)
     recall = compute_rates(arm, [(c, c) for c in classes], confidence)
     return tuple(
         ClassScore(class_name=name, precision=precision[c], recall=recall[c, c], f1=f1[c], num_images=int(true[0, c]))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.findings.class_findings import Confusion
 from analysis.findings.interval import Interval, TwoIntervals
@@ -55,14 +56,15 @@ def compute_rates(
     known = [pair for pair in pairs if len(images[pair[0]])]
     unknown = Interval(estimate=0.0, low=0.0, high=1.0)
     nothing = TwoIntervals(models=unknown, recipe=unknown if len(arm.seeds) > 1 else None)
-    cells = [_rate_cell(arm, images[true], predicted) for true, predicted in known]
+    cells = [make_cell(arm, images[true], arm.predicted[:, images[true]] == predicted) for true, predicted in known]
     found = compute_family(cells, scale=Scale.PROPORTION, confidence=confidence)
     return dict.fromkeys(pairs, nothing) | dict(zip(known, found, strict=True))
 
 
-def _rate_cell(arm: ArmPredictions, images: IntArray, predicted_class: int) -> Cell:
-    marks = np.asarray(arm.predicted[:, images] == predicted_class, dtype=np.float64)
-    return mean_cell(marks, arm.labels[images], None if arm.groups is None else arm.groups[images])
+def make_cell(arm: ArmPredictions, images: IntArray, values: NDArray[np.generic]) -> Cell:
+    """Return the cell of the mean of (S, n) values over n images of the arm's, which are given by their (n,) indices."""
+    groups = None if arm.groups is None else arm.groups[images]
+    return mean_cell(np.asarray(values, dtype=np.float64), arm.labels[images], groups)
 
 
 def compute_excess(counts: FloatArray) -> FloatArray:

@@ -12,13 +12,11 @@ from scipy import optimize
 
 from analysis.classes.confusion_matrix import check_class_names, compute_rates
 from analysis.classes.pair_rates import compute_human_excess
-from analysis.findings.class_findings import DirectedConfusion, HumanExcess, Materiality
+from analysis.findings.class_findings import CONFUSION_TOLERANCE, DirectedConfusion, HumanExcess, Materiality
 from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.mid_p_bounds import compute_mid_p_tail
 
-# Share of the true class.
-TOLERANCE = 0.05
 ALPHA = 0.05
 MAX_LISTED = 50
 MOST_IMAGES = 1_000_000
@@ -58,7 +56,7 @@ def compute_directed_confusions(
             verdict=judge_rate(rates[true, predicted].models),
             recipe_verdict=None if (recipe := rates[true, predicted].recipe) is None else judge_rate(recipe),
             images_to_decide=count_images_to_decide(rates[true, predicted].models, int(sizes[true]), confidence),
-            human=None if human is None else _compare(arm, true, predicted, human),
+            human=None if human is None else _compare_with_humans(arm, true, predicted, human),
         )
         for true, predicted in listed
     ), len(pairs)
@@ -66,9 +64,9 @@ def compute_directed_confusions(
 
 def judge_rate(rate: Interval) -> Materiality:
     """Return MATERIAL where the whole interval lies above the tolerance, NOT where it lies below, else UNDECIDED."""
-    if rate.low > TOLERANCE:
+    if rate.low > CONFUSION_TOLERANCE:
         return Materiality.MATERIAL
-    return Materiality.NOT if rate.high < TOLERANCE else Materiality.UNDECIDED
+    return Materiality.NOT if rate.high < CONFUSION_TOLERANCE else Materiality.UNDECIDED
 
 
 def count_images_to_decide(rate: Interval, num_images: int, confidence: float) -> int | None:
@@ -89,7 +87,7 @@ def count_images_to_decide(rate: Interval, num_images: int, confidence: float) -
         return None
     p, tail = rate.estimate, (1 - confidence) / 2
     # The upper bound of a proportion is the lower bound of the rest.
-    share, tolerance = (p, TOLERANCE) if p > TOLERANCE else (1 - p, 1 - TOLERANCE)
+    share, tolerance = (p, CONFUSION_TOLERANCE) if p > CONFUSION_TOLERANCE else (1 - p, 1 - CONFUSION_TOLERANCE)
 
     def distance(size: float) -> float:
         """Return a value above 0 where the bound lies beyond the tolerance at this size."""
@@ -103,8 +101,6 @@ def count_images_to_decide(rate: Interval, num_images: int, confidence: float) -
     return int(-(-(size + 1) // unit) * unit)
 
 
-def _compare(arm: ArmPredictions, true: int, predicted: int, human: NDArray[np.float64]) -> HumanExcess:
+def _compare_with_humans(arm: ArmPredictions, true: int, predicted: int, human: NDArray[np.float64]) -> HumanExcess:
     images = np.flatnonzero(arm.labels == true)
-    marks = np.asarray(arm.predicted[:, images] == predicted, dtype=np.float64)
-    groups = None if arm.groups is None else arm.groups[images]
-    return compute_human_excess(marks, human[images, predicted], arm.labels[images], 1 - ALPHA, groups)
+    return compute_human_excess(arm, images, arm.predicted[:, images] == predicted, human[images, predicted], 1 - ALPHA)

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.findings.class_findings import ClassScore
-from analysis.findings.forensic_findings import GroupContrast
+from analysis.findings.class_findings import ClassScore, GroupContrast
 from search_spaces.errors import UserInputError, nearest_name
 
 # The exact test is left out where the classes can be divided in more ways than this.

@@ -6,10 +6,8 @@ import numpy as np
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 
-from analysis.findings.class_findings import LabelIssue
+from analysis.findings.class_findings import MAX_ISSUES, LabelIssue
 from trainables.training.predictions import Predictions
-
-MAX_ISSUES = 50
 
 
 def list_label_issues(

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.classes.confusion_matrix import make_cell
 from analysis.findings.class_findings import ConfusedPair, HumanExcess
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.statistics.arm_predictions import ArmPredictions
-from analysis.statistics.families import Scale, compute_family, mean_cell
-from analysis.statistics.metrics import FloatArray
+from analysis.statistics.families import Scale, compute_family, compute_two_intervals
+from analysis.statistics.metrics import FloatArray, IntArray
 
 MACHINE_SPECIFIC, AMBIGUOUS, OPEN = "machine-specific", "ambiguous to people", "undecided"
 
@@ -28,35 +29,32 @@ def compute_pair_rates(
     Raises:
         UserInputError: for a class with one image.
     """
-    cells = []
-    for pair in pairs:
-        images, mistaken = _mistaken(arm, pair)
-        cells.append(mean_cell(mistaken, arm.labels[images], None if arm.groups is None else arm.groups[images]))
+    cells = [make_cell(arm, *_mistaken(arm, pair)) for pair in pairs]
     return compute_family(cells, scale=Scale.PROPORTION, confidence=confidence)
 
 
 def compute_human_excess(
-    marks: FloatArray,
-    human_rates: NDArray[np.float64],
-    labels: NDArray[np.int64],
+    arm: ArmPredictions,
+    images: IntArray,
+    marks: FloatArray | NDArray[np.bool_],
+    human_rates: FloatArray,
     confidence: float,
-    groups: NDArray[np.int64] | None = None,
 ) -> HumanExcess:
     """Return an arm's confusion rate minus that of human annotators on the same images.
 
     Args:
-        marks: (S, n) 1 where the arm makes the confusion.
+        arm: S seeds over N images.
+        images: (n,) indices of those that count.
+        marks: (S, n) 1 or True where the arm makes the confusion.
         human_rates: (n,) share of annotators who make it.
-        labels: (n,) classes of the images.
         confidence: of each interval, in (0, 1).
-        groups: (n,) number of each image's group; None where images are independent.
 
     Returns:
         The excess; its words are `MACHINE_SPECIFIC` where the interval lies above 0, `AMBIGUOUS` where none of it does, else
         `OPEN`.
     """
-    cell = mean_cell(marks - human_rates, labels, groups)
-    (found,) = compute_family([cell], scale=Scale.DIFFERENCE, confidence=confidence)
+    cell = make_cell(arm, images, marks - human_rates)
+    found = compute_two_intervals(cell, scale=Scale.DIFFERENCE, confidence=confidence)
     return HumanExcess(
         human_rate=float(human_rates.mean()), excess=found, word=_word(found.models), recipe_word=_word(found.recipe)
     )
@@ -91,15 +89,13 @@ def compare_with_humans(
     for pair in pairs:
         one, other = (index[name] for name in pair.classes)
         images, mistaken = _mistaken(arm, (one, other))
-        labels = arm.labels[images]
-        human_rates = np.where(labels == one, human[images, other], human[images, one])
-        groups = None if arm.groups is None else arm.groups[images]
-        excess = compute_human_excess(mistaken, human_rates, labels, confidence, groups)
+        human_rates = np.where(arm.labels[images] == one, human[images, other], human[images, one])
+        excess = compute_human_excess(arm, images, mistaken, human_rates, confidence)
         compared.append(replace(pair, human=excess))
     return tuple(compared)
 
 
-def _mistaken(arm: ArmPredictions, pair: tuple[int, int]) -> tuple[NDArray[np.int64], FloatArray]:
+def _mistaken(arm: ArmPredictions, pair: tuple[int, int]) -> tuple[IntArray, FloatArray]:
     """Return the n images of the two classes, and (S, n) 1 where an image is predicted as the other class."""
     one, other = pair
     images = np.flatnonzero(np.isin(arm.labels, (one, other)))

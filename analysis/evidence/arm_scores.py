@@ -14,8 +14,9 @@ from analysis.classes.directed_confusions import compute_directed_confusions
 from analysis.classes.group_contrasts import compute_group_contrasts
 from analysis.classes.pair_rates import compare_with_humans
 from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.findings.arm_findings import ArmConfusions, ArmScores, ModelAudit
-from analysis.findings.class_findings import ClassScore
+from analysis.findings.arm_findings import ModelAudit
+from analysis.findings.class_findings import ArmConfusions, ClassScore
+from analysis.findings.score_findings import ArmScores
 from analysis.statistics.arm_predictions import ArmPredictions
 from trainables.models.backbones import count_forward_flops
 from trainables.training.trainable import is_own_loop

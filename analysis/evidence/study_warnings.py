@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-from analysis.findings.search_findings import SearchArm
+from analysis.findings.search_findings import LOW_SHARE_FRACTION, SearchArm
 from trainables.records.record import TrialRecord, TrialState
-
-LOW_SHARE_FRACTION = 0.8
 
 
 def compute_warnings(

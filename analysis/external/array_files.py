@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.external.raw_predictions import SCORES, RawPredictions, find_name
+from analysis.external.raw_predictions import SCORES, RawPredictions, find_accepted_name
 from search_spaces.errors import UserInputError
 
 
@@ -35,7 +35,7 @@ def read_array_file(path: Path) -> RawPredictions:
     raw = RawPredictions(path=path)
 
     def values(key: str) -> NDArray[Any] | None:
-        name = find_name(key, arrays)
+        name = find_accepted_name(key, arrays)
         return None if name is None else arrays[name]
 
     kind = next((kind for kind in SCORES if values(kind) is not None), None)

@@ -1,8 +1,7 @@
 """Forensics of models that were trained elsewhere, from labels and probabilities alone."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,50 +11,14 @@ from analysis.classes.confusion_matrix import compute_confusion
 from analysis.classes.label_issues import list_label_issues
 from analysis.evidence.arm_scores import compute_arm_confusions
 from analysis.external.predictions import OutsidePredictions
-from analysis.findings.arm_findings import ArmConfusions
-from analysis.findings.class_findings import ClassScore, Confusion, LabelIssue
+from analysis.findings.class_findings import LabelIssue
 from analysis.findings.interval import Interval, TwoIntervals
+from analysis.findings.outside_findings import OutsideArm, OutsideFindings
 from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
 from search_spaces.errors import list_some
 
 CONFIDENCE = 0.95
 NO_HUMAN_COUNTS = "There are no human counts, so it is not known how humans confuse these classes."
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutsideArm(ArmConfusions):
-    """Findings about one arm from its predictions alone; the fields are those of `ArmFinding`."""
-
-    arm: str
-    seeds: tuple[int, ...]
-    test_macro_f1: TwoIntervals
-    class_scores: tuple[ClassScore, ...]
-    confusion: Confusion
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutsideFindings:
-    """Findings about several arms from their predictions on the same images.
-
-    Attributes:
-        class_names: K names.
-        num_images: N.
-        arms: one each.
-        label_issues: doubtful labels, the most doubtful first.
-        human_note: why confusions are not compared with human annotators; "" where they are.
-        notes: sentences on what the predictions do not allow to say.
-    """
-
-    class_names: tuple[str, ...]
-    num_images: int
-    arms: tuple[OutsideArm, ...]
-    label_issues: tuple[LabelIssue, ...]
-    human_note: str
-    notes: tuple[str, ...]
-
-    def to_json(self) -> str:
-        """Return the findings as JSON with sorted keys."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def analyze_outside_arms(

@@ -72,7 +72,7 @@ class RawPredictions:
         return [problem for problem in self.problems if any(kind in problem for kind in SCORES)]
 
 
-def find_name(key: str, present: Iterable[str]) -> str | None:
+def find_accepted_name(key: str, present: Iterable[str]) -> str | None:
     """Return the first accepted name of `key` that is present; None if none is."""
     names = set(present)
     return next((name for name in NAMES[key] if name in names), None)

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.external.raw_predictions import NAMES, SCORES, RawPredictions, find_name
+from analysis.external.raw_predictions import NAMES, SCORES, RawPredictions, find_accepted_name
 from search_spaces.errors import UserInputError, list_some
 
 # Names of columns of texts that are taken for the images' ids where there is no other one and they differ from image to image.
@@ -41,7 +41,7 @@ def read_table_file(path: Path) -> RawPredictions:
     if table.empty:
         raw.problems.append("it has no rows")
         return raw
-    columns = {key: find_name(key, table.columns) for key in NAMES}
+    columns = {key: find_accepted_name(key, table.columns) for key in NAMES}
 
     def values(key: str) -> NDArray[Any] | None:
         name = columns[key]

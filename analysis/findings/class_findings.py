@@ -1,9 +1,14 @@
-"""Findings about the classes of one arm: scores, confusion matrix, confused pairs and clusters, doubtful labels."""
+"""Findings about the classes of one arm: scores, confusion matrix, confused pairs and clusters, groups, doubtful labels."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 from analysis.findings.interval import TwoIntervals
+
+# Share of the true class that a confusion may have without being material.
+CONFUSION_TOLERANCE = 0.05
+# Doubtful labels that are listed.
+MAX_ISSUES = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,3 +164,45 @@ class ConfusionExamples:
     num_images: int
     sample_ids: tuple[int, ...]
     num_seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupContrast:
+    """Mean F1 of the classes of one group minus that of another, with an exact permutation test over the classes.
+
+    Attributes:
+        groups: names of the two groups.
+        difference: first minus second, a fraction.
+        p_value: two-sided.
+        smallest_p: the smallest p-value that is possible with this number of classes.
+        num_classes: in both groups together.
+    """
+
+    groups: tuple[str, str]
+    difference: float
+    p_value: float
+    smallest_p: float
+    num_classes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmConfusions:
+    """Which classes an arm confuses.
+
+    Attributes:
+        confused_pairs: pairs of classes with a confusion rate above chance, the strongest first.
+        clusters: groups of classes that such pairs connect.
+        group_contrasts: between the named groups of classes; empty where there are no groups.
+        directed: cells of the confusion matrix, the highest rate first; empty in findings of versions that did not list them.
+        num_directed: cells over which the intervals of `directed` are simultaneous, of which the highest and the material ones
+            are listed.
+        examples: test images of the cells, those cells first with the most images; empty in findings of versions that did not
+            list them.
+    """
+
+    confused_pairs: tuple[ConfusedPair, ...]
+    clusters: tuple[ConfusionCluster, ...]
+    group_contrasts: tuple[GroupContrast, ...]
+    directed: tuple[DirectedConfusion, ...] = ()
+    num_directed: int = 0
+    examples: tuple[ConfusionExamples, ...] = ()

@@ -5,6 +5,9 @@ from enum import StrEnum
 
 from analysis.findings.interval import Interval, TwoIntervals
 
+# Metrics beside macro-F1 that are losses; the others are fractions.
+LOSSES = frozenset({"log loss", "Brier score"})
+
 
 class Verdict(StrEnum):
     """The decision of one A/B row about treatment against control."""

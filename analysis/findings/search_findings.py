@@ -1,8 +1,12 @@
 """Findings about the search: arms, rungs, tuning curves, importances of the hyperparameters."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.findings.interval import Interval
+
+# Of an equal share of the device time, below which an arm was searched too little.
+LOW_SHARE_FRACTION = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,25 @@ class SearchArm:
     best_trial_id: str
     saved_device_seconds: float
     saved_fraction: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungScores:
+    """Macro-F1 (fractions, search split) of one arm's trials at one rung.
+
+    Attributes:
+        arm: name.
+        epoch: of the rung.
+        completed: (score at the rung, score at the last epoch) of each trial that ran every epoch.
+        stopped: score at the rung of each trial that was stopped there.
+        num_reached: trials with a finite macro-F1 at the rung, including those that failed later or are still running.
+    """
+
+    arm: str
+    epoch: int
+    completed: tuple[tuple[float, float], ...]
+    stopped: tuple[float, ...]
+    num_reached: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +107,24 @@ class TuningCurve:
     arm: str
     points: tuple[TuningPoint, ...]
     observed: tuple[tuple[float, float], ...]
+
+
+def find_lead_changes(curves: Sequence[TuningCurve]) -> tuple[tuple[float, str], ...]:
+    """Return (device-seconds, arm) for every change of the arm with the highest observed score, the first leader included.
+
+    Only device times at which every arm has a score and that no arm's search exceeds are compared. A tie keeps the leader.
+    """
+    if len(curves) < 2:
+        return ()
+    start, stop = max(c.observed[0][0] for c in curves), min(c.observed[-1][0] for c in curves)
+    ends = sorted({start, *(end for c in curves for end, _ in c.observed if start <= end <= stop)})
+    leaders: list[tuple[float, str]] = []
+    for end in ends if start <= stop else ():
+        best = {c.arm: [score for done, score in c.observed if done <= end][-1] for c in curves}
+        leader = max(best, key=lambda arm: best[arm])
+        if not leaders or best[leader] > best[leaders[-1][1]]:
+            leaders.append((end, leader))
+    return tuple(leaders)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.baseline_findings import BaselineFindings
 from analysis.findings.class_findings import LabelIssue
 from analysis.findings.comparison_findings import ComparisonRow
-from analysis.findings.forensic_findings import CamPanel
+from analysis.findings.heat_map_findings import CamPanel
 from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve
 from search_spaces.format import FORMAT

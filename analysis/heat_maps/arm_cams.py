@@ -1,32 +1,16 @@
 """The heat maps of one arm's model for the images of the panels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from analysis.audits.ring_swaps import Images
-from analysis.findings.forensic_findings import CamView
+from analysis.findings.heat_map_findings import ArmCam, CamView
 from analysis.heat_maps.cam_network import CamNetwork
-from analysis.heat_maps.grad_cam import Cams, CamSource, compute_cams, is_degenerate
+from analysis.heat_maps.grad_cam import CamSource, compute_cams, is_degenerate
 from analysis.statistics.metrics import IntArray
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmCam:
-    """The maps of one arm's model for one image, by one method, ready to be drawn.
-
-    Attributes:
-        view: texts and numbers of the panel.
-        predicted_cam: (h, w) float32 raw CAM energy for the class that the model predicts.
-        true_cam: (h, w) float32 raw CAM energy for the image's own class.
-    """
-
-    view: CamView
-    predicted_cam: Cams
-    true_cam: Cams
 
 
 def compute_arm_cams(

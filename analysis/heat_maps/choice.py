@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from analysis.audits.swap_effects import AuditImages
-from analysis.findings.forensic_findings import CamCandidate
+from analysis.findings.heat_map_findings import CamCandidate
 from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.grad_cam import (
     CamMethod,
@@ -149,7 +149,7 @@ def draw_cycle(number: int, generator: np.random.Generator) -> IntArray:
     return partners
 
 
-def split_images(audit_images: AuditImages) -> tuple[AuditImages, AuditImages]:
+def divide_audit_images(audit_images: AuditImages) -> tuple[AuditImages, AuditImages]:
     """Return two halves, stratified by class: for the choice, and for the tests.
 
     Classes with fewer than four images are left out, because an interval needs two of each.

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from analysis.audits.ring_swaps import swap_ring
-from analysis.audits.swap_effects import ALPHA, AuditImages
-from analysis.findings.forensic_findings import CamAdmission, CamTest
+from analysis.audits.swap_effects import ALPHA, AuditImages, bound_mean
+from analysis.findings.heat_map_findings import CamAdmission, CamTest
 from analysis.findings.interval import TwoIntervals
 from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.choice import (
@@ -25,12 +25,12 @@ from analysis.heat_maps.choice import (
     MAX_SIMILARITY,
     choose_cam,
     compute_similarity,
+    divide_audit_images,
     draw_cycle,
-    split_images,
 )
 from analysis.heat_maps.grad_cam import Cams, CamSource, compute_cams, enlarge, find_degenerate
 from analysis.heat_maps.road import compute_road_gain
-from analysis.statistics.families import Cell, Scale, compute_two_intervals, mean_cell
+from analysis.statistics.families import Cell, Scale, compute_two_intervals
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError
 from trainables.data.rings import RING_FRACTIONS, make_ring
@@ -83,7 +83,7 @@ def admit_cams(models: CamModels, audit_images: AuditImages, *, seed: int = 0) -
         NoCamLayerError: if no layer's maps are large enough for a heat map.
         UserInputError: if no class has four images.
     """
-    for_choice, for_tests = split_images(audit_images)
+    for_choice, for_tests = divide_audit_images(audit_images)
     if not len(for_tests.labels):
         raise UserInputError("the tests of heat maps need four images of a class, but no class has so many; add images")
     choice = choose_cam(models.trained[0], models.randomized[0], for_choice, seed=seed)
@@ -118,7 +118,7 @@ def _compute_maps(networks: Sequence[CamNetwork], audit_images: AuditImages, sou
 
 def _test_degenerate(maps: _Maps, audit_images: AuditImages) -> CamTest:
     empty = np.stack([find_degenerate(cams) for cams in maps.cams]).astype(np.float64)
-    share = _compute_mean(empty, audit_images, Scale.PROPORTION)
+    share = bound_mean(audit_images.effects(empty), scale=Scale.PROPORTION)
     return CamTest(
         name="empty maps",
         estimate=share,
@@ -133,7 +133,7 @@ def _test_randomization(models: CamModels, maps: _Maps, audit_images: AuditImage
         inputs = network.prepare(audit_images.images)
         others = compute_cams(network, inputs, maps.source.layer.name, predicted).maps[maps.source.method]
         similarity.append(compute_similarity(cams, others))
-    found = _compute_mean(np.array(similarity), audit_images, Scale.UNBOUNDED)
+    found = bound_mean(audit_images.effects(np.array(similarity)), scale=Scale.UNBOUNDED)
     return CamTest(
         name="parameter randomization",
         estimate=found,
@@ -156,7 +156,7 @@ def _test_road(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: 
         )
         for number, network in enumerate(models.trained)
     ]
-    found = _compute_mean(np.array(gains), audit_images.take(chosen), Scale.UNBOUNDED)
+    found = bound_mean(audit_images.take(chosen).effects(np.array(gains)), scale=Scale.UNBOUNDED)
     return CamTest(
         name="ROAD",
         estimate=found,
@@ -195,10 +195,6 @@ def _test_ring(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: 
         is_passed=correlation.models.low > 0,
         applies=not influence.models.high < MIN_RING_INFLUENCE,
     )
-
-
-def _compute_mean(values: FloatArray, images: AuditImages, scale: Scale) -> TwoIntervals:
-    return compute_two_intervals(mean_cell(values, images.labels, images.groups), scale=scale, confidence=1 - ALPHA)
 
 
 def _compute_cell(found: Sequence[tuple[float, FloatArray]], images: AuditImages) -> TwoIntervals:
@@ -251,4 +247,4 @@ def _measure_focus(maps: _Maps, audit_images: AuditImages) -> TwoIntervals:
         inside = _share_inside(cams, audit_images.masks)
         own = np.diag(inside)
         focus.append(own - (inside.sum(axis=1) - own) / (len(own) - 1))
-    return _compute_mean(np.array(focus), audit_images, Scale.DIFFERENCE)
+    return bound_mean(audit_images.effects(np.array(focus)), scale=Scale.DIFFERENCE)

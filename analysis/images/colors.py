@@ -1,32 +1,15 @@
 """Color: the mean of each class, and what color alone predicts."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.findings.interval import Interval
+from analysis.findings.image_findings import ColorProbe
 from analysis.images.probe import ProbeImages, compute_chance_macro_f1, fit_probe
 from trainables.data.image_array import ImageArray, read_images
 
 BINS = 8
 # Few features need little regularization.
 STRENGTH = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColorProbe:
-    """What color alone predicts.
-
-    Attributes:
-        features: what the probe sees.
-        macro_f1: out of fold, with its interval for new images.
-        chance: macro-F1 expected if the predictions were independent of the labels.
-    """
-
-    features: str
-    macro_f1: Interval
-    chance: float
 
 
 def compute_class_colors(

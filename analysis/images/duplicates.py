@@ -1,54 +1,20 @@
 """Images that occur more than once: exact duplicates, and near-duplicates by perceptual hash."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from imagehash import phash
 from numpy.typing import NDArray
 from PIL import Image
 
+from analysis.findings.image_findings import MAX_DISTANCE, MIN_CORRELATION, ImagePair
 from trainables.data.image_array import ImageArray, read_images
 from trainables.data.image_audit import hash_images
 from trainables.data.splits import SPLIT_NAMES, Splits
 
-# Bits of 64 in which the hashes of a pair may differ, and the correlation that their gray thumbnails must have. Measured on 500
-# images of CIFAR-10: of the copies saved as JPEG at quality 30, halved and enlarged again, or brightened by a fifth, 99.4 % or
-# more lie within 6 bits; of those with a border of one pixel cut off, about half. Of the 50 million pairs of 10,000 images, 15
-# do and correlate, and both images of each have the same class; 8 bits would list 27, 10 bits 33.
-MAX_DISTANCE = 6
-MIN_CORRELATION = 0.9
 THUMBNAIL_SIDE = 16
 # Pairs whose hashes are compared at once.
 CHUNK_PAIRS = 4_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImagePair:
-    """Two images that are equal or nearly so.
-
-    Attributes:
-        first, second: sample ids.
-        splits: split of each.
-        labels: class index of each.
-        distance: bits of 64 in which the perceptual hashes differ; None for equal pixels.
-    """
-
-    first: int
-    second: int
-    splits: tuple[str, str]
-    labels: tuple[int, int]
-    distance: int | None
-
-    @property
-    def is_across(self) -> bool:
-        """Whether the images lie in different splits."""
-        return self.splits[0] != self.splits[1]
-
-    @property
-    def is_conflict(self) -> bool:
-        """Whether the images have different labels."""
-        return self.labels[0] != self.labels[1]
 
 
 def find_exact_duplicates(images: ImageArray, labels: NDArray[np.int64], splits: Splits) -> tuple[ImagePair, ...]:

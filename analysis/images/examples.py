@@ -1,11 +1,9 @@
 """Examples of classes before and after augmentation."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from analysis.findings.image_findings import Examples
 from trainables.data.augmentation.pipeline import AugmentationSettings, augment_batch
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits
@@ -13,25 +11,6 @@ from trainables.seeds import numpy_generator, torch_generator
 
 MAX_CLASSES = 20
 NUM_EXAMPLES = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Examples:
-    """Training images of the first classes.
-
-    Attributes:
-        classes: class index of each row.
-        before: by row, (E, H, W, 3) uint8, E <= NUM_EXAMPLES.
-        after: by row, (E, S, S, 3) uint8: the same images as the model sees them in training.
-        cutmix_probability: share of them that got a box from another image.
-        mixup_fraction: share of them that were blended with another image.
-    """
-
-    classes: tuple[int, ...]
-    before: tuple[NDArray[np.uint8], ...]
-    after: tuple[NDArray[np.uint8], ...]
-    cutmix_probability: float
-    mixup_fraction: float
 
 
 def draw_examples(image_set: ImageSet, splits: Splits, settings: AugmentationSettings, seed: int) -> Examples:

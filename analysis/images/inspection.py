@@ -1,23 +1,20 @@
 """All that is computed on images before anything is trained, and the values that the page and the terminal show."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.classes.label_issues import MAX_ISSUES, list_label_issues
-from analysis.findings.class_findings import LabelIssue
-from analysis.findings.interval import Interval
-from analysis.images.colors import ColorProbe, compute_class_colors, probe_colors
-from analysis.images.duplicates import ImagePair, find_copies, find_exact_duplicates, find_near_duplicates
-from analysis.images.examples import Examples
-from analysis.images.interpolations import MAX_SPECTRUM_IMAGES, Spectra, compute_spectra
-from analysis.images.oddities import Oddities, find_oddities
-from analysis.images.probe import Probe, ProbeImages, choose_images, compute_difference, fit_probe
-from analysis.images.semantic_gap import PairSeparability, Rung, choose_pairs, climb_down, list_sides, rank_pairs
+from analysis.classes.label_issues import list_label_issues
+from analysis.findings.class_findings import MAX_ISSUES, LabelIssue
+from analysis.findings.image_findings import ImageFindings, ImagePair, NetworkFindings, Rung
+from analysis.images.colors import compute_class_colors, probe_colors
+from analysis.images.duplicates import find_copies, find_exact_duplicates, find_near_duplicates
+from analysis.images.interpolations import MAX_SPECTRUM_IMAGES, NUM_EXAMPLES, compute_spectra, resize_examples
+from analysis.images.oddities import find_oddities
+from analysis.images.probe import Probe, ProbeImages, choose_images, compute_probe_difference, fit_probe
+from analysis.images.semantic_gap import choose_pairs, climb_down, list_sides, rank_pairs
 from analysis.statistics.metrics import compute_confusion_counts
-from trainables.data.image_audit import AuditReport, AuditStage
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits
 from trainables.models.backbones import count_forward_flops
@@ -31,94 +28,6 @@ MIN_PROBE_IMAGES, MAX_PROBE_IMAGES = 1000, 5000
 GPU_PROBE_IMAGES = 20_000
 LADDER_PART, MIN_LADDER_IMAGES = 0.5, 500
 NUM_RANKED_PAIRS = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageFindings:
-    """What needs no network.
-
-    Attributes:
-        exact, near: pairs of equal and nearly equal images.
-        oddities: images that stand out.
-        class_colors: (K, 3) mean color of each class in [0, 255]; NaN for a class without images.
-        num_color_images: images of the color probes, none of them of the test split.
-        color_probes: what color alone predicts; empty where no probe is possible.
-        spectra: of each interpolation; None where images have the model's input size and are not resampled.
-    """
-
-    exact: tuple[ImagePair, ...]
-    near: tuple[ImagePair, ...]
-    oddities: tuple[Oddities, ...]
-    class_colors: NDArray[np.float64]
-    num_color_images: int
-    color_probes: tuple[ColorProbe, ...]
-    spectra: Spectra | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkFindings:
-    """What the probes on a frozen pretrained backbone show.
-
-    Attributes:
-        backbone: its name.
-        interpolation: of all probes but the one that is compared with it.
-        num_images: images of the probe at native resolution, none of them of the test split and no copies.
-        classes: (P,) class indices of the probe; classes with fewer than two images are left out.
-        macro_f1: of the probe.
-        confusion: (P, P) counts, row = true class.
-        pairs: the least separable pairs of classes.
-        num_pairs: pairs that were compared.
-        num_ladder_images: images of the ladder.
-        rungs: of the ladder, from the native side down.
-        label_issues: images that the probe and confident learning contradict.
-        bicubic_gain: macro-F1 with bicubic minus bilinear interpolation, paired; None where images are not resampled.
-    """
-
-    backbone: str
-    interpolation: str
-    num_images: int
-    classes: NDArray[np.int64]
-    macro_f1: Interval
-    confusion: NDArray[np.int64]
-    pairs: tuple[PairSeparability, ...]
-    num_pairs: int
-    num_ladder_images: int
-    rungs: tuple[Rung, ...]
-    label_issues: tuple[LabelIssue, ...]
-    bicubic_gain: Interval | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
-    """What is known of a spec's images before anything is trained.
-
-    Attributes:
-        name: of the spec.
-        image_set, splits: the images.
-        stages: shape and values of every stage, from the files to the logits.
-        audit: counts of the images.
-        examples: images of classes before and after augmentation.
-        image_size: side of the model's input.
-        images: what needs no network.
-        network: what the probes on a frozen backbone show; None where it was not computed.
-        network_note: why not; "" where it was.
-    """
-
-    name: str
-    image_set: ImageSet
-    splits: Splits
-    stages: tuple[AuditStage, ...]
-    audit: AuditReport
-    examples: Examples
-    image_size: int
-    images: ImageFindings
-    network: NetworkFindings | None
-    network_note: str
-
-    def name_image(self, sample_id: int) -> str:
-        """Return the file name of an image, or its sample id where it has none."""
-        origin = self.image_set.origin
-        return f"image {sample_id}" if origin is None else origin.names[sample_id]
 
 
 def inspect_images(image_set: ImageSet, splits: Splits, *, image_size: int, seed: int) -> ImageFindings:
@@ -137,7 +46,11 @@ def inspect_images(image_set: ImageSet, splits: Splits, *, image_size: int, seed
     seen = _seen_images(splits)
     sizes = None if image_set.origin is None else image_set.origin.sizes
     chosen = choose_probe_images(image_set, splits, (*exact, *near), num_images=MAX_PROBE_IMAGES, seed=seed)
-    shown = splits.train[:MAX_SPECTRUM_IMAGES]
+    spectra, resized = None, {}
+    if not _has_input_size(image_set, image_size):
+        spectra = compute_spectra(images[splits.train[:MAX_SPECTRUM_IMAGES]], image_size)
+        first = np.unique(labels[splits.train], return_index=True)[1][:NUM_EXAMPLES]
+        resized = resize_examples(np.array(images[splits.train[first]]), image_size)
     return ImageFindings(
         exact=exact,
         near=near,
@@ -145,7 +58,8 @@ def inspect_images(image_set: ImageSet, splits: Splits, *, image_size: int, seed
         class_colors=compute_class_colors(images, seen, labels, image_set.num_classes),
         num_color_images=0 if chosen is None else len(chosen.sample_ids),
         color_probes=() if chosen is None else probe_colors(images, chosen),
-        spectra=None if _has_input_size(image_set, image_size) else compute_spectra(images[shown], image_size),
+        spectra=spectra,
+        resized=resized,
     )
 
 
@@ -183,7 +97,9 @@ def inspect_features(
         other = "bilinear" if config.word("interpolation") == "bicubic" else "bicubic"
         report(f"features with {other} interpolation")
         second = fit_probe(backbone.compute(images, digest, interpolation=other), chosen)
-        gain = compute_difference(probe, second) if other == "bilinear" else compute_difference(second, probe)
+        gain = (
+            compute_probe_difference(probe, second) if other == "bilinear" else compute_probe_difference(second, probe)
+        )
     pairs = choose_pairs(probe)
     part, rungs = _climb_down(backbone, chosen, images, features, seed, report)
     return NetworkFindings(

@@ -1,34 +1,19 @@
 """Bicubic and bilinear interpolation side by side: what each leaves of the spatial frequencies."""
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from analysis.findings.image_findings import Spectra
 from analysis.statistics.metrics import FloatArray
 from trainables.data.augmentation.pipeline import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, prepare_batch
 
 LUMA = np.array([0.299, 0.587, 0.114])
+# Images that are shown under both interpolations.
+NUM_EXAMPLES = 3
 MAX_SPECTRUM_IMAGES = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spectra:
-    """Radially averaged power spectra of images at the model's input size.
-
-    Attributes:
-        frequencies: (F,) cycles per pixel of the model's input, up to 1/2.
-        power: (F,) mean power by interpolation; gray levels squared, per pixel.
-    """
-
-    frequencies: FloatArray
-    power: dict[str, FloatArray]
-
-    def gain(self, treatment: str = "bicubic", control: str = "bilinear") -> FloatArray:
-        """Return (F,) power of one interpolation over that of the other; 1 where both have none."""
-        both = self.power[treatment], self.power[control]
-        return np.divide(*both, out=np.ones_like(both[0]), where=both[1] > 0)
 
 
 def resize_images(images: NDArray[np.uint8], image_size: int, interpolation: str) -> FloatArray:
@@ -38,6 +23,11 @@ def resize_images(images: NDArray[np.uint8], image_size: int, interpolation: str
     )
     scaled = inputs.permute(0, 2, 3, 1).double().numpy() * np.array(IMAGENET_STD) + np.array(IMAGENET_MEAN)
     return np.asarray(255.0 * scaled, dtype=np.float64)
+
+
+def resize_examples(images: NDArray[np.uint8], image_size: int) -> dict[str, NDArray[Any]]:
+    """Return (n, H, W, 3) images as they are "stored", and (n, S, S, 3) under each interpolation."""
+    return {"stored": images} | {name: resize_images(images, image_size, name) for name in INTERPOLATIONS}
 
 
 def compute_spectra(images: NDArray[np.uint8], image_size: int) -> Spectra:

@@ -1,39 +1,18 @@
 """Images that stand out: blurred, dark, bright, or of an odd size or shape. They are worth a look; nothing is decided."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.findings.image_findings import ODDITY_THRESHOLD, Oddities
 from trainables.data.image_array import ImageArray, read_images
 
-# Modified z-score beyond which a value stands out (Iglewicz and Hoaglin 1993, How to Detect and Handle Outliers, section 3.3).
-THRESHOLD = 3.5
 NUM_LISTED = 6
 # Expected median and mean absolute deviation of a normal distribution with standard deviation 1.
 _MEDIAN_DEVIATION, _MEAN_DEVIATION = 0.6745, 0.7979
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Oddities:
-    """The images of a set that are most extreme in one way.
-
-    Attributes:
-        kind: "blurred", "dark", "bright", "small", "large", "wide" or "tall".
-        num_beyond: images beyond `THRESHOLD`.
-        sample_ids: the most extreme ones beyond it, at most `NUM_LISTED`, the most extreme first.
-        values: of these images: variance of the Laplacian, mean gray level of 255, root of the area in px, width / height.
-        median: of all images.
-    """
-
-    kind: str
-    num_beyond: int
-    sample_ids: tuple[int, ...]
-    values: tuple[float, ...]
-    median: float
 
 
 def compute_sharpness(images: ImageArray, used: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -82,7 +61,7 @@ def find_oddities(images: ImageArray, used: NDArray[np.int64], sizes: NDArray[np
         scores = compute_robust_z(_SCALES[name](values))
         for kind, sign in _KINDS[name]:
             order = np.argsort(-sign * scores, kind="stable")
-            beyond = order[sign * scores[order] > THRESHOLD]
+            beyond = order[sign * scores[order] > ODDITY_THRESHOLD]
             found.append(
                 Oddities(
                     kind=kind,

@@ -2,20 +2,19 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.findings.interval import Interval
+from analysis.findings.image_findings import PairLoss, PairSeparability, Rung
 from analysis.images.probe import (
     AREA_VARIANCE_FACTOR,
     CONFIDENCE,
     Probe,
     ProbeImages,
-    compute_difference,
     compute_image_interval,
     compute_pair_auc,
+    compute_probe_difference,
     fit_probe,
 )
 from analysis.statistics.metrics import compute_confusion_counts
@@ -24,55 +23,6 @@ LADDER = (8, 16, 24, 32, 64, 128, 256, 512)
 # With more pairs of classes, those that the probe confuses most are compared.
 MAX_PAIRS = 1000
 NUM_LOST_PAIRS, NUM_WEAKEST_PAIRS = 3, 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairSeparability:
-    """How well a probe separates two classes.
-
-    Attributes:
-        first, second: class indices of the image set.
-        area: probability that the probe orders an image of each rightly (`compute_pair_auc`); the interval is for it alone.
-        confusion_rate: share of the two classes' images that are predicted as the other one.
-    """
-
-    first: int
-    second: int
-    area: Interval
-    confusion_rate: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairLoss:
-    """What a step down the ladder costs a pair of classes: the difference in area, with its interval.
-
-    Attributes:
-        first, second: class indices of the image set.
-        loss: area at the larger side minus area at the smaller one; the interval is adjusted for all pairs of the step.
-    """
-
-    first: int
-    second: int
-    loss: Interval
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rung:
-    """A side of the ladder.
-
-    Attributes:
-        side: of the images in pixels, before they are resized to the model's input.
-        macro_f1: of the probe.
-        loss: macro-F1 at the next larger side minus that here, paired; None at the largest side.
-        weakest: the least separable pairs, the first one least.
-        lost_pairs: the pairs that lose most in this step.
-    """
-
-    side: int
-    macro_f1: Interval
-    loss: Interval | None
-    weakest: tuple[PairSeparability, ...]
-    lost_pairs: tuple[PairLoss, ...]
 
 
 def list_sides(native: int, image_size: int) -> tuple[int, ...]:
@@ -128,7 +78,7 @@ def climb_down(
             Rung(
                 side=side,
                 macro_f1=probe.macro_f1,
-                loss=None if larger is None else compute_difference(larger, probe),
+                loss=None if larger is None else compute_probe_difference(larger, probe),
                 weakest=rank_pairs(probe, pairs)[:NUM_WEAKEST_PAIRS],
                 lost_pairs=() if larger is None else _find_lost_pairs(larger, probe, pairs),
             )

@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 
-from analysis.audits.swap_effects import TOLERANCE
-from analysis.findings.class_findings import DirectedConfusion
-from analysis.findings.forensic_findings import AuditVerdict, ClassAudit, RootCause
-from analysis.findings.interval import Interval, TwoIntervals
+from analysis.findings.cause_findings import MIXED, RootCause
+from analysis.findings.interval import TwoIntervals
 from analysis.findings.intervention_findings import Prediction, Target, TargetKind
+from analysis.findings.shortcut_findings import GAP_TOLERANCE, AuditVerdict, ClassAudit
 from analysis.interventions.intervention import ChoosingModels, Diagnosis, Intervention, Reason
 from analysis.interventions.target_predictions import predict_without_cue, predict_without_reliance
 from search_spaces.config import Value
 
-MIXED = "mixed"
 ALL_CONFUSED = "all classes are confused, so that none of them differs from the others"
 CUTMIX_PROBABILITY = 0.5
 HARD_FRACTION = 0.25
@@ -21,17 +19,37 @@ HARD_EXAMPLES_SLOPE = "0.38 [0.29, 0.50]"
 SATURATION_FRACTION, HUE_FRACTION = 0.6, 0.15
 
 
-class WeightedLoss(Intervention):
+class _AgainstConfusion(Intervention):
+    """The base of those that the strongest confusion asks for."""
+
+    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
+        """Return the strongest confusion with its root cause; None where no classes are confused."""
+        if not diagnosis.cells:
+            return None
+        true, called = diagnosis.cells[0]
+        cells = {(found.true_class, found.predicted_class): found for found in diagnosis.confusions.directed}
+        found = cells.get((true, called))
+        rate = "" if found is None else f" in {_show(found.rate, '%')} of its images"
+        cause = find_cause(diagnosis)
+        if cause is None or not cause.effects:
+            why = f"root cause not measured{f': {cause.note}' if cause is not None and cause.note else ''}"
+        else:
+            why = f"root cause {cause.cause or MIXED}"
+        verdict = "more often than by chance" if found is None else str(found.verdict)
+        return Reason(
+            symptom=f"{true} is predicted as {called}{rate}",
+            diagnosis=why,
+            verdict="named by the user" if diagnosis.is_named else verdict,
+        )
+
+
+class WeightedLoss(_AgainstConfusion):
     """Cross-entropy in which the confused classes weigh more than the others."""
 
     name = "weighted_loss"
     title = "weighted cross-entropy on the confused classes"
     no_change = ALL_CONFUSED
     strength = 1.0
-
-    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
-        """Return the strongest confusion; None if there is none."""
-        return describe_confusion(diagnosis)
 
     def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
         """Return the weights of the confused classes; None where these are all classes."""
@@ -40,16 +58,12 @@ class WeightedLoss(Intervention):
         return {"class_weighting": "group", "class_weight_strength": self.strength, "weighted_group": diagnosis.group}
 
 
-class HardExamples(Intervention):
+class HardExamples(_AgainstConfusion):
     """Batches that consist of the confused classes only, from the middle of the training on."""
 
     name = "hard_examples"
     title = "batches of the confused classes alone"
     no_change = ALL_CONFUSED
-
-    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
-        """Return the strongest confusion; None if there is none."""
-        return describe_confusion(diagnosis)
 
     def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
         """Return the share of such batches, and the epoch that they begin with; None where all classes are confused."""
@@ -71,15 +85,11 @@ class HardExamples(Intervention):
         return Prediction(effect=effect, basis=basis)
 
 
-class CutMix(Intervention):
+class CutMix(_AgainstConfusion):
     """CutMix where the control has none, and no CutMix where it has."""
 
     name = "cutmix"
     title = "CutMix"
-
-    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
-        """Return the strongest confusion; None if there is none."""
-        return describe_confusion(diagnosis)
 
     def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
         """Return the probability of CutMix."""
@@ -87,7 +97,7 @@ class CutMix(Intervention):
         return {"cutmix_probability": 0.0 if has_cutmix else CUTMIX_PROBABILITY}
 
 
-class OtherBackbone(Intervention):
+class OtherBackbone(_AgainstConfusion):
     """The other backbone of the study or of its space."""
 
     name = "other_backbone"
@@ -95,25 +105,17 @@ class OtherBackbone(Intervention):
     no_change = "the study has no other backbone, in its arms or in its space"
     spares = "the macro-F1 of the control's recipe, whose learning rates were chosen for its own backbone"
 
-    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
-        """Return the strongest confusion; None if there is none."""
-        return describe_confusion(diagnosis)
-
     def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
         """Return the first other backbone; None if there is none."""
         return {"backbone": diagnosis.backbones[0]} if diagnosis.backbones else None
 
 
-class OtherInterpolation(Intervention):
+class OtherInterpolation(_AgainstConfusion):
     """Bilinear interpolation in the place of bicubic, or the reverse."""
 
     name = "other_interpolation"
     title = "the other interpolation"
     no_change = "the images have the size that the network sees, so that none is resized"
-
-    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
-        """Return the strongest confusion; None if there is none."""
-        return describe_confusion(diagnosis)
 
     def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
         """Return the other interpolation; None for images that are not resized."""
@@ -135,7 +137,7 @@ class BackgroundSwap(Intervention):
         if not suspects:
             return None
         first = max(suspects, key=lambda found: found.gap.estimate)
-        symptom = f"{first.class_name} loses {_points(first.gap)} of accuracy with rings of other classes"
+        symptom = f"{first.class_name} loses {_show(first.gap, 'pp')} of accuracy with rings of other classes"
         return Reason(
             symptom=symptom,
             diagnosis="the models use the surroundings of the object",
@@ -174,7 +176,7 @@ class ColorJitter(Intervention):
             return None
         name, loss = max(losing.items(), key=lambda item: item[1].estimate)
         return Reason(
-            symptom=f"{name} loses {_points(loss)} of accuracy in gray images",
+            symptom=f"{name} loses {_show(loss, 'pp')} of accuracy in gray images",
             diagnosis="the models use the color",
             verdict=str(AuditVerdict.FAIL),
         )
@@ -221,31 +223,6 @@ def find_cause(diagnosis: Diagnosis) -> RootCause | None:
     return next((cause for cause in diagnosis.audits.root_causes if set(cause.classes) == first), None)
 
 
-def describe_confusion(diagnosis: Diagnosis) -> Reason | None:
-    """Return the strongest confusion with its root cause; None where no classes are confused."""
-    if not diagnosis.cells:
-        return None
-    true, called = diagnosis.cells[0]
-    rates = [
-        found for found in diagnosis.confusions.directed if (found.true_class, found.predicted_class) == (true, called)
-    ]
-    shown = f" in {_percent(rates[0].rate)} of its images" if rates else ""
-    cause = find_cause(diagnosis)
-    if cause is None or not cause.effects:
-        why = f"root cause not measured{f': {cause.note}' if cause is not None and cause.note else ''}"
-    elif cause.cause in (None, MIXED):
-        why = "root cause mixed"
-    else:
-        why = f"root cause {cause.cause}"
-    return Reason(symptom=f"{true} is predicted as {called}{shown}", diagnosis=why, verdict=_judge(diagnosis, rates))
-
-
-def _judge(diagnosis: Diagnosis, rates: list[DirectedConfusion]) -> str:
-    if diagnosis.is_named:
-        return "named by the user"
-    return str(rates[0].verdict) if rates else "more often than by chance"
-
-
 def _find_suspects(diagnosis: Diagnosis) -> tuple[ClassAudit, ...]:
     """Return the classes that fail the audit of the narrowest ring, or where it is undecided if none fails."""
     if not diagnosis.audits.ring_audits:
@@ -260,16 +237,9 @@ def _find_suspects(diagnosis: Diagnosis) -> tuple[ClassAudit, ...]:
 
 def _find_losing(diagnosis: Diagnosis) -> dict[str, TwoIntervals]:
     losses = diagnosis.audits.color_losses
-    return {found.class_name: found.loss for found in losses if found.loss.models.low > TOLERANCE}
+    return {found.class_name: found.loss for found in losses if found.loss.models.low > GAP_TOLERANCE}
 
 
-def _points(found: TwoIntervals) -> str:
-    return f"{100 * found.estimate:.1f} pp {_bracket(found.models)}"
-
-
-def _percent(found: TwoIntervals) -> str:
-    return f"{100 * found.estimate:.1f} % {_bracket(found.models)}"
-
-
-def _bracket(interval: Interval) -> str:
-    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+def _show(found: TwoIntervals, unit: str) -> str:
+    low, high = 100 * found.models.low, 100 * found.models.high
+    return f"{100 * found.estimate:.1f} {unit} [{low:.1f}, {high:.1f}]"

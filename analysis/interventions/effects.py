@@ -133,7 +133,6 @@ def bound(cell: Cell, scale: Scale, confidence: float, beside: Sequence[Cell] = 
     """
     found = compute_family([cell, *beside], scale=scale, confidence=confidence)[0]
     interval = found.recipe or found.models
-    assert interval is not None
     return Interval(estimate=interval.estimate, low=max(interval.low, -REACH), high=min(interval.high, REACH))
 
 

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from analysis.audits.confused_images import ComputeLogits
 from analysis.audits.swap_effects import AuditImages
-from analysis.findings.arm_findings import ArmAudits, ArmConfusions
-from analysis.findings.class_findings import Materiality
+from analysis.findings.arm_findings import ArmAudits
+from analysis.findings.class_findings import ArmConfusions, Materiality
 from analysis.findings.intervention_findings import Cell, Prediction, Target, TargetKind
 from search_spaces.config import Value
 

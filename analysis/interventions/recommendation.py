@@ -29,55 +29,50 @@ class Recommendation:
 
 
 def recommend(
-    effects: Sequence[InterventionEffect], margin: float, study: str, named_target: str = ""
+    effects: Sequence[InterventionEffect],
+    margin: float,
+    study: str,
+    named_target: str = "",
+    *,
+    rows: Sequence[ComparisonRow] = (),
+    runs: Mapping[str, Sequence[str]] | None = None,
 ) -> Recommendation:
-    """Return the best of interventions that were tried one at a time.
+    """Return the best of interventions that were tried one at a time, or the best run of a factorial design.
 
     An intervention helps if its macro-F1 is BETTER, or if its target is BETTER and its macro-F1 is certainly not lower by more
     than the margin, over all runs too where it made more of them diverge. Among several it is the one with the best macro-F1,
     those that are BETTER there first. Where more seeds would decide, the reason has the command.
 
+    The run of a factorial design has the interventions that help, by their effects over all runs. Of two whose interaction is
+    WORSE, the one with the lower effect on macro-F1 is left out. Where a fraction of a design has no run of all that are left,
+    it is the run that has the best of them, then the second best, and so on.
+
     Args:
-        effects: of each intervention.
+        effects: of each intervention; in a factorial design, with and without the others.
         margin: share of macro-F1 that a target may cost.
         study: that the interventions were tried on.
         named_target: TRUE:PREDICTED of the target that the user named; "" for none.
+        rows: of the A/B table of a factorial design, with the interactions.
+        runs: interventions of each run of a factorial design, by its name; None for another design.
     """
-    helpful = _find_helpful(effects, margin)
-    if not helpful:
-        return Recommendation(reason=_explain_nothing(effects, margin, _begin_command(study, named_target)))
-    best = max(helpful, key=_rank)
+    ranked = sorted((effect for effect in effects if _helps(effect, margin)), key=_rank, reverse=True)
+    if not ranked:
+        target = ["--target", named_target] if named_target else []
+        command = shlex.join(["study", "intervene", study, "--again", *target])
+        return Recommendation(reason=_explain_nothing(effects, margin, command, is_factorial=runs is not None))
+    if runs is not None:
+        return _choose_run([effect.stated.arm for effect in ranked], rows, runs)
+    best = ranked[0]
     where = "macro-F1" if best.macro_f1_verdict is Verdict.BETTER else "its target, without loss of macro-F1"
     name = best.stated.arm
     reason = f"Recommended: {best.stated.title} ({name}), BETTER on {where}."
     return Recommendation(arm=name, interventions=(name,), reason=reason)
 
 
-def recommend_run(
-    effects: Sequence[InterventionEffect],
-    rows: Sequence[ComparisonRow],
-    margin: float,
-    study: str,
-    runs: Mapping[str, Sequence[str]],
-    named_target: str = "",
+def _choose_run(
+    helpful: Sequence[str], rows: Sequence[ComparisonRow], runs: Mapping[str, Sequence[str]]
 ) -> Recommendation:
-    """Return the run of a factorial design that has the interventions that help, by their effects over all runs.
-
-    Of two whose interaction is WORSE, the one with the lower effect on macro-F1 is left out. Where a fraction of a design has no
-    run of all that are left, it is the run that has the best of them, then the second best, and so on.
-
-    Args:
-        effects: of each intervention, with and without the others.
-        rows: of the A/B table, with the interactions.
-        margin: see `recommend`.
-        study: see `recommend`.
-        runs: interventions of each run, by its name.
-        named_target: see `recommend`.
-    """
-    ranked = sorted(_find_helpful(effects, margin), key=_rank, reverse=True)
-    if not ranked:
-        command = _begin_command(study, named_target)
-        return Recommendation(reason=_explain_nothing(effects, margin, command, is_factorial=True))
+    """Return the run that has the interventions that help, which are given by name, the best one first."""
     harmful = {
         frozenset(row.treatment.split(INTERACTION_SIGN))
         for row in rows
@@ -85,7 +80,7 @@ def recommend_run(
     }
     kept: list[str] = []
     left_out: list[str] = []
-    for name in (effect.stated.arm for effect in ranked):
+    for name in helpful:
         against = [other for other in kept if frozenset((name, other)) in harmful]
         if against:
             left_out.append(f"{name} is left out, since its interaction with {against[0]} is WORSE")
@@ -108,15 +103,7 @@ def recommend_run(
     )
 
 
-def _begin_command(study: str, named_target: str) -> str:
-    """Return the command of another round on the study, with the same target."""
-    target = ["--target", named_target] if named_target else []
-    return shlex.join(["study", "intervene", study, "--again", *target])
-
-
-def _explain_nothing(
-    effects: Sequence[InterventionEffect], margin: float, command: str, *, is_factorial: bool = False
-) -> str:
+def _explain_nothing(effects: Sequence[InterventionEffect], margin: float, command: str, *, is_factorial: bool) -> str:
     """Return why nothing is recommended: nothing helped, or targets are BETTER whose macro-F1 more seeds would decide."""
     reached = [effect for effect in effects if _reaches_target(effect) and effect.macro_f1_verdict is Verdict.UNDECIDED]
     if not reached:
@@ -145,10 +132,6 @@ def _count_seeds(effect: InterventionEffect) -> int:
 
 def _list_names(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def _find_helpful(effects: Sequence[InterventionEffect], margin: float) -> list[InterventionEffect]:
-    return [effect for effect in effects if _helps(effect, margin)]
 
 
 def _rank(effect: InterventionEffect) -> tuple[bool, float]:

@@ -1,26 +1,55 @@
-"""Predicted changes of targets, measured on the images that choose: the target without the cue that the models rely on."""
+"""Predicted changes of targets, measured on the images that choose: the target without the cue that the models rely on.
 
+One half of the test images chooses the targets and the predictions of interventions, and the other half judges them.
+"""
+
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.audits.color_losses import measure_color_losses
-from analysis.audits.confused_images import ComputeLogits, split_seeds
+from analysis.audits.confused_images import split_seeds
 from analysis.audits.cues import CUES, CueRemoval, prepare_removal, remove_cues
 from analysis.audits.ring_audit import measure_narrowest_gaps
 from analysis.audits.ring_swaps import Images
-from analysis.audits.swap_effects import AuditImages, Classify, thin_in_proportion
-from analysis.findings.interval import Interval, TwoIntervals
+from analysis.audits.swap_effects import (
+    AuditImages,
+    Classify,
+    SwapEffects,
+    bound_mean,
+    make_classifier,
+    thin_in_proportion,
+)
+from analysis.findings.interval import Interval
 from analysis.findings.intervention_findings import Target, TargetKind
 from analysis.interventions.intervention import ChoosingModels
-from analysis.statistics.families import Scale, compute_two_intervals, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import numpy_generator
 
-CONFIDENCE = 0.95
 # Images of each class on which the removal of cues is measured.
 MAX_IMAGES_PER_CLASS = 200
+# A half with fewer images of the target's classes cannot judge; all images do then, and the target counts as seen.
+MIN_TARGET_IMAGES = 100
+
+
+def find_choosing(sample_ids: IntArray, groups: IntArray | None, seed: int) -> NDArray[np.bool_]:
+    """Return (N,) True for the images that choose; the others judge.
+
+    The half of an image depends on the seed and on its sample id alone, or on its group, so that images that belong together stay
+    together.
+
+    Args:
+        sample_ids: (N,) of the test images.
+        groups: (N,) number of the group of each image; None where images are independent.
+        seed: of the study.
+    """
+    units = sample_ids if groups is None else groups
+    found, inverse = np.unique(units, return_inverse=True)
+    is_choosing = [hashlib.sha256(f"{seed}/half/{unit}".encode()).digest()[0] % 2 == 0 for unit in found.tolist()]
+    return np.asarray(is_choosing, dtype=bool)[inverse]
 
 
 def mark_cells(labels: IntArray, predicted: IntArray, cells: Sequence[tuple[int, int]]) -> FloatArray:
@@ -31,8 +60,8 @@ def mark_cells(labels: IntArray, predicted: IntArray, cells: Sequence[tuple[int,
     return marks
 
 
-def measure_loss(kind: TargetKind, classify: Classify, audit_images: AuditImages, *, seed: int) -> FloatArray:
-    """Return (S, N) what a swap or a removal costs: 1 where a model is correct only without it, -1 where only with it.
+def measure_loss(kind: TargetKind, classify: Classify, audit_images: AuditImages, *, seed: int) -> SwapEffects:
+    """Return what a swap or a removal costs: 1 where a model is correct only without it, -1 where only with it.
 
     Args:
         kind: "ring gap" or "color loss".
@@ -44,26 +73,17 @@ def measure_loss(kind: TargetKind, classify: Classify, audit_images: AuditImages
         UserInputError: for a class with one image, and for images too small for a ring.
     """
     if kind is TargetKind.COLOR_LOSS:
-        return measure_color_losses(classify, audit_images).losses
+        return measure_color_losses(classify, audit_images)
     assert kind is TargetKind.RING_GAP
     return measure_narrowest_gaps(classify, audit_images, seed=seed)
-
-
-def make_classifier(compute_logits: ComputeLogits) -> Classify:
-    """Return the function that maps images to the classes that the models predict."""
-
-    def classify(images: Images) -> IntArray:
-        return np.asarray(compute_logits(images).argmax(axis=2), dtype=np.int64)
-
-    return classify
 
 
 def predict_without_reliance(target: Target, models: ChoosingModels) -> Interval:
     """Return the change of a gap or a loss if it vanished: minus what it is now, with its interval at 95 %."""
     audit_images = models.audit_images
     losses = measure_loss(target.kind, make_classifier(models.compute_logits), audit_images, seed=models.seed)
-    chosen = np.isin(audit_images.labels, [audit_images.class_names.index(name) for name in target.classes])
-    return bound_change(-losses[:, chosen], audit_images.take(np.flatnonzero(chosen)))
+    own = losses.of_classes(np.array([audit_images.class_names.index(name) for name in target.classes]))
+    return _bound_change(replace(own, values=-own.values))
 
 
 def predict_without_cue(target: Target, cue: str | None, models: ChoosingModels) -> tuple[Interval, str]:
@@ -89,21 +109,17 @@ def predict_without_cue(target: Target, cue: str | None, models: ChoosingModels)
     before = mark(images)
     if cue is not None:
         change = mark(remove_cues(images, frozenset([cue]), removal)) - before
-        return bound_change(change, own), cue
+        return _bound_change(own.effects(change)), cue
     choosing, measuring = split_seeds(len(before))
     changes = {name: mark(remove_cues(images, frozenset([name]), removal)) - before for name in CUES}
     chosen = min(CUES, key=lambda name: float(changes[name][choosing].mean()))
-    return bound_change(changes[chosen][measuring], own), chosen
+    return _bound_change(own.effects(changes[chosen][measuring])), chosen
 
 
-def bound_change(changes: FloatArray, images: AuditImages) -> Interval:
-    """Return the mean of (S, n) changes on n images, at 95 %: for new seeds and images, for one model for new images."""
-    found: TwoIntervals = compute_two_intervals(
-        mean_cell(changes, images.labels, images.groups), scale=Scale.DIFFERENCE, confidence=CONFIDENCE
-    )
-    interval = found.recipe or found.models
-    assert interval is not None
-    return interval
+def _bound_change(changes: SwapEffects) -> Interval:
+    """Return the mean of the changes at 95 %: for new seeds and images, for one model for new images."""
+    found = bound_mean(changes)
+    return found.recipe or found.models
 
 
 def _prepare(target: Target, models: ChoosingModels) -> tuple[AuditImages, CueRemoval, Images]:

@@ -12,7 +12,7 @@ def describe_baselines(found: BaselineFindings) -> list[str]:
         sample = "a stratified sample of " if probe.num_images < probe.num_train else ""
         lines.append(
             f"{name_baseline(probe)} (frozen features, C {probe.strength:g}, {weights}): macro-F1 {probe.search_macro_f1:.2f} on "
-            f"the search split, {sample}{count_images(probe)} training images, {format_seconds(probe.seconds)}"
+            f"the search split, {sample}{describe_training_images(probe)} training images, {format_seconds(probe.seconds)}"
             f"{'; chosen' if probe is found.probe and len(found.probes) > 1 else ''}"
         )
     return [*lines, *found.notes]
@@ -23,6 +23,6 @@ def name_baseline(one: Baseline) -> str:
     return f"linear probe on {one.backbone}" if one.name == LINEAR_PROBE else f"{one.name} ({one.class_name})"
 
 
-def count_images(one: Baseline) -> str:
+def describe_training_images(one: Baseline) -> str:
     """Return the number of training images, of how many if they are a sample."""
     return f"{one.num_images:,}{f' of {one.num_train:,}' if one.num_images < one.num_train else ''}"

@@ -2,15 +2,13 @@
 
 from dataclasses import asdict
 
-from rich.box import SIMPLE
 from rich.table import Table
-from rich.text import Text
 
 from analysis.findings.baseline_findings import LINEAR_PROBE, BaselineFindings
 from analysis.findings.comparison_findings import ComparisonRow, Question, Verdict
-from analysis.report.baseline_lines import count_images, name_baseline
+from analysis.report.baseline_lines import describe_training_images, name_baseline
 from analysis.report.number_formats import format_percent, format_seconds, format_signed_pp
-from analysis.report.table_formats import to_csv
+from analysis.report.table_formats import to_csv, to_terminal
 from analysis.report.tables import (
     PLAN_CHANGED,
     TableRow,
@@ -59,7 +57,7 @@ def list_baseline_cells(found: BaselineFindings) -> list[list[str]]:
         [
             f"{name_baseline(one) if one.backbone else one.name}{' (chosen)' if one is chosen else ''}",
             *(format_percent(score, 2) for score in (one.search_macro_f1, one.confirm_macro_f1, one.test_macro_f1)),
-            count_images(one),
+            describe_training_images(one),
             format_seconds(one.seconds),
         ]
         for one in (found.majority, *found.probes)
@@ -73,10 +71,7 @@ def list_baseline_rows(found: BaselineFindings | None) -> list[TableRow]:
 
 def build_baseline_rich_table(found: BaselineFindings) -> Table:
     """Return the table of baselines for a terminal of at least 80 columns."""
-    table = Table(*BASELINE_HEADER, title="Baselines: scores and cost", box=SIMPLE, padding=(0, 1, 0, 0))
-    for cells in list_baseline_cells(found):
-        table.add_row(*(Text(cell) for cell in cells))
-    return table
+    return to_terminal("Baselines: scores and cost", BASELINE_HEADER, list_baseline_cells(found))
 
 
 def build_baseline_csv(found: BaselineFindings) -> str:

@@ -4,11 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.classes.directed_confusions import TOLERANCE
-from analysis.classes.label_issues import MAX_ISSUES
-from analysis.external.forensics import OutsideArm, OutsideFindings
-from analysis.findings.class_findings import ConfusedPair, Confusion, DirectedConfusion, HumanExcess, Materiality
-from analysis.report.figures import figure_to_png, plot_confusion
+from analysis.findings.class_findings import (
+    CONFUSION_TOLERANCE,
+    MAX_ISSUES,
+    ConfusedPair,
+    Confusion,
+    DirectedConfusion,
+    HumanExcess,
+    Materiality,
+)
+from analysis.findings.outside_findings import OutsideArm, OutsideFindings
+from analysis.report.confusion_figures import plot_confusion
 from analysis.report.number_formats import (
     format_count,
     format_interval,
@@ -16,7 +22,7 @@ from analysis.report.number_formats import (
     format_signed_pp,
     join_verdicts,
 )
-from analysis.report.rendering import ReportFigure, embed_png, render
+from analysis.report.rendering import ReportFigure, embed_figure, render
 from trainables.records.confusion_figure import MOST_ANNOTATED_CLASSES
 
 # Rows of a table that are visible at once; the others unfold.
@@ -60,7 +66,7 @@ def build_forensics_page(title: str, findings: OutsideFindings) -> str:
         title=title,
         findings=findings,
         most=MOST_ROWS,
-        tolerance=TOLERANCE,
+        tolerance=CONFUSION_TOLERANCE,
         arms=[_arrange_arm(arm, findings.class_names) for arm in findings.arms],
         summary=[_summarize(arm) for arm in findings.arms],
         issues=[_issue_cells(issue) for issue in findings.label_issues],
@@ -86,7 +92,7 @@ def _arrange_arm(arm: OutsideArm, class_names: Sequence[str]) -> dict[str, Any]:
     """Return what the template shows of an arm: its tables as rows of text, and its figures."""
     humans = any(pair.human for pair in arm.confused_pairs) or any(cell.human for cell in arm.directed)
     reach = max((cell.rate.models.high for cell in arm.directed), default=1.0)
-    reach = max(reach, 2 * TOLERANCE)
+    reach = max(reach, 2 * CONFUSION_TOLERANCE)
     scores = sorted(arm.class_scores, key=lambda score: (score.num_images == 0, score.f1.estimate))
     pairs = sorted(arm.confused_pairs, key=lambda pair: -pair.rate.estimate)
     return {
@@ -116,7 +122,10 @@ def _directed_cells(cell: DirectedConfusion, humans: bool) -> list[str]:
 def _bar(cell: DirectedConfusion, reach: float) -> RateBar:
     rate = cell.rate.models
     return RateBar(
-        low=rate.low / reach, estimate=rate.estimate / reach, high=rate.high / reach, tolerance=TOLERANCE / reach
+        low=rate.low / reach,
+        estimate=rate.estimate / reach,
+        high=rate.high / reach,
+        tolerance=CONFUSION_TOLERANCE / reach,
     )
 
 
@@ -132,8 +141,11 @@ def _human_cells(human: HumanExcess | None, humans: bool) -> list[str]:
         return []
     if human is None:
         return ["—", "—", "—"]
-    excess = format_signed_pp(human.excess).replace(" pp", "")
-    return [format_percent(human.human_rate), excess, join_verdicts(human.word, human.recipe_word)]
+    return [
+        format_percent(human.human_rate),
+        format_signed_pp(human.excess, ""),
+        join_verdicts(human.word, human.recipe_word),
+    ]
 
 
 def _issue_cells(issue: Any) -> list[str]:
@@ -150,12 +162,12 @@ def _draw_matrices(arm: OutsideArm, class_names: Sequence[str]) -> list[tuple[Re
         part = _select(arm.confusion, chosen)
         names = [class_names[c] for c in chosen]
         clusters = [cluster for cluster in arm.clusters if set(cluster.classes) <= set(names)]
-        png = figure_to_png(plot_confusion(part, names, f"{arm.arm}: the {len(names)} most confused classes", clusters))
+        drawn = plot_confusion(part, names, f"{arm.arm}: the {len(names)} most confused classes", clusters)
         alt = f"Part of the confusion matrix of {arm.arm}: rates with intervals of the most confused classes."
-        figures.append((ReportFigure(source=embed_png(png), alt=alt), True))
-    png = figure_to_png(plot_confusion(arm.confusion, class_names, f"{arm.arm}: confusion matrix", arm.clusters))
+        figures.append((embed_figure(drawn, alt), True))
+    drawn = plot_confusion(arm.confusion, class_names, f"{arm.arm}: confusion matrix", arm.clusters)
     alt = f"Confusion matrix of {arm.arm}: rates with intervals."
-    return [*figures, (ReportFigure(source=embed_png(png), alt=alt), not is_large)]
+    return [*figures, (embed_figure(drawn, alt), not is_large)]
 
 
 def _choose_confused(arm: OutsideArm, class_names: Sequence[str]) -> list[int]:

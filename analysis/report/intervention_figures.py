@@ -1,13 +1,12 @@
 """The figure of predicted against measured changes."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.findings.interval import Interval
 from analysis.findings.intervention_findings import InterventionEffect
-from analysis.report.figures import ARM_COLORS, INK
+from analysis.report.figures import ARM_COLORS, INK, draw_interval
 from trainables.records.confusion_figure import literal_text
 
 PREDICTED, MEASURED = ARM_COLORS[1], ARM_COLORS[0]
@@ -23,7 +22,8 @@ def plot_interventions(effects: Sequence[InterventionEffect]) -> Figure:
         pairs = ((effect.stated.prediction.effect, -0.14, PREDICTED, "s"), (effect.target.effect, 0.14, MEASURED, "o"))
         for interval, shift, color, marker in pairs:
             if interval is not None:
-                _draw(axes, interval, place + shift, color, marker)
+                style: dict[str, Any] = {"color": color, "marker": marker, "capsize": 3, "linestyle": "none"}
+                draw_interval(axes, interval, place + shift, **style)
     axes.axvline(0, color=INK, linewidth=1)
     axes.plot([], [], color=PREDICTED, marker="s", label="predicted, on the images that choose (95 %)")
     axes.plot([], [], color=MEASURED, marker="o", label="measured, on the images that judge (simultaneous)")
@@ -33,10 +33,3 @@ def plot_interventions(effects: Sequence[InterventionEffect]) -> Figure:
     axes.set_title("Interventions: predicted and measured change of the target", size=11)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
-
-
-def _draw(axes: Axes, interval: Interval, place: float, color: str, marker: str) -> None:
-    errors = [[100 * (interval.estimate - interval.low)], [100 * (interval.high - interval.estimate)]]
-    axes.errorbar(
-        [100 * interval.estimate], [place], xerr=errors, color=color, marker=marker, capsize=3, linestyle="none"
-    )

@@ -1,11 +1,9 @@
 """The interventions of a study as text: terminal, csv, and the cells of the report's tables."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.box import SIMPLE
 from rich.table import Table
-from rich.text import Text
 
 from analysis.findings.interval import Interval
 from analysis.findings.intervention_findings import (
@@ -16,20 +14,12 @@ from analysis.findings.intervention_findings import (
     StatedInterventions,
     TargetKind,
 )
-from analysis.report.number_formats import format_percent, format_seconds, format_value, shorten
-from analysis.report.table_formats import to_csv
+from analysis.report.number_formats import format_percent, format_seconds, format_signed_pp, format_value, shorten
+from analysis.report.table_formats import list_points, to_csv, to_terminal
 
 STATED_CHANGED = (
     "The targets or predictions of the interventions were changed after they were written, so that their verdicts do not hold as "
     "they are stated."
-)
-STATED_HEADER = (
-    *("intervention", "changes", "symptom", "diagnosis", "verdict", "target", "predicted change", "refuted if"),
-    "should spare",
-)
-MEASURED_HEADER = (
-    *("intervention", "predicted (pp)", "measured (pp)", "target", "prediction", "macro-F1 (pp)", "verdict"),
-    *("largest loss elsewhere (pp)", "ring gap (pp)", "seeds", "cost"),
 )
 NOTHING = "—"
 NO_PREDICTION = "no prediction"
@@ -40,8 +30,8 @@ class InterventionTables:
     """The report's tables: what was stated before, and what was measured.
 
     Attributes:
-        stated: cells in the order of `STATED_HEADER`, one row per intervention.
-        measured: cells in the order of `MEASURED_HEADER`.
+        stated: cells in the order of `STATED_COLUMNS`, one row per intervention.
+        measured: cells in the order of `MEASURED_COLUMNS`.
         notes: sentences below the tables.
     """
 
@@ -53,28 +43,13 @@ class InterventionTables:
 def build_intervention_tables(found: InterventionFindings) -> InterventionTables:
     """Return the tables of a study of interventions."""
     return InterventionTables(
-        stated=tuple(map(list_stated_cells, found.stated.interventions)),
-        measured=tuple(map(_list_measured_cells, found.effects)),
+        stated=tuple(tuple(cell(one) for cell in STATED_COLUMNS.values()) for one in found.stated.interventions),
+        measured=tuple(tuple(_list_measured_cells(effect).values()) for effect in found.effects),
         notes=(*describe_interventions(found), *describe_shares(found.effects)),
     )
 
 
-def list_stated_cells(stated: StatedIntervention) -> tuple[str, ...]:
-    """Return what an intervention states, in the order of `STATED_HEADER`."""
-    return (
-        f"{stated.arm}: {stated.title}",
-        describe_changes(stated),
-        stated.symptom,
-        stated.diagnosis,
-        stated.verdict,
-        f"{describe_target(stated)}, {stated.num_target_images} images{', seen' if stated.is_seen else ''}",
-        _describe_prediction(stated),
-        stated.refuted_by,
-        stated.spares,
-    )
-
-
-def describe_changes(stated: StatedIntervention) -> str:
+def describe_changed_settings(stated: StatedIntervention) -> str:
     """Return the changed settings: "cutmix_probability 0.5"."""
     return ", ".join(f"{name} {shorten(format_value(value))}" for name, value in stated.changes.items())
 
@@ -120,51 +95,42 @@ def describe_not_tried(stated: StatedInterventions) -> list[str]:
 
 def build_stated_rich_table(stated: StatedInterventions) -> Table:
     """Return what the interventions state, for a terminal."""
-    caption = " ".join(describe_not_tried(stated))
-    table = Table(title=f"Interventions, round {stated.round}", caption=caption, box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("intervention", "symptom, diagnosis, verdict", "target", "predicted change"):
-        table.add_column(name)
-    for one in stated.interventions:
-        seen = ", seen" if one.is_seen else ""
-        table.add_row(
-            Text(f"{one.arm}\n{describe_changes(one)}"),
-            Text(f"{one.symptom}; {one.diagnosis}; {one.verdict}"),
-            Text(f"{describe_target(one)} ({one.num_target_images} images{seen})"),
-            Text(f"{_describe_prediction(one)}\nrefuted if {one.refuted_by}"),
+    rows = [
+        (
+            f"{one.arm}\n{describe_changed_settings(one)}",
+            f"{one.symptom}; {one.diagnosis}; {one.verdict}",
+            f"{describe_target(one)} ({one.num_target_images} images{', seen' if one.is_seen else ''})",
+            f"{_describe_prediction(one)}\nrefuted if {one.refuted_by}",
         )
-    return table
+        for one in stated.interventions
+    ]
+    header = ("intervention", "symptom, diagnosis, verdict", "target", "predicted change")
+    return to_terminal(f"Interventions, round {stated.round}", header, rows, " ".join(describe_not_tried(stated)))
 
 
 def build_intervention_rich_table(found: InterventionFindings) -> Table:
     """Return the chain from symptom to measured effect, one row per intervention, for a terminal."""
-    table = Table(
-        title=f"Interventions in {found.stated.source_arm}, round {found.stated.round}",
-        caption=" ".join(describe_interventions(found)),
-        box=SIMPLE,
-        padding=(0, 1, 0, 0),
-    )
-    for name in ("symptom, diagnosis, verdict", "intervention", "target: predicted, measured (pp)", "macro-F1 (pp)"):
-        table.add_column(name)
+    rows = []
     for effect in found.effects:
-        stated, cells = effect.stated, dict(zip(MEASURED_HEADER, _list_measured_cells(effect), strict=True))
+        stated, cells = effect.stated, _list_measured_cells(effect)
         ring = f"\nring gap {cells['ring gap (pp)']}" if effect.ring_gap is not None else ""
-        table.add_row(
-            Text(f"{stated.symptom}; {stated.diagnosis}; {stated.verdict}"),
-            Text(f"{stated.arm}\n{describe_changes(stated)}\n{cells['cost']}"),
-            Text(
+        rows.append(
+            (
+                f"{stated.symptom}; {stated.diagnosis}; {stated.verdict}",
+                f"{stated.arm}\n{describe_changed_settings(stated)}\n{cells['cost']}",
                 f"{describe_target(stated)}{', seen' if stated.is_seen else ''}\npredicted {cells['predicted (pp)']}\n"
-                f"measured {cells['measured (pp)']} {cells['target']}\nprediction: {cells['prediction']}{ring}"
-            ),
-            Text(
-                f"{cells['macro-F1 (pp)']}\n{cells['verdict']}\nloss elsewhere: {cells['largest loss elsewhere (pp)']}"
-            ),
+                f"measured {cells['measured (pp)']} {cells['target']}\nprediction: {cells['prediction']}{ring}",
+                f"{cells['macro-F1 (pp)']}\n{cells['verdict']}\nloss elsewhere: {cells['largest loss elsewhere (pp)']}",
+            )
         )
-    return table
+    title = f"Interventions in {found.stated.source_arm}, round {found.stated.round}"
+    header = ("symptom, diagnosis, verdict", "intervention", "target: predicted, measured (pp)", "macro-F1 (pp)")
+    return to_terminal(title, header, rows, " ".join(describe_interventions(found)))
 
 
 def format_effect(effect: InterventionEffect, *, is_changed: bool) -> str:
     """Return one line: target, predicted and measured change, verdicts and cost."""
-    cells = dict(zip(MEASURED_HEADER, _list_measured_cells(effect), strict=True))
+    cells = _list_measured_cells(effect)
     parts = [
         effect.stated.arm,
         f"{describe_target(effect.stated)}{' (seen)' if effect.stated.is_seen else ''}",
@@ -184,26 +150,26 @@ def build_intervention_csv(found: InterventionFindings) -> str:
 
 
 def _make_record(effect: InterventionEffect, found: InterventionFindings) -> dict[str, object]:
-    stated, target = effect.stated, effect.target
+    stated, target, loss = effect.stated, effect.target, effect.collateral
     return {
         "arm": stated.arm,
         "symptom": stated.symptom,
         "diagnosis": stated.diagnosis,
         "verdict": stated.verdict,
-        "changes": describe_changes(stated),
+        "changes": describe_changed_settings(stated),
         "target": describe_target(stated),
         "seen": stated.is_seen,
-        **_columns("predicted", stated.prediction.effect),
+        **list_points("predicted", stated.prediction.effect),
         "predicted_from": stated.prediction.basis,
         "refuted_by": stated.refuted_by,
-        **_columns("measured", None if target is None else target.effect),
+        **list_points("measured", None if target is None else target.effect),
         "target_verdict": "" if target is None else target.verdict.value,
         "outcome": effect.outcome.value,
-        **_columns("macro_f1", effect.macro_f1),
+        **list_points("macro_f1", effect.macro_f1),
         "macro_f1_verdict": "" if effect.macro_f1_verdict is None else effect.macro_f1_verdict.value,
-        "collateral_class": "" if effect.collateral is None else effect.collateral.class_name,
-        **_columns("collateral", None if effect.collateral is None else effect.collateral.effect),
-        **_columns("ring_gap", effect.ring_gap),
+        "collateral_class": "" if loss is None else loss.class_name,
+        **list_points("collateral", None if loss is None else loss.effect),
+        **list_points("ring_gap", effect.ring_gap),
         "cost_ratio": effect.cost_ratio,
         "device_seconds": effect.device_seconds,
         "recommended": found.is_recommended(stated.arm),
@@ -212,48 +178,54 @@ def _make_record(effect: InterventionEffect, found: InterventionFindings) -> dic
     }
 
 
-def _columns(name: str, interval: Interval | None) -> dict[str, float | None]:
-    ends = (None, None, None) if interval is None else (interval.estimate, interval.low, interval.high)
-    keys = (f"{name}_pp", f"{name}_low_pp", f"{name}_high_pp")
-    return {key: None if end is None else 100 * end for key, end in zip(keys, ends, strict=True)}
-
-
-def _list_measured_cells(effect: InterventionEffect) -> tuple[str, ...]:
-    target, loss = effect.target, effect.collateral
-    return (
-        effect.stated.arm,
-        _points(effect.stated.prediction.effect) if effect.outcome is not Outcome.NONE else NO_PREDICTION,
-        _points(None if target is None else target.effect),
-        NOTHING if target is None else target.verdict.value,
-        effect.outcome.value,
-        _points(effect.macro_f1),
-        NOTHING if effect.macro_f1_verdict is None else effect.macro_f1_verdict.value,
-        NOTHING if loss is None else f"{loss.class_name} {_points(loss.effect)}",
-        _points(effect.ring_gap),
-        NOTHING if target is None else str(target.num_seeds),
-        _describe_cost(effect),
-    )
-
-
 def _describe_cost(effect: InterventionEffect) -> str:
     seconds = format_seconds(effect.device_seconds)
     return seconds if effect.cost_ratio is None else f"{effect.cost_ratio:.1f}x cost, {seconds}"
 
 
 def _describe_prediction(stated: StatedIntervention) -> str:
-    effect = stated.prediction.effect
-    return (
-        f"{NO_PREDICTION}: {stated.prediction.basis}"
-        if effect is None
-        else f"{_points(effect)} pp: {stated.prediction.basis}"
-    )
+    effect, basis = stated.prediction.effect, stated.prediction.basis
+    return f"{NO_PREDICTION}: {basis}" if effect is None else f"{_points(effect)} pp: {basis}"
 
 
 def _points(interval: Interval | None) -> str:
-    if interval is None:
-        return NOTHING
-    estimate, low, high = (100 * end + 0.0 for end in (interval.estimate, interval.low, interval.high))
-    return f"{estimate:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return NOTHING if interval is None else format_signed_pp(interval, "")
+
+
+STATED_COLUMNS: Mapping[str, Callable[[StatedIntervention], str]] = {
+    "intervention": lambda stated: f"{stated.arm}: {stated.title}",
+    "changes": describe_changed_settings,
+    "symptom": lambda stated: stated.symptom,
+    "diagnosis": lambda stated: stated.diagnosis,
+    "verdict": lambda stated: stated.verdict,
+    "target": lambda stated: (
+        f"{describe_target(stated)}, {stated.num_target_images} images{', seen' if stated.is_seen else ''}"
+    ),
+    "predicted change": _describe_prediction,
+    "refuted if": lambda stated: stated.refuted_by,
+    "should spare": lambda stated: stated.spares,
+}
+MEASURED_COLUMNS: Mapping[str, Callable[[InterventionEffect], str]] = {
+    "intervention": lambda effect: effect.stated.arm,
+    "predicted (pp)": lambda effect: (
+        _points(effect.stated.prediction.effect) if effect.outcome is not Outcome.NONE else NO_PREDICTION
+    ),
+    "measured (pp)": lambda effect: _points(None if effect.target is None else effect.target.effect),
+    "target": lambda effect: NOTHING if effect.target is None else effect.target.verdict.value,
+    "prediction": lambda effect: effect.outcome.value,
+    "macro-F1 (pp)": lambda effect: _points(effect.macro_f1),
+    "verdict": lambda effect: NOTHING if effect.macro_f1_verdict is None else effect.macro_f1_verdict.value,
+    "largest loss elsewhere (pp)": lambda effect: (
+        f"{effect.collateral.class_name} {_points(effect.collateral.effect)}" if effect.collateral else NOTHING
+    ),
+    "ring gap (pp)": lambda effect: _points(effect.ring_gap),
+    "seeds": lambda effect: NOTHING if effect.target is None else str(effect.target.num_seeds),
+    "cost": _describe_cost,
+}
+
+
+def _list_measured_cells(effect: InterventionEffect) -> dict[str, str]:
+    return {name: cell(effect) for name, cell in MEASURED_COLUMNS.items()}
 
 
 def describe_shares(effects: Sequence[InterventionEffect]) -> list[str]:

@@ -1,12 +1,12 @@
 """The model card of exported weights: what the model is, how good it is, what it confuses and what it relies on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from analysis.findings.arm_findings import ArmFinding, ModelAudit
 from analysis.findings.class_findings import DirectedConfusion
-from analysis.findings.forensic_findings import ClassAudit
 from analysis.findings.interval import Interval, TwoIntervals
+from analysis.findings.shortcut_findings import ClassAudit, ClassGap
 from analysis.report.number_formats import format_interval, format_signed_pp
 from analysis.report.rendering import render
 
@@ -23,20 +23,49 @@ def build_model_card(description: Mapping[str, Any], arm: ArmFinding | None, not
         note: why there is no audit; "" where there is one.
         reproduce: the command that trains the model again.
     """
-    values: dict[str, Any] = {"num_seeds": 0, "macro_f1": [], "classes": [], "confusions": [], "rings": []}
-    values |= {"color_losses": [], "frequencies": []}
     onnx = _describe_onnx(description) if "onnx" in description else ""
-    if arm is not None and arm.exported is not None:
-        values = {
-            "num_seeds": len(arm.seeds),
-            "macro_f1": _compare(arm.exported.macro_f1, arm.test_macro_f1, format_interval),
-            "classes": _list_classes(arm, arm.exported),
-            "confusions": _list_confusions(arm, arm.exported),
-            "rings": _list_rings(arm, arm.exported),
-            "color_losses": _list_color_losses(arm, arm.exported),
-            "frequencies": _list_frequencies(arm, arm.exported),
-        }
+    values = {} if arm is None or arm.exported is None else _list_values(arm, arm.exported)
     return render("model_card.md.j2", model=description, note=note, onnx=onnx, reproduce=reproduce, **values)
+
+
+def _list_values(arm: ArmFinding, audit: ModelAudit) -> dict[str, Any]:
+    """Return what the template shows of the model and of its recipe."""
+    own_waves, waves = audit.frequency_audit, arm.frequency_audit
+    return {
+        "num_seeds": len(arm.seeds),
+        "macro_f1": _compare(audit.macro_f1, arm.test_macro_f1, format_interval),
+        "classes": [
+            [
+                own.class_name,
+                str(own.num_images),
+                format_interval(own.precision.models),
+                format_interval(own.recall.models),
+                *_compare(own.f1, all_seeds.f1, format_interval),
+            ]
+            for own, all_seeds in zip(audit.class_scores, arm.class_scores, strict=True)
+        ],
+        "confusions": _list_confusions(arm, audit),
+        "rings": [
+            (own.ring_pixels, _list_gaps(own.classes, all_seeds.classes))
+            for own, all_seeds in zip(audit.ring_audits, arm.ring_audits, strict=True)
+        ],
+        "color_losses": [
+            [own.class_name, *_compare(own.loss, all_seeds.loss, format_signed_pp)]
+            for own, all_seeds in zip(audit.color_losses, arm.color_losses, strict=True)
+        ],
+        "frequencies": [] if own_waves is None or waves is None else _list_gaps(own_waves.classes, waves.classes),
+    }
+
+
+def _list_gaps(own: Sequence[ClassGap], all_seeds: Sequence[ClassGap]) -> list[list[str]]:
+    """Return a row per class: gap and verdict of this model, then those of the recipe."""
+    rows = []
+    for mine, other in zip(own, all_seeds, strict=True):
+        of_model, recipe = _compare(mine.gap, other.gap, format_signed_pp)
+        confirmed = {True: " (confirmed)", False: " (not confirmed)", None: ""}
+        word = confirmed[mine.is_confirmed if isinstance(mine, ClassAudit) else None]
+        rows.append([mine.class_name, of_model, f"{mine.verdict}{word}", recipe, str(other.recipe_verdict or "—")])
+    return rows
 
 
 def _describe_onnx(description: Mapping[str, Any]) -> str:
@@ -54,24 +83,7 @@ def _describe_onnx(description: Mapping[str, Any]) -> str:
 
 def _compare(model: TwoIntervals, arm: TwoIntervals, form: Callable[[Interval], str]) -> list[str]:
     """Return the value of this model, and that of the recipe, which is the mean over the arm's seeds."""
-    return [form(model.models), _format_recipe(arm.recipe, form)]
-
-
-def _format_recipe(recipe: Interval | None, form: Callable[[Interval], str]) -> str:
-    return "one seed: not defined" if recipe is None else form(recipe)
-
-
-def _list_classes(arm: ArmFinding, audit: ModelAudit) -> list[list[str]]:
-    return [
-        [
-            own.class_name,
-            str(own.num_images),
-            format_interval(own.precision.models),
-            format_interval(own.recall.models),
-            *_compare(own.f1, all_seeds.f1, format_interval),
-        ]
-        for own, all_seeds in zip(audit.class_scores, arm.class_scores, strict=True)
-    ]
+    return [form(model.models), "one seed: not defined" if arm.recipe is None else form(arm.recipe)]
 
 
 def _list_confusions(arm: ArmFinding, audit: ModelAudit) -> list[list[str]]:
@@ -92,52 +104,3 @@ def _describe_recipe_cell(cell: DirectedConfusion | None) -> list[str]:
     if cell is None or cell.rate.recipe is None:
         return ["—", "—"]
     return [format_interval(cell.rate.recipe), str(cell.recipe_verdict)]
-
-
-def _list_rings(arm: ArmFinding, audit: ModelAudit) -> list[tuple[int, list[list[str]]]]:
-    """Return (width of the ring, a row per class)."""
-    return [
-        (
-            own.ring_pixels,
-            [
-                [
-                    mine.class_name,
-                    format_signed_pp(mine.gap.models),
-                    _describe_verdict(mine),
-                    _format_recipe(other.gap.recipe, format_signed_pp),
-                    str(other.recipe_verdict or "—"),
-                ]
-                for mine, other in zip(own.classes, all_seeds.classes, strict=True)
-            ],
-        )
-        for own, all_seeds in zip(audit.ring_audits, arm.ring_audits, strict=True)
-    ]
-
-
-def _describe_verdict(audit: ClassAudit) -> str:
-    if audit.is_confirmed is None:
-        return str(audit.verdict)
-    return f"{audit.verdict} ({'confirmed' if audit.is_confirmed else 'not confirmed'})"
-
-
-def _list_color_losses(arm: ArmFinding, audit: ModelAudit) -> list[list[str]]:
-    return [
-        [own.class_name, *_compare(own.loss, all_seeds.loss, format_signed_pp)]
-        for own, all_seeds in zip(audit.color_losses, arm.color_losses, strict=True)
-    ]
-
-
-def _list_frequencies(arm: ArmFinding, audit: ModelAudit) -> list[list[str]]:
-    own, all_seeds = audit.frequency_audit, arm.frequency_audit
-    if own is None or all_seeds is None:
-        return []
-    return [
-        [
-            mine.class_name,
-            format_signed_pp(mine.gap.models),
-            str(mine.verdict),
-            _format_recipe(other.gap.recipe, format_signed_pp),
-            str(other.recipe_verdict or "—"),
-        ]
-        for mine, other in zip(own.classes, all_seeds.classes, strict=True)
-    ]

@@ -5,10 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from analysis.findings.interval import Interval, TwoIntervals
-from analysis.findings.search_findings import RungFinding
 
-# Complete trials below which a rank correlation is not shown.
-MIN_CORRELATED = 6
 # Characters of a setting in a table.
 LONGEST_VALUE = 60
 _MARKDOWN_ESCAPES = str.maketrans({"\n": " ", "\r": " ", **{mark: f"\\{mark}" for mark in "\\`*_[]|#~$"}})
@@ -19,25 +16,37 @@ def format_percent(fraction: float | None, decimals: int = 1) -> str:
     return "—" if fraction is None else f"{100 * fraction:.{decimals}f} %"
 
 
-def format_interval(interval: Interval | TwoIntervals, decimals: int = 1) -> str:
-    """Return a fraction with its interval in percent: "65.3 % [63.9, 66.7]", or with both: `join_intervals`."""
-    if isinstance(interval, TwoIntervals):
-        return join_intervals(interval, lambda one: format_interval(one, decimals))
-    low, high = (f"{100 * end:.{decimals}f}" for end in (interval.low, interval.high))
-    return f"{format_percent(interval.estimate, decimals)} [{low}, {high}]"
+def format_bounds(interval: Interval, form: Callable[[float], str]) -> str:
+    """Return the ends of an interval, each in a form: "[63.9, 66.7]"."""
+    return f"[{form(interval.low)}, {form(interval.high)}]"
 
 
-def join_intervals(interval: TwoIntervals, form: Callable[[Interval], str]) -> str:
+def join_intervals(interval: Interval | TwoIntervals, form: Callable[[float], str], unit: str = "") -> str:
     """Return the estimate with the interval for these models, then that for the recipe: "65.3 % [63.9, 66.7]; recipe [60, 70]".
 
     Args:
-        interval: of both questions; that for the recipe is left out where there is none.
-        form: of one interval, the estimate before the bracket.
+        interval: of one question, or of both; that for the recipe is left out where there is none.
+        form: of a number.
+        unit: after the estimate.
     """
-    if interval.recipe is None:
-        return form(interval.models)
-    bracket = form(interval.recipe).rsplit(" [", 1)[1]
-    return f"{form(interval.models)}; recipe [{bracket}"
+    models, recipe = (interval.models, interval.recipe) if isinstance(interval, TwoIntervals) else (interval, None)
+    text = f"{form(models.estimate)}{unit} {format_bounds(models, form)}"
+    return text if recipe is None else f"{text}; recipe {format_bounds(recipe, form)}"
+
+
+def format_interval(interval: Interval | TwoIntervals, decimals: int = 1) -> str:
+    """Return a fraction with its interval in percent: "65.3 % [63.9, 66.7]", or with both."""
+    return join_intervals(interval, lambda x: f"{100 * x:.{decimals}f}", " %")
+
+
+def format_estimate(interval: Interval | TwoIntervals) -> str:
+    """Return a plain number with its interval: "0.12 [0.05, 0.19]", or with both."""
+    return join_intervals(interval, lambda x: f"{x + 0.0:.2f}")
+
+
+def format_signed_pp(interval: Interval | TwoIntervals, unit: str = " pp") -> str:
+    """Return a difference of fractions in percentage points: "+12.3 pp [+8.1, +16.5]", or with both."""
+    return join_intervals(interval, lambda x: f"{100 * x + 0.0:+.1f}", unit)
 
 
 def join_verdicts(verdict: str | None, recipe_verdict: str | None) -> str:
@@ -118,36 +127,6 @@ def flatten_passport(passport: Mapping[str, Any], prefix: str = "") -> tuple[tup
     return tuple(lines)
 
 
-def format_estimate(interval: Interval | TwoIntervals) -> str:
-    """Return a plain number with its interval: "0.12 [0.05, 0.19]"."""
-    if isinstance(interval, TwoIntervals):
-        return join_intervals(interval, format_estimate)
-    return f"{interval.estimate + 0.0:.2f} [{interval.low + 0.0:.2f}, {interval.high + 0.0:.2f}]"
-
-
-def format_signed_pp(interval: Interval | TwoIntervals) -> str:
-    """Return a difference of fractions in percentage points: "+12.3 pp [+8.1, +16.5]"."""
-    if isinstance(interval, TwoIntervals):
-        return join_intervals(interval, format_signed_pp)
-    estimate, low, high = (100 * x + 0.0 for x in (interval.estimate, interval.low, interval.high))
-    return f"{estimate:+.1f} pp [{low:+.1f}, {high:+.1f}]"
-
-
-def format_correlation(rung: RungFinding) -> str:
-    """Return a rung's rank correlation, with its interval if it has one: "0.87 [0.55, 0.97]"; a dash for None.
-
-    A correlation of fewer than `MIN_CORRELATED` trials says nothing; how many are missing stands in its place.
-    """
-    missing = MIN_CORRELATED - rung.num_completed
-    if missing > 0:
-        return f"needs {missing} more complete trial{'' if missing == 1 else 's'}"
-    if rung.rank_correlation is None:
-        return "—"
-    if rung.interval is None:
-        return f"{rung.rank_correlation:.2f}"
-    return f"{rung.rank_correlation:.2f} [{rung.interval.low:.2f}, {rung.interval.high:.2f}]"
-
-
 def format_sentence(clause: str) -> str:
     """Return a clause with a capital letter at the start and a period at the end."""
     return f"{clause[:1].upper()}{clause[1:]}."
@@ -156,3 +135,19 @@ def format_sentence(clause: str) -> str:
 def escape_markdown(text: object) -> str:
     """Return text that markdown shows literally and on one line, also inside a table."""
     return html.escape(str(text), quote=False).translate(_MARKDOWN_ESCAPES)
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "percent": format_percent,
+    "interval": format_interval,
+    "seconds": format_seconds,
+    "bytes": format_bytes,
+    "count": format_count,
+    "gflops": format_gflops,
+    "parameters": format_parameters,
+    "estimate": format_estimate,
+    "signed": format_signed_pp,
+    "verdicts": join_verdicts,
+    "sentence": format_sentence,
+    "md": escape_markdown,
+}

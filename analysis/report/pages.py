@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 from urllib.parse import quote
 
-from analysis.audits.root_cause import MATERIAL_EFFECT
-from analysis.classes.label_issues import MAX_ISSUES
 from analysis.findings.arm_findings import ArmFinding
-from analysis.findings.forensic_findings import CamPanel
+from analysis.findings.cause_findings import MATERIAL_EFFECT
+from analysis.findings.class_findings import MAX_ISSUES
+from analysis.findings.heat_map_findings import CamPanel
 from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.study_findings import Findings
 from analysis.report.baseline_tables import (
@@ -20,7 +19,7 @@ from analysis.report.baseline_tables import (
 )
 from analysis.report.image_pages.confusion_galleries import ConfusionView, arrange_confusions
 from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets
-from analysis.report.intervention_tables import MEASURED_HEADER, STATED_HEADER, build_intervention_tables
+from analysis.report.intervention_tables import MEASURED_COLUMNS, STATED_COLUMNS, build_intervention_tables
 from analysis.report.number_formats import flatten_passport, format_signed_pp, format_value, shorten
 from analysis.report.rendering import ReportFigure, embed_picture, render
 from analysis.report.sentences import describe_figure
@@ -31,6 +30,11 @@ from search_spaces.errors import UserInputError
 NO_ROUNDS: Mapping[str, InterventionFindings] = MappingProxyType({})
 FIGURE_FOLDER = "findings/figures"
 EXPLORER = "explore.html"
+# Keys of the figures that a section shows, beside those of arms and panels.
+PLACED_FIGURES = frozenset(
+    {"comparison", "arm_shares", "learning_curves", "tuning_curves", "clever_hans", "root_causes", "class_f1", "rungs"}
+    | {"interventions"}
+)
 # Anchor and title; the template of a section is sections/{anchor}.j2.
 SECTIONS = {
     "verdict": "Verdict",
@@ -102,7 +106,7 @@ def build_html(
     )
 
 
-def build_markdown(
+def build_report_markdown(
     findings: Findings, table_rows: Sequence[TableRow], rounds: Mapping[str, InterventionFindings] = NO_ROUNDS
 ) -> str:
     """Return report.md, whose figures are links to findings/figures/ in the same folder.
@@ -147,61 +151,58 @@ def _render_report(
     explorer: str,
 ) -> str:
     figures = {key: ReportFigure(source=source, alt=describe_figure(key, findings)) for key, source in sources.items()}
-    values = _arrange(findings, figures)
-    absent = set() if any(arm.root_causes for arm in findings.arms) else {"causes"}
-    absent |= set() if values["other_figures"] else {"others"}
-    absent |= {"interventions"} if findings.interventions is None else set()
-    absent |= set() if rounds else {"rounds"}
+    panels = _place_panels(findings)
+    confusions = {arm.arm: f"confusion_{arm.arm}" for arm in findings.arms}
+    placed = PLACED_FIGURES | set(confusions.values()) | {key for _, key in panels}
+    others = [figure for key, figure in sorted(figures.items()) if key not in placed]
+    found, baselines = findings.interventions, findings.baselines
+    is_shown = {
+        "causes": any(arm.root_causes for arm in findings.arms),
+        "others": bool(others),
+        "interventions": found is not None,
+        "rounds": bool(rounds),
+    }
     return render(
         template,
         findings=findings,
         rows=table_rows,
-        baseline_rows=list_baseline_rows(findings.baselines),
+        baseline_rows=list_baseline_rows(baselines),
         comparison_header=HEADER,
         most_issues=MAX_ISSUES,
         summary=summarize(findings, table_rows, rounds),
-        rounds={name: build_intervention_tables(found) for name, found in rounds.items()},
+        rounds={name: build_intervention_tables(round_) for name, round_ in rounds.items()},
         figures=figures,
         confusion_views=confusion_views,
         explorer=explorer,
-        sections=[(key, title) for key, title in SECTIONS.items() if key not in absent],
-        **values,
+        sections=[(key, title) for key, title in SECTIONS.items() if is_shown.get(key, True)],
+        panels=[(panel, figures[key]) for panel, key in panels],
+        confusions=[(arm, figures[key]) for arm, key in confusions.items() if key in figures],
+        other_figures=others,
+        importances=_arrange_importances(findings),
+        settings=_arrange_settings(findings.arms),
+        color_arms=[arm.arm for arm in findings.arms if arm.color_losses],
+        color_losses=_arrange_color_losses(findings),
+        passport=flatten_passport(findings.passport),
+        interventions=found and build_intervention_tables(found),
+        stated_header=tuple(STATED_COLUMNS),
+        measured_header=tuple(MEASURED_COLUMNS),
+        material_effect=MATERIAL_EFFECT,
+        baseline_header=BASELINE_HEADER,
+        baseline_cells=list_baseline_cells(baselines) if baselines else [],
+        below_baselines=describe_below_table(baselines) if baselines else [],
     )
 
 
-def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[str, Any]:
-    """Return the values of the templates that need an order or a lookup."""
+def _place_panels(findings: Findings) -> list[tuple[CamPanel, str]]:
+    """Return each panel of heat maps with the key of its figure."""
     key_of_file = {name: key for key, name in findings.figures.items()}
-    panels: list[tuple[CamPanel, ReportFigure]] = []
     for panel in findings.panels:
         if panel.figure not in key_of_file:
             raise UserInputError(
                 f"the panel of image {panel.sample_id} needs the figure {panel.figure!r}, but the findings have none "
                 "of that name: analyze the study again"
             )
-        panels.append((panel, figures[key_of_file[panel.figure]]))
-    confusions = [(arm.arm, figures[key]) for arm in findings.arms if (key := f"confusion_{arm.arm}") in figures]
-    placed = {"comparison", "arm_shares", "learning_curves", "tuning_curves", "clever_hans", "root_causes", "class_f1"}
-    placed |= {"rungs", "interventions", *(f"confusion_{arm.arm}" for arm in findings.arms)}
-    found = findings.interventions
-    placed |= {key_of_file[panel.figure] for panel in findings.panels}
-    return {
-        "panels": panels,
-        "confusions": confusions,
-        "importances": _arrange_importances(findings),
-        "other_figures": [figure for key, figure in sorted(figures.items()) if key not in placed],
-        "settings": _arrange_settings(findings.arms),
-        "color_arms": [arm.arm for arm in findings.arms if arm.color_losses],
-        "color_losses": _arrange_color_losses(findings),
-        "passport": flatten_passport(findings.passport),
-        "interventions": found and build_intervention_tables(found),
-        "stated_header": STATED_HEADER,
-        "measured_header": MEASURED_HEADER,
-        "material_effect": MATERIAL_EFFECT,
-        "baseline_header": BASELINE_HEADER,
-        "baseline_cells": list_baseline_cells(findings.baselines) if findings.baselines else [],
-        "below_baselines": describe_below_table(findings.baselines) if findings.baselines else [],
-    }
+    return [(panel, key_of_file[panel.figure]) for panel in findings.panels]
 
 
 def _arrange_settings(arms: Sequence[ArmFinding]) -> list[tuple[str, list[str]]]:

@@ -7,9 +7,30 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from matplotlib.figure import Figure
 
+from analysis.report import (
+    arm_tables,
+    cause_sentences,
+    comparison_sentences,
+    confusion_sentences,
+    heat_map_sentences,
+    number_formats,
+    search_sentences,
+    sentences,
+    shortcut_sentences,
+    side_metric_tables,
+)
+from analysis.report.figures import figure_to_png
 from analysis.report.number_formats import escape_markdown
-from analysis.report.sentences import FILTERS
+
+# First bytes of the kinds of picture; others are taken for PNG.
+_KINDS = {b"<svg": "svg+xml", b"\xff\xd8": "jpeg", b"RIFF": "webp"}
+# Whose filters the templates use.
+_FILTERS = (
+    *(arm_tables, cause_sentences, comparison_sentences, confusion_sentences, heat_map_sentences, number_formats),
+    *(search_sentences, sentences, shortcut_sentences, side_metric_tables),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +56,9 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(FILTERS, code=mark_code if template.endswith(".html.j2") else _keep_code)
+    for module in _FILTERS:
+        environment.filters.update(module.FILTERS)
+    environment.filters.update(code=mark_code if template.endswith(".html.j2") else _keep_code)
     text = environment.get_template(template).render(values)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" if template.endswith(".md.j2") else text
 
@@ -51,20 +74,12 @@ def _keep_code(text: str) -> str:
     return "".join(part if place % 2 else escape_markdown(part) for place, part in enumerate(parts))
 
 
-def embed_png(png: bytes) -> str:
-    """Return a PNG as a data URI."""
-    return _embed("png", png)
-
-
 def embed_picture(picture: bytes) -> str:
-    """Return a PNG or an SVG file as a data URI."""
-    return _embed("svg+xml", picture) if picture.startswith(b"<svg") else embed_png(picture)
-
-
-def embed_webp(picture: bytes) -> str:
-    """Return a WebP file as a data URI."""
-    return _embed("webp", picture)
-
-
-def _embed(kind: str, picture: bytes) -> str:
+    """Return an SVG, PNG, JPEG or WebP file as a data URI."""
+    kind = next((kind for start, kind in _KINDS.items() if picture.startswith(start)), "png")
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+def embed_figure(figure: Figure, alt: str) -> ReportFigure:
+    """Return a figure as a PNG inside of a page, with its alternative text."""
+    return ReportFigure(source=embed_picture(figure_to_png(figure)), alt=alt)

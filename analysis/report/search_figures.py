@@ -1,16 +1,103 @@
-"""Figures of the search: rung scores and tuning curves."""
+"""Figures of the search: learning curves, device time of the arms, rung scores and tuning curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from analysis.findings.search_findings import TuningCurve
-from analysis.report.figures import ARM_COLORS, INK
-from analysis.search.rungs import RungScores
+from analysis.findings.search_findings import LOW_SHARE_FRACTION, RungScores, SearchArm, TuningCurve
+from analysis.report.figures import ARM_COLORS, BAND_COLOR, INK, arm_style, tidy
 from trainables.records.confusion_figure import literal_text
 
+Curve = tuple[Sequence[int], Sequence[float | None], str]
+
+STATE_STYLES: Mapping[str, Mapping[str, Any]] = {
+    "COMPLETE": {"linestyle": "-", "linewidth": 1.6, "alpha": 0.9},
+    "PRUNED": {"linestyle": "--", "linewidth": 0.9, "alpha": 0.7},
+    "FAILED": {"linestyle": ":", "linewidth": 1.2, "alpha": 0.9},
+    "RUNNING": {"linestyle": "-.", "linewidth": 1.2, "alpha": 0.9},
+}
+STATE_MARKERS = {"COMPLETE": "o", "PRUNED": "x", "FAILED": "v", "RUNNING": ">"}
+STATE_COLORS = {"completed": "#0072B2", "pruned": "#BDBDBD", "failed": "#D55E00"}
 DASHES = ("-", "--", ":", "-.")
+
+
+def plot_learning_curves(curves: Mapping[str, Sequence[Curve]], rungs: Sequence[int] = ()) -> Figure:
+    """Draw macro-F1 on the search split against the epoch, one panel per arm; line styles show the states of the trials.
+
+    Args:
+        curves: per arm and trial (epochs, macro-F1 as fractions or None, state); the state is COMPLETE, PRUNED, FAILED or
+            RUNNING, and None interrupts the line.
+        rungs: epochs at which ASHA may prune.
+    """
+    figure = Figure(figsize=(4.2 * max(len(curves), 1) + 0.6, 4.0), layout="constrained")
+    panels = figure.subplots(1, max(len(curves), 1), sharex=True, sharey=True, squeeze=False)[0]
+    for index, (axes, (arm, trials)) in enumerate(zip(panels, curves.items(), strict=False)):
+        color, _ = arm_style(index)
+        for rung in rungs:
+            axes.axvline(rung, color=BAND_COLOR, linewidth=4, zorder=0)
+        for epochs, scores, state in trials:
+            percents = [np.nan if score is None else 100 * score for score in scores]
+            axes.plot(epochs, percents, color=color, **STATE_STYLES[state])
+            finite = [(e, p) for e, p in zip(epochs, percents, strict=True) if np.isfinite(p)]
+            if finite:
+                axes.plot(*finite[-1], STATE_MARKERS[state], color=color, markersize=6)
+        counts = [f"{sum(t[2] == s for t in trials)} {s.lower()}" for s in STATE_STYLES]
+        shown = ", ".join(count for count in counts if not count.startswith("0 "))
+        axes.set_title(literal_text(f"{arm}: {shown or 'no trials'}"), size=10)
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        tidy(axes)
+    panels[0].set_ylabel("macro-F1 on the search split (%)")
+    figure.suptitle("Learning curves of the search", size=11)
+    figure.legend(handles=_state_legend(curves, rungs), loc="outside lower center", ncols=5, frameon=False)
+    return figure
+
+
+def plot_arm_shares(search: Sequence[SearchArm]) -> Figure:
+    """Draw the share of device time in percent and the number of trials per final state of each arm."""
+    figure = Figure(figsize=(8.0, 1.9 + 0.45 * max(len(search), 1)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    names = [literal_text(arm.arm) for arm in search]
+    left.barh(names, [100 * arm.share for arm in search], color=ARM_COLORS[0], height=0.6)
+    if search:
+        equal = 100 / len(search)
+        left.axvline(equal, color=INK, label="equal share")
+        warn = f"{100 * LOW_SHARE_FRACTION:.0f} % of the equal share"
+        left.axvline(LOW_SHARE_FRACTION * equal, color=ARM_COLORS[5], linestyle="--", label=warn)
+        left.invert_yaxis()
+    left.set_xlim(0, 100)
+    left.set_xlabel("share of device time (%)")
+    left.set_title("Device time per arm", size=11)
+    start = np.zeros(len(search))
+    for hatch, (state, color) in zip(("", "///", "xxx"), STATE_COLORS.items(), strict=True):
+        counts = np.array([getattr(arm, f"num_{state}") for arm in search], dtype=float)
+        right.barh(names, counts, left=start, color=color, hatch=hatch, edgecolor="white", height=0.6, label=state)
+        start = start + counts
+    right.set_xlabel("trials")
+    right.set_title("Trials by final state", size=11)
+    right.xaxis.get_major_locator().set_params(integer=True)
+    for axes in (left, right):
+        tidy(axes)
+        handles, labels = axes.get_legend_handles_labels()
+        if handles:
+            axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=3, frameon=False)
+    return figure
+
+
+def _state_legend(curves: Mapping[str, Sequence[Curve]], rungs: Sequence[int]) -> list[Line2D]:
+    present = {state for trials in curves.values() for _, _, state in trials}
+    handles = [
+        Line2D([], [], color=INK, marker=STATE_MARKERS[state], label=state.lower(), **style)
+        for state, style in STATE_STYLES.items()
+        if state in present
+    ]
+    if rungs:
+        handles.append(Line2D([], [], color=BAND_COLOR, linewidth=4, label="rung"))
+    return handles
 
 
 def plot_rungs(scores: Sequence[RungScores]) -> Figure:

@@ -1,17 +1,14 @@
 """The metrics beside macro-F1 as text: which of them differ, the cells of a row's table, and csv."""
 
 from collections.abc import Sequence
+from functools import partial
 
-from analysis.findings.comparison_findings import ComparisonRow, SideMetric
+from analysis.findings.comparison_findings import LOSSES, ComparisonRow, SideMetric
 from analysis.findings.interval import Interval
-from analysis.report.number_formats import format_percent
-from analysis.report.table_formats import to_csv
+from analysis.report.number_formats import format_percent, join_intervals
+from analysis.report.table_formats import list_bounds, to_csv
 from analysis.report.tables import TableRow
-from analysis.statistics.families import Scale
-from analysis.statistics.side_metrics import METRICS
 
-# The others are fractions, shown in percent.
-_LOSSES = frozenset(name for name, (_, scale) in METRICS.items() if scale is Scale.UNBOUNDED)
 _SMALLER_IS_BETTER = "Smaller is better for log loss, Brier score and calibration error."
 
 
@@ -61,8 +58,8 @@ def build_side_csv(rows: Sequence[ComparisonRow]) -> str:
             "treatment_value": metric.treatment,
             "control_value": metric.control,
             "difference": metric.difference.estimate,
-            **_list_bounds("models", metric.difference.models),
-            **_list_bounds("recipe", metric.difference.recipe),
+            **list_bounds("models", metric.difference.models),
+            **list_bounds("recipe", metric.difference.recipe),
             "num_seeds": row.num_seeds,
         }
         for row in rows
@@ -75,7 +72,7 @@ def _list_differing(row: ComparisonRow) -> str:
     """Return the metrics on all images whose interval excludes 0, by question: "accuracy +1.20 pp; recipe: accuracy"."""
     everywhere = [metric for metric in row.side_metrics if not metric.group]
     models = [
-        f"{m.name} {_format_signed(m, m.difference.estimate)}"
+        f"{m.name} {_format_signed(m, m.difference.estimate)}{_unit(m)}"
         for m in everywhere
         if _excludes_zero(m.difference.models)
     ]
@@ -89,23 +86,24 @@ def _excludes_zero(interval: Interval | None) -> bool:
 
 
 def _format_value(metric: SideMetric, value: float) -> str:
-    return f"{value:.4f}" if metric.name in _LOSSES else format_percent(value, 2)
+    return f"{value:.4f}" if metric.name in LOSSES else format_percent(value, 2)
 
 
 def _format_difference(metric: SideMetric, interval: Interval | None) -> str:
     if interval is None:
         return "—"
-    low, high = (_format_signed(metric, end).removesuffix(" pp") for end in (interval.low, interval.high))
-    return f"{_format_signed(metric, interval.estimate)} [{low}, {high}]"
+    return join_intervals(interval, partial(_format_signed, metric), _unit(metric))
 
 
 def _format_signed(metric: SideMetric, value: float) -> str:
     # Adding 0.0 turns -0.0 into 0.0.
-    if metric.name in _LOSSES:
+    if metric.name in LOSSES:
         return f"{round(value, 4) + 0.0:+.4f}"
-    return f"{round(100 * value, 2) + 0.0:+.2f} pp"
+    return f"{round(100 * value, 2) + 0.0:+.2f}"
 
 
-def _list_bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
-    low, high = (None, None) if interval is None else (interval.low, interval.high)
-    return {f"{name}_low": low, f"{name}_high": high}
+def _unit(metric: SideMetric) -> str:
+    return "" if metric.name in LOSSES else " pp"
+
+
+FILTERS = {"side_metrics": describe_side_metrics, "side_header": build_side_header, "side_cells": build_side_cells}

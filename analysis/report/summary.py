@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from analysis.audits.root_cause import MIXED
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.baseline_findings import LINEAR_PROBE, BaselineFindings
+from analysis.findings.cause_findings import MIXED
 from analysis.findings.class_findings import Materiality
 from analysis.findings.comparison_findings import Question, Verdict
-from analysis.findings.forensic_findings import AuditVerdict, ClassAudit
 from analysis.findings.intervention_findings import InterventionFindings
+from analysis.findings.shortcut_findings import AuditVerdict, ClassAudit
 from analysis.findings.study_findings import Findings
 from analysis.report.baseline_tables import compare_with_probe
 from analysis.report.number_formats import format_count, format_interval, format_percent, format_pp, format_signed_pp

@@ -1,31 +1,20 @@
 """The A/B table for the terminal and as csv, markdown and LaTeX, all from the same rows of text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
 from analysis.findings.comparison_findings import ArmDivergence, ComparisonRow, Question, Verdict
 from analysis.findings.interval import Interval
-from analysis.report.table_formats import to_csv, to_latex, to_markdown
+from analysis.report.number_formats import format_bounds, join_intervals
+from analysis.report.table_formats import list_points, to_csv, to_latex, to_markdown, to_terminal
 
 BAR_WIDTH = 33
 TERMINAL_BAR_WIDTH = 23
 MOST_DECIMALS = 5
 PLAN_CHANGED = "The plan was changed after it was written, so the intervals and verdicts are not valid as stated."
-HEADER = (
-    "comparison",
-    "difference",
-    "interval (pp)",
-    "verdict",
-    "interval for these models (pp)",
-    "seeds",
-    "MDE (pp)",
-    "cost",
-    "p (adjusted)",
-)
 TWO_QUESTIONS = (
     "The verdict is about the recipe: it holds for new seeds and new test images. The interval for these models holds for new "
     "images alone."
@@ -89,19 +78,21 @@ class TableRow:
     @property
     def cells(self) -> tuple[str, ...]:
         """Cells of the row in the order of `HEADER`."""
-        cost = self.cost.removesuffix(" cost") if self.value.cost_ratio is not None else "not measured"
-        seeds = str(self.value.num_seeds)
-        return (
-            self.comparison,
-            self.effect,
-            self.interval,
-            self.verdict,
-            self.models,
-            seeds,
-            self.mde,
-            cost,
-            self.p_adjusted,
-        )
+        return tuple(cell(self) for cell in _COLUMNS.values())
+
+
+_COLUMNS: Mapping[str, Callable[[TableRow], str]] = {
+    "comparison": lambda row: row.comparison,
+    "difference": lambda row: row.effect,
+    "interval (pp)": lambda row: row.interval,
+    "verdict": lambda row: row.verdict,
+    "interval for these models (pp)": lambda row: row.models,
+    "seeds": lambda row: str(row.value.num_seeds),
+    "MDE (pp)": lambda row: row.mde,
+    "cost": lambda row: row.cost.removesuffix(" cost").removeprefix("cost "),
+    "p (adjusted)": lambda row: row.p_adjusted,
+}
+HEADER = tuple(_COLUMNS)
 
 
 def build_table_rows(rows: Sequence[ComparisonRow]) -> tuple[TableRow, ...]:
@@ -147,68 +138,70 @@ def format_bar(bar: IntervalBar, width: int = BAR_WIDTH) -> str:
 def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
     """Return the A/B table for a terminal of at least 80 columns, with a bar for each interval."""
     table_rows = build_table_rows(rows)
-    table = Table(
-        title="A/B comparison: macro-F1 on the test split",
-        caption=_caption(table_rows),
-        box=SIMPLE,
-        padding=(0, 1, 0, 0),
+    header = ("comparison", "difference (pp)", f"{'-margin  0  +margin':^{TERMINAL_BAR_WIDTH}}", "verdict")
+    title = "A/B comparison: macro-F1 on the test split"
+    return to_terminal(title, header, [_list_lines(row) for row in table_rows], _caption(table_rows), no_wrap=True)
+
+
+def _list_lines(row: TableRow) -> tuple[str | Text, ...]:
+    """Return the cells of a row for the terminal, of several lines each."""
+    lines, models = row.verdict, ""
+    if row.value.question is Question.MODELS:
+        lines = lines.replace(" (", "\n(").replace(", ", ",\n")
+    else:
+        models = f"\nmodels {row.models.rpartition(' ')[0]}"
+    verdict = Text(f"{lines}\n")
+    verdict.stylize(VERDICT_STYLES[row.value.verdict])
+    cost = f"\n{row.cost}" if row.value.cost_ratio is not None else ""
+    verdict.append(f"p {row.p_adjusted}{cost}", style="not bold default")
+    return (
+        row.comparison.replace(" vs ", "\nvs "),
+        f"{row.effect.removesuffix(' pp')}\n{row.interval}",
+        f"{format_bar(row.bar, TERMINAL_BAR_WIDTH)}\n{row.seeds}, MDE {row.mde}{models}",
+        verdict,
     )
-    for name in ("comparison", "difference (pp)", f"{'-margin  0  +margin':^{TERMINAL_BAR_WIDTH}}", "verdict"):
-        table.add_column(name, no_wrap=True)
-    for row in table_rows:
-        lines = row.verdict
-        if row.value.question is Question.MODELS:
-            lines = lines.replace(" (", "\n(").replace(", ", ",\n")
-        verdict = Text(f"{lines}\n")
-        verdict.stylize(VERDICT_STYLES[row.value.verdict])
-        cost = f"\n{row.cost}" if row.value.cost_ratio is not None else ""
-        verdict.append(f"p {row.p_adjusted}{cost}", style="not bold default")
-        facts = f"{row.seeds}, MDE {row.mde}"
-        table.add_row(
-            Text(row.comparison.replace(" vs ", "\nvs ")),
-            Text(f"{row.effect.removesuffix(' pp')}\n{row.interval}"),
-            Text(f"{format_bar(row.bar, TERMINAL_BAR_WIDTH)}\n{facts}{_models_line(row)}"),
-            verdict,
-        )
-    return table
 
 
 def list_records(rows: Sequence[ComparisonRow]) -> list[dict[str, object]]:
     """Return the values of each row of the A/B table by column, in full precision; effects are in percentage points (`_pp`)."""
-    return [
-        {
-            "treatment": row.value.treatment,
-            "control": row.value.control,
-            "effect_pp": 100 * row.value.effect.estimate,
-            "low_pp": 100 * row.value.effect.low,
-            "high_pp": 100 * row.value.effect.high,
-            "confidence": row.value.confidence,
-            "margin_pp": 100 * row.value.margin,
-            "verdict": row.value.verdict.value,
-            "materiality": row.value.materiality,
-            "num_seeds": row.value.num_seeds,
-            "num_images": row.value.num_images,
-            "minimum_detectable_effect_pp": _percent(row.value.minimum_detectable_effect),
-            "standard_error_pp": _percent(row.value.standard_error),
-            "degrees_of_freedom": row.value.degrees_of_freedom,
-            "p_value": row.value.p_value,
-            "p_adjusted": row.value.p_adjusted,
-            "cost_ratio": row.value.cost_ratio,
-            "look": row.value.look,
-            "num_looks": row.value.num_looks,
-            "intervals": row.value.intervals,
-            **_interval_columns("bootstrap", row.value.bootstrap),
-            "plan_changed": row.value.plan_changed,
-            "settles": row.settles,
-            "question": row.value.question.value,
-            **_interval_columns("models", row.value.models_effect),
-            "models_verdict": row.value.models_verdict.value,
-            **_interval_columns("all_runs", row.value.all_runs_effect),
-            "num_diverged": sum(arm.num_diverged for arm in row.value.divergence),
-            "divergence": describe_divergence(row.value),
-        }
-        for row in build_table_rows(rows)
-    ]
+    return [_make_record(row) for row in rows]
+
+
+def _make_record(row: ComparisonRow) -> dict[str, object]:
+    minimum, error = row.minimum_detectable_effect, row.standard_error
+    record = {
+        "treatment": row.treatment,
+        "control": row.control,
+        "effect_pp": 100 * row.effect.estimate,
+        "low_pp": 100 * row.effect.low,
+        "high_pp": 100 * row.effect.high,
+        "confidence": row.confidence,
+        "margin_pp": 100 * row.margin,
+        "verdict": row.verdict.value,
+        "materiality": row.materiality,
+        "num_seeds": row.num_seeds,
+        "num_images": row.num_images,
+        "minimum_detectable_effect_pp": None if minimum is None else 100 * minimum,
+        "standard_error_pp": None if error is None else 100 * error,
+    }
+    same = ("degrees_of_freedom", "p_value", "p_adjusted", "cost_ratio", "look", "num_looks", "intervals")
+    return {
+        **record,
+        **{name: getattr(row, name) for name in same},
+        **_list_bounds("bootstrap", row.bootstrap),
+        "plan_changed": row.plan_changed,
+        "settles": row.settles,
+        "question": row.question.value,
+        **_list_bounds("models", row.models_effect),
+        "models_verdict": row.models_verdict.value,
+        **_list_bounds("all_runs", row.all_runs_effect),
+        "num_diverged": sum(arm.num_diverged for arm in row.divergence),
+        "divergence": describe_divergence(row),
+    }
+
+
+def _list_bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
+    return {key: value for key, value in list_points(name, interval).items() if key != f"{name}_pp"}
 
 
 def build_csv(rows: Sequence[ComparisonRow]) -> str:
@@ -231,22 +224,6 @@ def build_latex(rows: Sequence[ComparisonRow]) -> str:
     return table + "".join(f"{note}\n" for note in notes)
 
 
-def _percent(fraction: float | None) -> float | None:
-    return None if fraction is None else 100 * fraction
-
-
-def _interval_columns(name: str, interval: Interval | None) -> dict[str, float | None]:
-    low, high = (None, None) if interval is None else (interval.low, interval.high)
-    return {f"{name}_low_pp": _percent(low), f"{name}_high_pp": _percent(high)}
-
-
-def _models_line(row: TableRow) -> str:
-    """Return the interval for these models on a line of its own, where it is not the interval of the row."""
-    if row.value.question is Question.MODELS:
-        return ""
-    return f"\nmodels {row.models.rpartition(' ')[0]}"
-
-
 def _build_row(row: ComparisonRow, reach: float) -> TableRow:
     effect, decimals = row.effect, _choose_decimals(row)
 
@@ -260,9 +237,9 @@ def _build_row(row: ComparisonRow, reach: float) -> TableRow:
     return TableRow(
         comparison=f"{row.treatment} vs {row.control}",
         effect=f"{pp(effect.estimate)} pp",
-        interval=f"[{pp(effect.low)}, {pp(effect.high)}]",
+        interval=format_bounds(effect, pp),
         verdict=f"{row.verdict} ({notes})" if notes else str(row.verdict),
-        models=f"[{pp(models.low)}, {pp(models.high)}] {row.models_verdict}",
+        models=f"{format_bounds(models, pp)} {row.models_verdict}",
         seeds=f"{row.num_seeds} seed{'s' if row.num_seeds > 1 else ''}",
         mde=NOT_AVAILABLE if mde is None else pp(mde).removeprefix("+"),
         cost=f"{row.cost_ratio:.1f}x cost" if row.cost_ratio is not None else "cost not measured",
@@ -335,10 +312,9 @@ def describe_divergence(row: ComparisonRow) -> str:
     if row.all_runs_effect is None:
         return arms
     found = row.all_runs_effect
-    low, high = (f"{100 * end:+.2f}" for end in (found.low, found.high))
     finished = f"; the interval is about the {row.num_seeds} seeds with which every run finished"
     decided = "; the verdict comes from the runs that diverged" if row.is_decided_by_divergence else ""
-    effect = f"difference over all runs {100 * found.estimate:+.2f} pp [{low}, {high}]"
+    effect = f"difference over all runs {join_intervals(found, _points, ' pp')}"
     return f"{arms}{'' if found == row.effect else finished}; {effect}{decided}"
 
 
@@ -361,6 +337,9 @@ def describe_rule(row: TableRow) -> str:
     if row.value.intervals == "moderated":
         parts.append("variance between seeds moderated by the other rows")
     if row.value.bootstrap is not None:
-        low, high = (f"{100 * end:+.2f}" for end in (row.value.bootstrap.low, row.value.bootstrap.high))
-        parts.append(f"crossed bootstrap [{low}, {high}] pp")
+        parts.append(f"crossed bootstrap {format_bounds(row.value.bootstrap, _points)} pp")
     return ", ".join(parts)
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:+.2f}"

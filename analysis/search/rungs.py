@@ -2,37 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm, spearmanr
 
 from analysis.findings.interval import Interval
-from analysis.findings.search_findings import RungFinding
+from analysis.findings.search_findings import RungFinding, RungScores
 from trainables.records.ranking import ran_every_epoch
 from trainables.records.record import TrialRecord, TrialState
 
 CONFIDENCE = 0.95
 MIN_TRIALS_FOR_INTERVAL = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RungScores:
-    """Macro-F1 (fractions, search split) of one arm's trials at one rung.
-
-    Attributes:
-        arm: name.
-        epoch: of the rung.
-        completed: (score at the rung, score at the last epoch) of each trial that ran every epoch.
-        stopped: score at the rung of each trial that was stopped there.
-        num_reached: trials with a finite macro-F1 at the rung, including those that failed later or are still running.
-    """
-
-    arm: str
-    epoch: int
-    completed: tuple[tuple[float, float], ...]
-    stopped: tuple[float, ...]
-    num_reached: int
 
 
 def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequence[int]]) -> tuple[RungScores, ...]:
@@ -62,20 +42,24 @@ def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequ
     return tuple(found)
 
 
-def compute_rung_findings(
-    records: Sequence[TrialRecord], rungs: Mapping[str, Sequence[int]]
-) -> tuple[RungFinding, ...]:
-    """Return per arm and rung the number of trials that reached it and were stopped there, and the rank correlation.
+def compute_rung_finding(scores: RungScores) -> RungFinding:
+    """Return the number of trials that reached a rung and were stopped there, and the rank correlation.
 
     The correlation is between macro-F1 at the rung and at the last epoch, over trials that ran every epoch. Trials that the
     rung stopped have no score at the last epoch. The range of scores is therefore truncated from below, and the correlation
     and its interval tend to be lower than they would be over all trials.
-
-    Args:
-        records: of the search.
-        rungs: epochs at which ASHA decides, by arm.
     """
-    return tuple(_find(scores) for scores in compute_rung_scores(records, rungs))
+    correlation = _rank_correlation(scores.completed)
+    num_completed = len(scores.completed)
+    return RungFinding(
+        arm=scores.arm,
+        epoch=scores.epoch,
+        num_reached=scores.num_reached,
+        num_stopped=len(scores.stopped),
+        num_completed=num_completed,
+        rank_correlation=correlation,
+        interval=None if correlation is None else compute_rank_interval(correlation, num_completed),
+    )
 
 
 def compute_rank_interval(correlation: float, num_trials: int) -> Interval | None:
@@ -119,20 +103,6 @@ def _seconds_per_epoch(record: TrialRecord) -> float:
     if last.epoch == first.epoch:
         return last.device_seconds / last.epoch
     return (last.device_seconds - first.device_seconds) / (last.epoch - first.epoch)
-
-
-def _find(scores: RungScores) -> RungFinding:
-    correlation = _rank_correlation(scores.completed)
-    num_completed = len(scores.completed)
-    return RungFinding(
-        arm=scores.arm,
-        epoch=scores.epoch,
-        num_reached=scores.num_reached,
-        num_stopped=len(scores.stopped),
-        num_completed=num_completed,
-        rank_correlation=correlation,
-        interval=None if correlation is None else compute_rank_interval(correlation, num_completed),
-    )
 
 
 def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:

@@ -68,21 +68,3 @@ def _resample(arm: str, seconds: NDArray[np.float64], scores: NDArray[np.float64
                 )
             )
     return tuple(points)
-
-
-def find_lead_changes(curves: Sequence[TuningCurve]) -> tuple[tuple[float, str], ...]:
-    """Return (device-seconds, arm) for every change of the arm with the highest observed score, the first leader included.
-
-    Only device times at which every arm has a score and that no arm's search exceeds are compared. A tie keeps the leader.
-    """
-    if len(curves) < 2:
-        return ()
-    start, stop = max(c.observed[0][0] for c in curves), min(c.observed[-1][0] for c in curves)
-    ends = sorted({start, *(end for c in curves for end, _ in c.observed if start <= end <= stop)})
-    leaders: list[tuple[float, str]] = []
-    for end in ends if start <= stop else ():
-        best = {c.arm: [score for done, score in c.observed if done <= end][-1] for c in curves}
-        leader = max(best, key=lambda arm: best[arm])
-        if not leaders or best[leader] > best[leaders[-1][1]]:
-            leaders.append((end, leader))
-    return tuple(leaders)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax
 
-from analysis.findings.comparison_findings import SideMetric
+from analysis.findings.comparison_findings import LOSSES, SideMetric
 from analysis.statistics.families import Cell, Scale, compute_two_intervals
 from analysis.statistics.influence import compute_f1_influence
 from analysis.statistics.metrics import FloatArray, IntArray, compute_confusion_counts, compute_f1_from_confusion
@@ -73,9 +73,10 @@ def compute_side_metrics(
         images = np.flatnonzero(np.isin(first.labels, classes))
         if not len(images):
             continue
-        for name, (metric, scale) in METRICS.items():
+        for name, metric in METRICS.items():
             if not has_scores and name in NEED_SCORES:
                 continue
+            scale = Scale.UNBOUNDED if name in LOSSES else Scale.DIFFERENCE
             sides = [_measure_side(side, metric, classes) for side in (treatment, control)]
             (values_a, influence_a), (values_b, influence_b) = sides
             sampled = np.arange(len(first.labels)) if name in COUNT_ALL_IMAGES else images
@@ -186,13 +187,13 @@ def _find_worst(scores: _Scores) -> tuple[int, float, float]:
     return worst, float(f1[worst]), float(either)
 
 
-METRICS: Mapping[str, tuple[_Metric, Scale]] = {
-    "accuracy": (_accuracy, Scale.DIFFERENCE),
-    "balanced accuracy": (_balanced_accuracy, Scale.DIFFERENCE),
-    "log loss": (_log_loss, Scale.UNBOUNDED),
-    "Brier score": (_brier, Scale.UNBOUNDED),
-    "calibration error": (_calibration_error, Scale.DIFFERENCE),
-    "worst class's F1": (_worst_f1, Scale.DIFFERENCE),
+METRICS: Mapping[str, _Metric] = {
+    "accuracy": _accuracy,
+    "balanced accuracy": _balanced_accuracy,
+    "log loss": _log_loss,
+    "Brier score": _brier,
+    "calibration error": _calibration_error,
+    "worst class's F1": _worst_f1,
 }
 # Metrics of the probabilities; the others need the predicted classes alone.
 NEED_SCORES = frozenset({"log loss", "Brier score", "calibration error"})

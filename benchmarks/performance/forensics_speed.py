@@ -15,9 +15,8 @@ import typer
 
 from analysis.audits.color_losses import bound_color_losses, measure_color_losses
 from analysis.audits.confused_images import CauseModels, ConfusedClasses
-from analysis.audits.frequency_audit import audit_frequencies
-from analysis.audits.ring_audit import audit_rings
-from analysis.audits.ring_pulls import bound_pulls, measure_pull
+from analysis.audits.frequency_audit import judge_frequencies, measure_frequencies
+from analysis.audits.ring_audit import bound_pulls, judge_ring, measure_pull, measure_rings
 from analysis.audits.ring_swaps import Images, swap_ring
 from analysis.audits.root_cause import find_root_causes
 from analysis.heat_maps.cam_network import CamNetwork
@@ -141,9 +140,9 @@ def time_forensics(num_images: int) -> dict[str, float]:
     networks = [CamNetwork(model=model, config=config) for model in models]
     cam_models = CamModels(trained=networks[:NUM_SEEDS], randomized=networks[NUM_SEEDS:])
     parts: dict[str, Callable[[], object]] = {
-        "ring swaps": lambda: audit_rings(classify, audited),
+        "ring swaps": lambda: [judge_ring(found) for found in measure_rings(classify, audited)],
         "color": lambda: bound_color_losses(measure_color_losses(classify, audited)),
-        "waves": lambda: audit_frequencies(classify, audited),
+        "waves": lambda: judge_frequencies(measure_frequencies(classify, audited)),
         "pulls of six pairs": lambda: bound_pulls([measure_pull(classify, audited, *pair) for pair in PAIRS]),
         "causes of six pairs": lambda: find_root_causes(cause_models, audited, confusions),
         "heat maps and their tests": lambda: admit_cams(cam_models, audited),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analysis.findings.comparison_findings import Verdict
 from analysis.findings.intervention_findings import Target, TargetKind
 from analysis.interventions.effects import TargetRule, judge_target, mark_target
-from analysis.interventions.halves import find_choosing
+from analysis.interventions.target_predictions import find_choosing
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.comparison import compare_arms, compute_seed_differences
 from analysis.statistics.families import Scale

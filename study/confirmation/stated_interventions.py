@@ -17,7 +17,7 @@ from analysis.evidence.comparison_rows import make_sides
 from analysis.findings.comparison_findings import Verdict
 from analysis.findings.intervention_findings import StatedIntervention, StatedInterventions, TargetEffect, TargetKind
 from analysis.interventions.effects import TargetRule, judge_target, mark_target
-from analysis.interventions.halves import find_choosing
+from analysis.interventions.target_predictions import find_choosing
 from analysis.statistics.families import Scale
 from search_spaces.designs import INTERACTION_SIGN, Contrast
 from study.confirmation.plan import Plan

@@ -11,18 +11,18 @@ import numpy as np
 
 from analysis.audits.color_losses import bound_color_losses, measure_color_losses
 from analysis.audits.ring_audit import judge_ring, measure_rings
-from analysis.audits.swap_audits import SwapAudits
-from analysis.audits.swap_effects import AuditImages, take_groups
+from analysis.audits.swap_effects import AuditImages, make_classifier, take_groups
 from analysis.classes.class_scores import compute_class_scores
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.arm_scores import compute_arm_confusions
-from analysis.findings.arm_findings import ArmAudits, ArmConfusions, ArmFinding
+from analysis.findings.arm_findings import ArmAudits, ArmFinding
+from analysis.findings.class_findings import ArmConfusions
 from analysis.findings.intervention_findings import Cell
+from analysis.findings.shortcut_findings import SwapAudits
 from analysis.findings.study_findings import Findings
 from analysis.images.inspection import find_doubtful_labels
-from analysis.interventions.halves import find_choosing
 from analysis.interventions.intervention import ChoosingModels, Diagnosis
-from analysis.interventions.target_predictions import make_classifier
+from analysis.interventions.target_predictions import find_choosing
 from analysis.statistics.metrics import IntArray, compute_macro_f1
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError, nearest_name

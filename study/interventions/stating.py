@@ -14,9 +14,9 @@ from analysis.findings.intervention_findings import (
     Target,
     TargetKind,
 )
-from analysis.interventions.halves import MIN_TARGET_IMAGES
 from analysis.interventions.intervention import Diagnosis, Intervention, Reason
 from analysis.interventions.registry import load_interventions
+from analysis.interventions.target_predictions import MIN_TARGET_IMAGES
 from search_spaces.config import Value
 from search_spaces.designs import MOST_FACTORS
 from search_spaces.errors import UserInputError, nearest_name

@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
-from analysis.audits.swap_audits import SwapAudits
-from analysis.findings.forensic_findings import CamAdmission, RootCause
+from analysis.findings.cause_findings import RootCause
+from analysis.findings.heat_map_findings import CamAdmission
+from analysis.findings.shortcut_findings import SwapAudits
 from study.state.checksums import read_sealed_json, write_sealed_json
 from study.state.paths import AUDIT_PARTS
 from trainables.damaged_files import DamagedFileError

@@ -12,13 +12,11 @@ from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_
 from analysis.audits.cues import MIN_SIDE, describe_small_images
 from analysis.audits.root_cause import find_root_causes
 from analysis.audits.swap_audits import judge_swaps, measure_swaps
-from analysis.audits.swap_effects import AuditImages, take_groups
+from analysis.audits.swap_effects import AuditImages, make_classifier, take_groups
 from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.findings.arm_findings import ArmConfusions
-from analysis.findings.class_findings import Materiality
+from analysis.findings.class_findings import ArmConfusions, Materiality
 from analysis.heat_maps.grad_cam import NoCamLayerError
 from analysis.heat_maps.validity_tests import admit_cams
-from analysis.interventions.target_predictions import make_classifier
 from analysis.statistics.metrics import IntArray
 from search_spaces.errors import UserInputError, list_some
 from study.cluster.workers import Workers, make_task

@@ -7,11 +7,12 @@ from analysis.classes.class_scores import compute_macro_f1_intervals
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.arm_scores import compute_arm_scores
 from analysis.evidence.comparison_rows import complete_row, compute_rows
-from analysis.findings.arm_findings import ArmScores
 from analysis.findings.baseline_findings import BaselineFindings
 from analysis.findings.comparison_findings import ComparisonRow
+from analysis.findings.score_findings import ArmScores
 from analysis.report import arm_tables, side_metric_tables, tables
 from analysis.report.baseline_tables import build_baseline_csv
+from analysis.report.table_formats import to_latex, to_markdown
 from study.baselines.handover import compute_handover, share_features
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.confirmation.plan import Plan
@@ -60,8 +61,8 @@ def compute_comparison(study: OpenStudy) -> Comparison:
         paths.COMPARISON_CSV: tables.build_csv(rows),
         paths.ARMS_CSV: arm_tables.build_arm_csv(arms),
         paths.SIDE_METRICS_CSV: side_metric_tables.build_side_csv(comparison.rows),
-        paths.COMPARISON_MARKDOWN: f"{tables.build_markdown(rows)}\n{arm_tables.build_arm_markdown(arms)}",
-        paths.COMPARISON_LATEX: f"{tables.build_latex(rows)}\n{arm_tables.build_arm_latex(arms)}",
+        paths.COMPARISON_MARKDOWN: f"{tables.build_markdown(rows)}\n{arm_tables.build_arm_table(arms, to_markdown)}",
+        paths.COMPARISON_LATEX: f"{tables.build_latex(rows)}\n{arm_tables.build_arm_table(arms, to_latex)}",
     }
     if comparison.baselines is not None:
         texts[paths.BASELINES_CSV] = build_baseline_csv(comparison.baselines)

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.intervention_findings import InterventionFindings
-from analysis.report import figures as draw
-from analysis.report.audit_figures import plot_ring_audits, plot_root_causes
-from analysis.report.drawings import figure_to_svg
+from analysis.report.arm_figures import plot_class_f1
+from analysis.report.audit_figures import plot_ring_audits
+from analysis.report.cause_figures import plot_root_causes
+from analysis.report.comparison_figures import plot_interval_bars
+from analysis.report.confusion_figures import plot_confusion
+from analysis.report.figures import figure_to_png, figure_to_svg
 from analysis.report.intervention_figures import plot_interventions
-from analysis.report.search_figures import plot_rungs, plot_tuning_curves
+from analysis.report.search_figures import plot_arm_shares, plot_learning_curves, plot_rungs, plot_tuning_curves
 from study.results.search_results import SearchResults
 from trainables.records.record import TrialRecord
 
@@ -33,9 +36,9 @@ def draw_figures(
         interventions: of a study of interventions.
     """
     figures = {
-        "class_f1.png": draw.plot_class_f1(arms),
-        "learning_curves.png": draw.plot_learning_curves(_collect_curves(records), search.rung_epochs),
-        "arm_shares.png": draw.plot_arm_shares(search.arms),
+        "class_f1.png": plot_class_f1(arms),
+        "learning_curves.png": plot_learning_curves(_collect_curves(records), search.rung_epochs),
+        "arm_shares.png": plot_arm_shares(search.arms),
     }
     if search.tuning_curves:
         figures["tuning_curves.png"] = plot_tuning_curves(search.tuning_curves)
@@ -48,12 +51,12 @@ def draw_figures(
     if interventions is not None and any(effect.target for effect in interventions.effects):
         figures["interventions.png"] = plot_interventions(interventions.effects)
     if rows:
-        figures["comparison.png"] = draw.plot_interval_bars(rows)
+        figures["comparison.png"] = plot_interval_bars(rows)
     for arm in arms:
         title = f"{arm.arm}: confusion on the test split, {len(arm.seeds)} seeds"
         class_names = [score.class_name for score in arm.class_scores]
-        figures[f"confusion_{arm.arm}.png"] = draw.plot_confusion(arm.confusion, class_names, title, arm.clusters)
-    pngs = {name: draw.figure_to_png(figure) for name, figure in figures.items()}
+        figures[f"confusion_{arm.arm}.png"] = plot_confusion(arm.confusion, class_names, title, arm.clusters)
+    pngs = {name: figure_to_png(figure) for name, figure in figures.items()}
     drawings = {n: figure_to_svg(figure) for n, figure in figures.items() if not n.startswith("confusion_")}
     smaller = {svg_name(name): svg for name, svg in drawings.items() if len(svg) < len(pngs[name])}
     return pngs | smaller

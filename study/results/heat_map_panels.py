@@ -5,11 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.findings.forensic_findings import CamAdmission, CamPanel
-from analysis.heat_maps.arm_cams import ArmCam, compute_arm_cams
+from analysis.findings.heat_map_findings import ArmCam, CamAdmission, CamPanel
+from analysis.heat_maps.arm_cams import compute_arm_cams
 from analysis.heat_maps.grad_cam import CamLayer, CamMethod, CamSource, NoCamLayerError, find_cam_layers
 from analysis.heat_maps.panels import choose_panel_images
-from analysis.report.figures import figure_to_png, plot_cam_panel
+from analysis.report.figures import figure_to_png
+from analysis.report.heat_map_figures import plot_cam_panel
 from analysis.statistics.metrics import IntArray
 from study.cluster.workers import Workers, make_task
 from study.open_study import OpenStudy

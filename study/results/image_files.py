@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.class_findings import LabelIssue
-from analysis.findings.forensic_findings import CamPanel
+from analysis.findings.heat_map_findings import CamPanel
 from analysis.statistics.metrics import IntArray
 from study.state import paths
 from trainables.damaged_files import decoding

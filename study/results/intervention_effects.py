@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.audits.swap_effects import AuditImages, take_groups
+from analysis.audits.swap_effects import AuditImages, make_classifier, take_groups
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.comparison_rows import make_sides
 from analysis.findings.comparison_findings import ComparisonRow
@@ -20,8 +20,8 @@ from analysis.findings.intervention_findings import (
     TargetKind,
 )
 from analysis.interventions.effects import PairedShares, bound, find_collateral, judge_prediction, judge_target
-from analysis.interventions.recommendation import recommend, recommend_run
-from analysis.interventions.target_predictions import make_classifier, measure_loss
+from analysis.interventions.recommendation import recommend
+from analysis.interventions.target_predictions import measure_loss
 from analysis.statistics.families import Scale, class_cells, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.designs import Contrast, make_factorial_runs
@@ -86,7 +86,7 @@ def measure_arm_loss(
     """Return (S, N) losses of the models of `runs` on the N images of `ids`."""
     images = AuditImages(images=data.images[ids], labels=data.labels[ids], class_names=data.class_names)
     classify = make_classifier(make_logits(Store(study_uri), runs, len(data.class_names)))
-    return measure_loss(kind, classify, images, seed=seed)
+    return measure_loss(kind, classify, images, seed=seed).values
 
 
 def measure_interventions(
@@ -121,11 +121,8 @@ def measure_interventions(
         row = by_name.get(contrast.treatment)
         effects.append(_measure(read.stated, contrast, evidence, plan, row, losses, has_ring=has_ring))
     parent, named = read.stated.parent, read.stated.named_target
-    best = (
-        recommend_run(effects, rows, plan.margin, parent, make_factorial_runs(factors), named)
-        if factors
-        else recommend(effects, plan.margin, parent, named)
-    )
+    runs = make_factorial_runs(factors) if factors else None
+    best = recommend(effects, plan.margin, parent, named, rows=rows, runs=runs)
     return InterventionFindings(
         stated=read.stated,
         is_changed=read.is_changed,

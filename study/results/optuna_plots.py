@@ -14,7 +14,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 
 from analysis.findings.search_findings import ParameterImportance
 from analysis.report.pages import PageSection, build_search_page
-from analysis.report.sentences import describe_search_plot
+from analysis.report.search_sentences import describe_search_plot
 from study.open_study import OpenStudy
 from study.results.optuna_export import build_optuna_study, compute_importances, negated_value
 

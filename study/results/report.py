@@ -4,10 +4,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from analysis.findings.intervention_findings import InterventionFindings
-from analysis.report.pages import NO_ROUNDS, build_html, build_markdown
+from analysis.report.pages import NO_ROUNDS, build_html, build_report_markdown
 from analysis.report.summary import summarize
-from analysis.report.tables import build_markdown as build_markdown_table
-from analysis.report.tables import build_table_rows
+from analysis.report.tables import build_markdown, build_table_rows
 from study.open_study import OpenStudy
 from study.results.explorer import write_explorer
 from study.results.figures import svg_name
@@ -49,7 +48,7 @@ def write_report(
             build_html(findings, rows, pictures | drawings, rounds, thumbnails, has_explorer=has_explorer),
         ),
         ReportFormat.MARKDOWN: lambda: study.store.write_text(
-            paths.REPORT_MARKDOWN, build_markdown(findings, rows, rounds)
+            paths.REPORT_MARKDOWN, build_report_markdown(findings, rows, rounds)
         ),
         ReportFormat.EXPLORE: lambda: write_explorer(study, findings, thumbnails),
     }
@@ -57,5 +56,5 @@ def write_report(
     for kind in written:
         writers[kind]()
     shown = {key: png for key, png in pictures.items() if key.startswith(("comparison", "confusion_", "panel"))}
-    write_study_events(study.store, summarize(findings, rows, rounds), build_markdown_table(findings.rows), shown)
+    write_study_events(study.store, summarize(findings, rows, rounds), build_markdown(findings.rows), shown)
     return tuple(kind.file for kind in written)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from analysis.findings.search_findings import RungFinding, SearchArm, TuningCurve
-from analysis.search.rungs import RungScores, compute_rung_findings, compute_rung_scores
+from analysis.findings.search_findings import RungFinding, RungScores, SearchArm, TuningCurve
+from analysis.search.rungs import compute_rung_finding, compute_rung_scores
 from analysis.search.search_arms import compute_search_arms
 from analysis.search.tuning_curves import compute_tuning_curves
 from study.open_study import OpenStudy
@@ -42,11 +42,12 @@ class SearchResults:
 def compute_search_results(study: OpenStudy) -> SearchResults:
     """Return the results of a study's search, from its records."""
     records, rungs = study.book.of_stage("search"), _find_rungs(study.spec)
+    scores = compute_rung_scores(records, rungs)
     return SearchResults(
         arms=compute_search_arms(records),
         rungs=rungs,
-        rung_scores=compute_rung_scores(records, rungs),
-        rung_findings=compute_rung_findings(records, rungs),
+        rung_scores=scores,
+        rung_findings=tuple(map(compute_rung_finding, scores)),
         tuning_curves=compute_tuning_curves(records, is_independent=has_independent_trials(study.spec)),
         view=view_search(study),
     )

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from analysis.findings.arm_findings import ArmScores
 from analysis.findings.baseline_findings import BaselineFindings
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.intervention_findings import InterventionFindings
+from analysis.findings.score_findings import ArmScores
 from analysis.report.arm_tables import build_arm_rich_table
 from analysis.report.baseline_tables import build_baseline_rich_table, describe_handover
 from analysis.report.intervention_tables import build_intervention_rich_table, format_effect

@@ -8,12 +8,11 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from analysis.images.duplicates import ImagePair
+from analysis.findings.image_findings import ImageFindings, ImagePair, Inspection, NetworkFindings
 from analysis.images.examples import draw_examples
-from analysis.images.inspection import ImageFindings, Inspection, NetworkFindings, inspect_features, inspect_images
+from analysis.images.inspection import inspect_features, inspect_images
 from analysis.report.baseline_lines import describe_baselines
-from analysis.report.inspection.contents import describe_inspection
-from analysis.report.inspection.page import build_inspection_page
+from analysis.report.inspection.page import build_inspection_page, describe_inspection
 from analysis.report.inspection.sections import InspectionSection
 from search_spaces.config import TrialConfig
 from search_spaces.errors import Check, UserInputError, collect_problems

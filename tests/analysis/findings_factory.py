@@ -12,29 +12,22 @@ from analysis.classes.confusion_matrix import compute_confusion
 from analysis.classes.directed_confusions import compute_directed_confusions
 from analysis.findings.arm_findings import ArmFinding, ModelAudit
 from analysis.findings.baseline_findings import LINEAR_PROBE, MAJORITY, Baseline, BaselineFindings
-from analysis.findings.class_findings import ConfusedPair, ConfusionCluster, HumanExcess, LabelIssue
+from analysis.findings.cause_findings import CueEffect, RootCause
+from analysis.findings.class_findings import ConfusedPair, ConfusionCluster, GroupContrast, HumanExcess, LabelIssue
 from analysis.findings.comparison_findings import SideMetric, Verdict
-from analysis.findings.forensic_findings import (
+from analysis.findings.heat_map_findings import ArmCam, CamAdmission, CamCandidate, CamPanel, CamTest, CamView
+from analysis.findings.interval import Interval, TwoIntervals
+from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve, TuningPoint
+from analysis.findings.shortcut_findings import (
     AuditVerdict,
-    CamAdmission,
-    CamCandidate,
-    CamPanel,
-    CamTest,
-    CamView,
     ClassAudit,
     ClassGap,
     ColorLoss,
-    CueEffect,
     FrequencyAudit,
-    GroupContrast,
     PairPull,
     RingAudit,
-    RootCause,
 )
-from analysis.findings.interval import Interval, TwoIntervals
-from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve, TuningPoint
 from analysis.findings.study_findings import Findings
-from analysis.heat_maps.arm_cams import ArmCam
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.comparison import compare_arms
 from trainables.seeds import numpy_generator
@@ -76,12 +69,11 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
         "class_f1",
         "comparison",
         "learning_curves",
+        "rungs",
         "panel_01",
         "panel_02",
     ]
     keys += [f"confusion_{arm}" for arm in arms]
-    # Earlier versions drew Optuna's plots for the report, too.
-    keys += ["rungs", "search_edf", *(f"slice_{arm}" for arm in arms)]
     return Findings(
         study="cifar10-backbones",
         created="2026-01-15T12:00:00+00:00",

@@ -12,7 +12,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.report.figures import figure_to_png, plot_class_f1
+from analysis.report.arm_figures import plot_class_f1
+from analysis.report.figures import figure_to_png
 from analysis.report.image_pages.explorer import ExplorerInput, build_explorer
 from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets
 from analysis.report.pages import PageSection, build_html, build_search_page

@@ -43,18 +43,23 @@ def describe_forms() -> dict[str, Any]:
         "record": [paths.record, paths.record_copy],
         "files": [CHECKPOINTS, RESULTS, WEIGHTS],
     }
-    schemas = {model.__name__: _strip(TypeAdapter(model).json_schema()) for model in MODELS}
+    schemas = {model.__name__: strip_words(TypeAdapter(model).json_schema()) for model in MODELS}
     return {"format": FORMAT, "places": places, "schemas": schemas}
 
 
-def _strip(schema: Any) -> Any:
+def strip_words(schema: Any) -> Any:
+    """Return a schema, or several, without `WORDS`; the order in which fields are required says nothing of the form."""
     if isinstance(schema, list):
-        return [_strip(entry) for entry in schema]
+        return [strip_words(entry) for entry in schema]
     if not isinstance(schema, dict):
         return schema
     # Below "properties" and "$defs" the keys are names of fields and types.
     return {
-        key: {name: _strip(entry) for name, entry in value.items()} if key in {"properties", "$defs"} else _strip(value)
+        key: {name: strip_words(entry) for name, entry in value.items()}
+        if key in {"properties", "$defs"}
+        else sorted(value)
+        if key == "required"
+        else strip_words(value)
         for key, value in schema.items()
         if key not in WORDS
     }

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.classes.directed_confusions import TOLERANCE
 from analysis.external.forensics import analyze_outside_arms
 from analysis.external.predictions import read_predictions_files
+from analysis.findings.class_findings import CONFUSION_TOLERANCE
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World
 from search_spaces.errors import UserInputError
 from tests.study.command_line import Outcome, run_cli
@@ -227,7 +227,9 @@ def test_single_network_is_analyzed_in_full(tmp_path: Path) -> None:
     assert strongest["recipe_verdict"] is None
     undecided = [cell for cell in arm["directed"] if cell["verdict"] == "UNDECIDED"]
     assert undecided
-    assert all(cell["images_to_decide"] for cell in undecided if cell["rate"]["models"]["estimate"] != TOLERANCE)
+    assert all(
+        cell["images_to_decide"] for cell in undecided if cell["rate"]["models"]["estimate"] != CONFUSION_TOLERANCE
+    )
     assert arm["confused_pairs"]
     page = (tmp_path / "out" / "forensics.html").read_text()
     for part in ("They say nothing about the recipe", "MATERIAL", "images that would decide", "Suspected label errors"):

@@ -15,7 +15,7 @@ from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.image_outcomes import tabulate_images
 from analysis.report.image_pages.thumbnail_sheets import COLUMNS, SHEET_SIZE, ThumbnailSheets
 from analysis.report.number_formats import format_count
-from analysis.report.rendering import embed_png, embed_webp, render
+from analysis.report.rendering import embed_picture, render
 from trainables.records.record import TrialRecord
 
 # Smaller thumbnails are shown at twice their size.
@@ -60,7 +60,7 @@ def build_explorer(shown: ExplorerInput, plotly_js: str) -> str:
         "explore.html.j2",
         study=shown.study,
         note=_describe_images(shown),
-        sheets=[embed_webp(sheet) for sheet in thumbnails.sheets],
+        sheets=[embed_picture(sheet) for sheet in thumbnails.sheets],
         tile=_describe_tiles(thumbnails),
         data=_embed_json(
             {"images": _arrange_images(shown), "trials": _arrange_trials(shown.records), "study": shown.study}
@@ -90,18 +90,7 @@ def _arrange_images(shown: ExplorerInput) -> dict[str, Any]:
     """Return the columns of the table of images, and the prediction of each model."""
     evidence = [found for found in shown.evidence.values() if found.runs]
     tables = [tabulate_images(found, shown.class_names) for found in evidence]
-    if not tables:
-        return {
-            "ids": [],
-            "files": [],
-            "places": [],
-            "labels": [],
-            "arms": [],
-            "models": [],
-            "classes": list(shown.class_names),
-            "panels": {},
-        }
-    ids = tables[0]["sample_id"].to_numpy()
+    ids = tables[0]["sample_id"].to_numpy() if tables else np.zeros(0, dtype=np.int64)
     has_place = np.isin(ids, shown.thumbnails.sample_ids)
     number_of = {name: number for number, name in enumerate(shown.class_names)}
     shown_ids = ids[has_place]
@@ -112,12 +101,12 @@ def _arrange_images(shown: ExplorerInput) -> dict[str, Any]:
         "sheet_size": SHEET_SIZE,
         "columns": COLUMNS,
         "classes": list(shown.class_names),
-        "labels": [number_of[name] for name in tables[0]["label"][has_place]],
+        "labels": [number_of[name] for table in tables[:1] for name in table["label"][has_place]],
         "arms": [
             _arrange_arm(found, table[has_place], number_of) for found, table in zip(evidence, tables, strict=True)
         ],
         "models": [model for found in evidence for model in _arrange_models(found, has_place)],
-        "panels": {str(sample_id): embed_png(png) for sample_id, png in shown.panels.items()},
+        "panels": {str(sample_id): embed_picture(png) for sample_id, png in shown.panels.items()},
     }
 
 

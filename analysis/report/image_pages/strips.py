@@ -1,6 +1,5 @@
 """Strips of small images as data URIs."""
 
-import base64
 import io
 from collections.abc import Sequence
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from analysis.report.rendering import ReportFigure
+from analysis.report.rendering import ReportFigure, embed_picture
 
 TILE_SIDE = 72
 GAP = 4
@@ -35,6 +34,6 @@ def draw_strip(images: Sequence[NDArray[np.uint8]], alt: str, tile: int = TILE_S
         resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
         strip.paste(picture.resize(size, resampling), (place * (tile + GAP), (tile - size[1]) // 2))
     buffer = io.BytesIO()
-    kind = "jpeg" if is_photograph else "png"
-    strip.save(buffer, format=kind, **({"quality": 88} if is_photograph else {"optimize": True}))
-    return ReportFigure(source=f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", alt=alt)
+    kind, options = ("jpeg", {"quality": 88}) if is_photograph else ("png", {"optimize": True})
+    strip.save(buffer, format=kind, **options)
+    return ReportFigure(source=embed_picture(buffer.getvalue()), alt=alt)

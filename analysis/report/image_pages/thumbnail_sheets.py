@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from analysis.report.rendering import ReportFigure, embed_webp
-from analysis.statistics.metrics import IntArray
+from analysis.report.rendering import ReportFigure, embed_picture
 from search_spaces.errors import UserInputError
 from trainables.data.image_array import ImageArray, read_images
+
+SampleIds = NDArray[np.int64]
 
 MAX_SIDE = 64
 # Thumbnails of one sheet, and in one row of it.
@@ -33,14 +35,14 @@ class ThumbnailSheets:
         num_test_images: of the test split, of which the sheets show n.
     """
 
-    sample_ids: IntArray
+    sample_ids: SampleIds
     width: int
     height: int
     sheets: tuple[bytes, ...]
     num_test_images: int
 
     @classmethod
-    def draw(cls, images: ImageArray, sample_ids: IntArray, num_test_images: int) -> "ThumbnailSheets":
+    def draw(cls, images: ImageArray, sample_ids: SampleIds, num_test_images: int) -> "ThumbnailSheets":
         """Return the thumbnails of some images.
 
         Args:
@@ -82,14 +84,16 @@ class ThumbnailSheets:
             row, column = divmod(number % SHEET_SIZE, COLUMNS)
             left, top = column * self.width, row * self.height
             strip.paste(sheet.crop((left, top, left + self.width, top + self.height)), (place * (self.width + GAP), 0))
-        return ReportFigure(source=embed_webp(_encode(strip)), alt=alt)
+        return ReportFigure(source=embed_picture(_encode(strip)), alt=alt)
 
     @cached_property
     def _pictures(self) -> list[Image.Image]:
         return [Image.open(io.BytesIO(sheet)).convert("RGB") for sheet in self.sheets]
 
 
-def choose_thumbnails(test_ids: IntArray, needed: Sequence[int], most: int, generator: np.random.Generator) -> IntArray:
+def choose_thumbnails(
+    test_ids: SampleIds, needed: Sequence[int], most: int, generator: np.random.Generator
+) -> SampleIds:
     """Return the sample ids that get a thumbnail: all, or those that are needed and others drawn at random.
 
     Args:
@@ -105,7 +109,7 @@ def choose_thumbnails(test_ids: IntArray, needed: Sequence[int], most: int, gene
     return np.sort(np.concatenate([first, others]))
 
 
-def _draw_sheet(images: ImageArray, sample_ids: IntArray, size: tuple[int, int]) -> bytes:
+def _draw_sheet(images: ImageArray, sample_ids: SampleIds, size: tuple[int, int]) -> bytes:
     width, height = size
     sheet = Image.new("RGB", (COLUMNS * width, -(-len(sample_ids) // COLUMNS) * height))
     for place, image in enumerate(read_images(images, sample_ids)):

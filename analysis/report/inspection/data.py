@@ -6,9 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.images.duplicates import MAX_DISTANCE, MIN_CORRELATION, ImagePair
-from analysis.images.inspection import Inspection
-from analysis.images.oddities import THRESHOLD, Oddities
+from analysis.findings.image_findings import (
+    MAX_DISTANCE,
+    MIN_CORRELATION,
+    ODDITY_THRESHOLD,
+    ImagePair,
+    Inspection,
+    Oddities,
+)
 from analysis.report.inspection.sections import InspectionSection, Row, SectionTable
 from analysis.report.number_formats import format_count, format_interval, format_percent
 from trainables.data.splits import SPLIT_NAMES
@@ -191,7 +196,7 @@ def describe_oddities(found: Inspection) -> InspectionSection:
         ),
         note=(
             "Images whose modified z-score (distance from the median over the scaled median absolute deviation) exceeds "
-            f"{THRESHOLD:g}; sharpness, size and shape on a logarithmic scale."
+            f"{ODDITY_THRESHOLD:g}; sharpness, size and shape on a logarithmic scale."
         ),
     )
 

@@ -1,19 +1,16 @@
 """Figures of an inspection: the ladder of resolutions, the probe's confusions, spectra, and both interpolations side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.images.inspection import NetworkFindings
-from analysis.images.interpolations import Spectra, resize_images
-from analysis.images.semantic_gap import Rung
-from analysis.report.figures import ARM_COLORS, INK
-from trainables.data.augmentation.pipeline import INTERPOLATIONS
+from analysis.findings.image_findings import NetworkFindings, Rung, Spectra
+from analysis.report.figures import ARM_COLORS, INK, error_lengths
 from trainables.records.confusion_figure import literal_text, plot_rate_matrix
 
-NUM_EXAMPLES = 3
 LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D")
 # By how much the difference of the two interpolations is enlarged.
@@ -29,11 +26,8 @@ def plot_ladder(rungs: Sequence[Rung], class_names: Sequence[str]) -> Figure:
     axes = figure.add_subplot()
     sides = [rung.side for rung in rungs]
     scores = [100 * rung.macro_f1.estimate for rung in rungs]
-    arms = [
-        [100 * (r.macro_f1.estimate - r.macro_f1.low) for r in rungs],
-        [100 * (r.macro_f1.high - r.macro_f1.estimate) for r in rungs],
-    ]
-    axes.errorbar(sides, scores, yerr=arms, color=INK, marker="o", capsize=3, linewidth=2, label="macro-F1")
+    errors = 100 * error_lengths([rung.macro_f1 for rung in rungs])
+    axes.errorbar(sides, scores, yerr=errors, color=INK, marker="o", capsize=3, linewidth=2, label="macro-F1")
     for index, pair in enumerate(rungs[0].weakest[:3]):
         found = [
             (rung.side, 100 * other.area.estimate)
@@ -91,23 +85,16 @@ def plot_spectra(spectra: Spectra) -> Figure:
     return figure
 
 
-def plot_interpolations(images: NDArray[np.uint8], image_size: int) -> Figure:
+def plot_interpolations(resized: Mapping[str, NDArray[Any]]) -> Figure:
     """Draw images as they are stored, under both interpolations, and the difference, enlarged around mid-gray.
 
     Args:
-        images: (N, H, W, 3) uint8; the first `NUM_EXAMPLES` are shown.
-        image_size: side of the model's input.
+        resized: the images, as in `ImageFindings`.
     """
-    shown = images[:NUM_EXAMPLES]
-    resized = {name: resize_images(shown, image_size, name) for name in INTERPOLATIONS}
     difference = resized["bicubic"] - resized["bilinear"]
-    columns: dict[str, NDArray[np.generic]] = {
-        "stored": shown,
-        **resized,
-        f"difference x {DIFFERENCE_GAIN}": 128 + DIFFERENCE_GAIN * difference,
-    }
-    figure = Figure(figsize=(7.2, 1.9 * len(shown) + 0.3), layout="constrained")
-    grid = figure.subplots(len(shown), len(columns), squeeze=False)
+    columns = {**resized, f"difference x {DIFFERENCE_GAIN}": 128 + DIFFERENCE_GAIN * difference}
+    figure = Figure(figsize=(7.2, 1.9 * len(difference) + 0.3), layout="constrained")
+    grid = figure.subplots(len(difference), len(columns), squeeze=False)
     for column, (title, pictures) in enumerate(columns.items()):
         grid[0][column].set_title(title, size=10)
         for row, picture in enumerate(pictures):

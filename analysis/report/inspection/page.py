@@ -1,18 +1,15 @@
-"""The page of an inspection: one offline file with tables, examples and figures."""
+"""The sections of an inspection, and its page: one offline file with tables, examples and figures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.images.inspection import Inspection
-from analysis.report.figures import figure_to_png
+from analysis.findings.image_findings import Inspection
 from analysis.report.image_pages.strips import draw_strip
-from analysis.report.inspection.contents import describe_inspection
-from analysis.report.inspection.data import describe_oddity
+from analysis.report.inspection import data, probes
 from analysis.report.inspection.figures import plot_interpolations, plot_ladder, plot_probe_confusion, plot_spectra
 from analysis.report.inspection.sections import InspectionSection
-from analysis.report.rendering import ReportFigure, embed_png, render
+from analysis.report.rendering import ReportFigure, embed_figure, render
 
 # Rows of a long list on the page, those of them that are visible at once, and images of a list of thumbnails.
 MOST_ROWS, MOST_VISIBLE_ROWS = 50, 20
@@ -21,25 +18,28 @@ MOST_THUMBNAILS = 12
 NUM_NAMED = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A figure or a strip of images with its caption.
+Picture = tuple[ReportFigure, str]
 
-    Attributes:
-        figure: source and alternative text.
-        caption: below it.
+
+def describe_inspection(found: Inspection, *, most: int, num_named: int) -> tuple[InspectionSection, ...]:
+    """Return the sections on images, in the order in which they are shown.
+
+    Args:
+        found: everything that is known.
+        most: rows of a list that may be long.
+        num_named: pairs of classes that each side of the ladder names; with 1, only the pair that loses most.
     """
-
-    figure: ReportFigure
-    caption: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Swatch:
-    """A mean color: its class and its CSS value."""
-
-    name: str
-    color: str
+    return (
+        data.describe_stages(found),
+        data.describe_class_counts(found.image_set.class_names, found.audit.class_counts, most),
+        data.describe_duplicates(found, most),
+        data.describe_oddities(found),
+        probes.describe_label_issues(found, most),
+        probes.describe_gap(found, most),
+        probes.describe_ladder(found, num_named),
+        probes.describe_interpolation(found),
+        data.describe_colors(found, most),
+    )
 
 
 def build_inspection_page(found: Inspection, extra: Sequence[InspectionSection], problems: Sequence[str]) -> str:
@@ -70,7 +70,11 @@ def build_inspection_page(found: Inspection, extra: Sequence[InspectionSection],
         found=found,
         sections=sections,
         pictures=pictures,
-        swatches=_list_swatches(found),
+        swatches=[
+            (name, "rgb({:.0f}, {:.0f}, {:.0f})".format(*color))
+            for name, color in zip(found.image_set.class_names, found.images.class_colors[:MOST_ROWS], strict=False)
+            if not np.isnan(color).any()
+        ],
         problems=problems,
         most=MOST_VISIBLE_ROWS,
     )
@@ -90,10 +94,8 @@ def _draw_examples(found: Inspection) -> list[Picture]:
     pictures = []
     for label, before, after in zip(found.examples.classes, found.examples.before, found.examples.after, strict=True):
         name = found.image_set.class_names[label]
-        pictures.append(Picture(figure=draw_strip(list(before), f"images of {name}"), caption=name))
-        pictures.append(
-            Picture(figure=draw_strip(list(after), f"augmented images of {name}"), caption=f"{name}, augmented")
-        )
+        pictures.append((draw_strip(list(before), f"images of {name}"), name))
+        pictures.append((draw_strip(list(after), f"augmented images of {name}"), f"{name}, augmented"))
     return pictures
 
 
@@ -105,15 +107,15 @@ def _draw_pairs(found: Inspection) -> list[Picture]:
         labels = " / ".join(dict.fromkeys(found.image_set.class_names[k] for k in pair.labels))
         caption = f"{names[0]} ({pair.splits[0]}) and {names[1]} ({pair.splits[1]}): {labels}"
         images = [found.image_set.images[i] for i in (pair.first, pair.second)]
-        pictures.append(Picture(figure=draw_strip(images, f"{names[0]} and {names[1]}"), caption=caption))
+        pictures.append((draw_strip(images, f"{names[0]} and {names[1]}"), caption))
     return pictures
 
 
 def _draw_oddities(found: Inspection) -> list[Picture]:
     return [
-        Picture(
-            figure=draw_strip([found.image_set.images[i] for i in odd.sample_ids[:4]], f"{odd.kind} images"),
-            caption=describe_oddity(odd),
+        (
+            draw_strip([found.image_set.images[i] for i in odd.sample_ids[:4]], f"{odd.kind} images"),
+            data.describe_oddity(odd),
         )
         for odd in found.images.oddities
         if odd.sample_ids
@@ -123,9 +125,9 @@ def _draw_oddities(found: Inspection) -> list[Picture]:
 def _draw_label_issues(found: Inspection) -> list[Picture]:
     issues = () if found.network is None else found.network.label_issues[:MOST_THUMBNAILS]
     return [
-        Picture(
-            figure=draw_strip([found.image_set.images[int(i.sample_id)]], found.name_image(int(i.sample_id)), 96),
-            caption=f"{i.label} or {i.suggested}?",
+        (
+            draw_strip([found.image_set.images[int(i.sample_id)]], found.name_image(int(i.sample_id)), 96),
+            f"{i.label} or {i.suggested}?",
         )
         for i in issues
     ]
@@ -135,7 +137,7 @@ def _draw_gap(found: Inspection) -> list[Picture]:
     if found.network is None:
         return []
     figure = plot_probe_confusion(found.network, [found.image_set.class_names[k] for k in found.network.classes])
-    return [_picture(figure_to_png(figure), "Confusion matrix of the probe.", "confusion matrix of the linear probe")]
+    return [(embed_figure(figure, "confusion matrix of the linear probe"), "Confusion matrix of the probe.")]
 
 
 def _draw_ladder(found: Inspection) -> list[Picture]:
@@ -143,40 +145,20 @@ def _draw_ladder(found: Inspection) -> list[Picture]:
         return []
     figure = plot_ladder(found.network.rungs, found.image_set.class_names)
     caption = "Bars: intervals at 95 %. Pairs: the three least separable at the native side."
-    return [_picture(figure_to_png(figure), caption, "macro-F1 and separability against the side of the images")]
+    return [(embed_figure(figure, "macro-F1 and separability against the side of the images"), caption)]
 
 
 def _draw_interpolation(found: Inspection) -> list[Picture]:
     if found.images.spectra is None:
         return []
-    images = np.array(found.image_set.images[_first_examples(found)])
-    examples = figure_to_png(plot_interpolations(images, found.image_size))
-    spectra = figure_to_png(plot_spectra(found.images.spectra))
+    examples, spectra = plot_interpolations(found.images.resized), plot_spectra(found.images.spectra)
     return [
-        _picture(
-            examples, "Training images as stored and at the model's input size.", "both interpolations side by side"
+        (
+            embed_figure(examples, "both interpolations side by side"),
+            "Training images as stored and at the model's input size.",
         ),
-        _picture(
-            spectra, "Radially averaged power spectra of training images.", "power spectra of both interpolations"
+        (
+            embed_figure(spectra, "power spectra of both interpolations"),
+            "Radially averaged power spectra of training images.",
         ),
-    ]
-
-
-def _first_examples(found: Inspection) -> list[int]:
-    """Return the first training image of each class that has examples."""
-    train = found.splits.train
-    labels = found.image_set.labels[train]
-    return [int(train[labels == k][0]) for k in found.examples.classes]
-
-
-def _picture(png: bytes, caption: str, alt: str) -> Picture:
-    return Picture(figure=ReportFigure(source=embed_png(png), alt=alt), caption=caption)
-
-
-def _list_swatches(found: Inspection) -> list[Swatch]:
-    colors = found.images.class_colors[:MOST_ROWS]
-    return [
-        Swatch(name=found.image_set.class_names[k], color="rgb({:.0f}, {:.0f}, {:.0f})".format(*color))
-        for k, color in enumerate(colors)
-        if not np.isnan(color).any()
     ]

@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 
-from analysis.classes.label_issues import MAX_ISSUES
+from analysis.findings.class_findings import MAX_ISSUES
+from analysis.findings.image_findings import Inspection, PairLoss, PairSeparability, Rung
 from analysis.findings.interval import Interval
-from analysis.images.inspection import Inspection
-from analysis.images.semantic_gap import PairLoss, PairSeparability, Rung
 from analysis.report.inspection.sections import InspectionSection, Row, SectionTable
-from analysis.report.number_formats import format_count, format_interval, format_percent, format_signed_pp
+from analysis.report.number_formats import (
+    format_count,
+    format_interval,
+    format_percent,
+    format_signed_pp,
+    join_intervals,
+)
 
 
 def describe_label_issues(found: Inspection, most: int) -> InspectionSection:
@@ -113,8 +118,7 @@ def _rung_row(found: Inspection, rung: Rung, num_named: int) -> Row:
 
 def _format_loss(loss: Interval) -> str:
     """Return a loss in percentage points: "12.3 pp [8.1, 16.5]"."""
-    estimate, low, high = (100 * x + 0.0 for x in (loss.estimate, loss.low, loss.high))
-    return f"{estimate:.1f} pp [{low:.1f}, {high:.1f}]"
+    return join_intervals(loss, lambda x: f"{100 * x + 0.0:.1f}", " pp")
 
 
 def describe_interpolation(found: Inspection) -> InspectionSection:

@@ -5,16 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from analysis.audits.frequency_audit import (
-    FrequencyMeasurement,
-    audit_frequencies,
-    find_waves,
-    judge_frequencies,
-    swap_waves,
-)
-from analysis.audits.ring_audit import audit_rings
-from analysis.audits.swap_effects import AuditImages
-from analysis.findings.forensic_findings import AuditVerdict, FrequencyAudit
+from analysis.audits.frequency_audit import FrequencyMeasurement, find_waves, judge_frequencies, swap_waves
+from analysis.audits.swap_effects import AuditImages, SwapEffects
+from analysis.findings.shortcut_findings import AuditVerdict, FrequencyAudit
+from tests.analysis.audits.audited import audit_frequencies, audit_rings
 from trainables.data.sources.planted.scenes import make_planted_scenes
 
 K, SIDE = 4, 32
@@ -105,8 +99,8 @@ def test_a_shortcut_of_one_class_in_ten_fails_although_the_mean_over_classes_pas
     labels = np.repeat(np.arange(10), 400)
     gaps = np.zeros((3, len(labels)))
     gaps[:, labels == 7] = rng.random((3, 400)) < 0.4
-    names = tuple("abcdefghij")
-    found = judge_frequencies(FrequencyMeasurement(class_names=names, waves=((3, 0),), labels=labels, gaps=gaps))
+    effects = SwapEffects(values=gaps, labels=labels, class_names=tuple("abcdefghij"))
+    found = judge_frequencies(FrequencyMeasurement(waves=((3, 0),), gaps=effects))
     assert found.gap.models.high < 0.05
     assert [c.class_name for c in found.classes if c.verdict is AuditVerdict.FAIL] == ["h"]
     assert [c.class_name for c in found.classes if c.verdict is AuditVerdict.PASS] == list("abcdefgij")

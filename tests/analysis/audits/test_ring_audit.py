@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 
 from analysis.audits.color_losses import bound_color_losses, measure_color_losses
-from analysis.audits.frequency_audit import audit_frequencies
-from analysis.audits.ring_audit import audit_rings
-from analysis.audits.ring_pulls import bound_pulls, measure_pull
+from analysis.audits.ring_audit import bound_pulls, measure_pull
 from analysis.audits.ring_swaps import draw_partners, fill_center, find_few_edges, swap_ring
-from analysis.audits.swap_effects import AuditImages, bound_classes, bound_mean, judge_gap
-from analysis.findings.forensic_findings import AuditVerdict
-from analysis.findings.interval import Interval
+from analysis.audits.swap_effects import AuditImages, SwapEffects, bound_classes, bound_mean, judge_gap
+from analysis.findings.interval import Interval, TwoIntervals
+from analysis.findings.shortcut_findings import AuditVerdict
 from search_spaces.errors import UserInputError
+from tests.analysis.audits.audited import audit_frequencies, audit_rings
 from trainables.data.rings import make_ring
 
 K, SIDE = 4, 32
@@ -213,9 +212,13 @@ def test_color_loss_is_the_accuracy_that_gray_images_lose() -> None:
 def test_copies_of_an_image_in_one_group_add_no_certainty() -> None:
     labels, values = np.arange(160) % K, np.random.default_rng(0).integers(-1, 2, size=(3, 160)).astype(float)
     copied, groups = np.repeat(values, 4, axis=1), np.repeat(np.arange(160), 4)
-    alone = bound_mean(values, labels, None), *bound_classes(values, labels, None)
-    grouped = bound_mean(copied, np.repeat(labels, 4), groups), *bound_classes(copied, np.repeat(labels, 4), groups)
-    ignored = bound_mean(copied, np.repeat(labels, 4), None), *bound_classes(copied, np.repeat(labels, 4), None)
+
+    def bound(given: np.ndarray, own: np.ndarray, groups: np.ndarray | None = None) -> list[TwoIntervals]:
+        effects = SwapEffects(values=given, labels=own, class_names=NAMES, groups=groups)
+        return [bound_mean(effects), *bound_classes(effects).values()]
+
+    alone = bound(values, labels)
+    grouped, ignored = (bound(copied, np.repeat(labels, 4), found) for found in (groups, None))
     for one, same, narrow in zip(alone, grouped, ignored, strict=True):
         assert one.models is not None
         assert same.models is not None

@@ -10,9 +10,9 @@ import pytest
 from analysis.audits import root_cause
 from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
 from analysis.audits.cues import CUES, LUMA, MORE_SPARED_FRACTION, prepare_removal, remove_cues, remove_every_set
-from analysis.audits.root_cause import MIXED, find_root_causes
+from analysis.audits.root_cause import find_root_causes
 from analysis.audits.swap_effects import AuditImages
-from analysis.findings.forensic_findings import RootCause
+from analysis.findings.cause_findings import MATERIAL_EFFECT, MIXED, RootCause
 from search_spaces.errors import UserInputError
 
 K, SIDE = 4, 32
@@ -222,7 +222,7 @@ def test_an_effect_that_is_certain_but_small_is_no_cause() -> None:
         found = Margins(rng.normal(-1, 1, 120), rng.normal(-1.2, 1.2, 240), 7, rng, shape_gain=0.08).find()
         effect = next(e.effect.models for e in found.effects if e.cue == "shape")
         certain += effect.low > 0
-        assert effect.low < root_cause.MATERIAL_EFFECT
+        assert effect.low < MATERIAL_EFFECT
         assert found.cause == MIXED
     assert certain >= 3
 

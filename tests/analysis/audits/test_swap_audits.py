@@ -6,10 +6,10 @@ from dataclasses import fields, is_dataclass
 import numpy as np
 import pytest
 
-from analysis.audits.swap_audits import SwapAudits, judge_swaps, measure_swaps
+from analysis.audits.swap_audits import judge_swaps, measure_swaps
 from analysis.audits.swap_effects import AuditImages
-from analysis.findings.forensic_findings import AuditVerdict
 from analysis.findings.interval import TwoIntervals
+from analysis.findings.shortcut_findings import AuditVerdict, SwapAudits
 from trainables.data.rings import make_ring
 
 K, SIDE = 5, 24

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from analysis.classes.directed_confusions import ALPHA, TOLERANCE, compute_directed_confusions
-from analysis.findings.class_findings import DirectedConfusion, Materiality
+from analysis.classes.directed_confusions import ALPHA, compute_directed_confusions
+from analysis.findings.class_findings import CONFUSION_TOLERANCE, DirectedConfusion, Materiality
 from analysis.statistics.arm_predictions import ArmPredictions
 
 NAMES = ("glass", "metal", "paper", "trash", "cardboard", "plastic")
@@ -49,7 +49,7 @@ def test_a_frequent_confusion_is_material_though_it_goes_one_way_only() -> None:
 
 def test_material_of_one_model_needs_what_the_exact_interval_needs() -> None:
     """Of 83 images, 12 are the fewest at which a rate of 5 % has a mid-p value below half of alpha / 30."""
-    mid_p = [binom.sf(k, 83, TOLERANCE) + binom.pmf(k, 83, TOLERANCE) / 2 for k in (11, 12)]
+    mid_p = [binom.sf(k, 83, CONFUSION_TOLERANCE) + binom.pmf(k, 83, CONFUSION_TOLERANCE) / 2 for k in (11, 12)]
     assert [p < ALPHA / NUM_CELLS / 2 for p in mid_p] == [False, True]
     assert [find(k).verdict for k in (11, 12)] == [Materiality.UNDECIDED, Materiality.MATERIAL]
 

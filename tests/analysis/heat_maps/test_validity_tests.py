@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from analysis.audits.swap_effects import AuditImages
-from analysis.findings.forensic_findings import CamAdmission, CamTest
+from analysis.findings.heat_map_findings import CamAdmission, CamTest
 from analysis.heat_maps import choice, validity_tests
 from analysis.heat_maps.cam_network import CamNetwork
-from analysis.heat_maps.choice import split_images
+from analysis.heat_maps.choice import divide_audit_images
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
 from benchmarks.performance.reference_recipe import make_config
 from benchmarks.validation.planted_maps import ForeignMaps, draw_scattered
@@ -192,7 +192,7 @@ def test_choice_and_tests_use_different_images(audit_images: AuditImages) -> Non
     labels = audit_images.labels.copy()
     few = np.flatnonzero(labels == 3)[:3]
     audit_images = audit_images.take(np.sort(np.concatenate([np.flatnonzero(labels != 3), few])))
-    one, other = split_images(audit_images)
+    one, other = divide_audit_images(audit_images)
     both = np.concatenate([one.images, other.images]).reshape(180, -1)
     assert len(np.unique(both, axis=0)) == 180
     assert np.array_equal(np.bincount(one.labels), np.bincount(other.labels))

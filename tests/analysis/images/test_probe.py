@@ -9,9 +9,9 @@ from analysis.images.probe import (
     ProbeImages,
     choose_images,
     compute_chance_macro_f1,
-    compute_difference,
     compute_image_interval,
     compute_pair_auc,
+    compute_probe_difference,
     fit_probe,
 )
 
@@ -72,9 +72,11 @@ def test_a_paired_difference_is_narrower_than_the_scores_and_zero_for_equal_feat
     images = make_images(60)
     features = generator.normal(size=(120, 3)) + images.labels[:, None]
     probe = fit_probe(features, images)
-    same = compute_difference(probe, fit_probe(features, images))
+    same = compute_probe_difference(probe, fit_probe(features, images))
     assert (same.low, same.estimate, same.high) == (0.0, 0.0, 0.0)
-    near = compute_difference(probe, fit_probe(features + generator.normal(scale=0.05, size=features.shape), images))
+    near = compute_probe_difference(
+        probe, fit_probe(features + generator.normal(scale=0.05, size=features.shape), images)
+    )
     assert near.high - near.low < 0.7 * (probe.macro_f1.high - probe.macro_f1.low)
 
 

@@ -24,7 +24,7 @@ from analysis.interventions.effects import (
     judge_target,
     mark_target,
 )
-from analysis.interventions.recommendation import recommend, recommend_run
+from analysis.interventions.recommendation import recommend
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.families import Scale
 from search_spaces.designs import make_factorial_runs
@@ -196,11 +196,11 @@ def test_targets_that_are_reached_ask_for_more_seeds_where_macro_f1_is_open() ->
     repeated = recommend([weighted], 0.005, "studies/digits", "cat:big dog").reason
     command = "study intervene studies/digits --again --target 'cat:big dog' --only first --strength 0.3 --seeds 8"
     assert f"`{command}`" in repeated
-    both = recommend_run([first, second], [], 0.005, "studies/digits", make_factorial_runs(["first", "second"]))
+    both = recommend([first, second], 0.005, "studies/digits", runs=make_factorial_runs(["first", "second"]))
     assert "--only first --only second --design factorial --seeds 8" in both.reason
     losing = make_effect("losing", -0.02, Verdict.WORSE, reached)
     assert recommend([losing, other], 0.005, "studies/digits").reason.startswith("Nothing helped")
-    factorial = recommend_run([first, other], [], 0.005, "studies/digits", make_factorial_runs(["first", "other"]))
+    factorial = recommend([first, other], 0.005, "studies/digits", runs=make_factorial_runs(["first", "other"]))
     assert factorial.reason.startswith("Nothing is recommended yet: first is BETTER")
 
 
@@ -216,11 +216,11 @@ def test_a_factorial_design_recommends_the_run_of_all_that_help_together() -> No
         make_effect("c", -0.03, Verdict.WORSE, reached),
     ]
     runs = make_factorial_runs(["a", "b", "c"])
-    assert recommend_run(effects, [], 0.005, "studies/digits", runs).arm == "run-ab"
-    found = recommend_run(effects, [make_interaction("a", "b", Verdict.WORSE)], 0.005, "studies/digits", runs)
+    assert recommend(effects, 0.005, "studies/digits", runs=runs).arm == "run-ab"
+    found = recommend(effects, 0.005, "studies/digits", rows=[make_interaction("a", "b", Verdict.WORSE)], runs=runs)
     assert (found.arm, found.interventions) == ("run-b", ("b",))
     assert "A is left out, since its interaction with b is WORSE" in found.reason
-    assert recommend_run(effects[2:], [], 0.005, "studies/digits", runs).arm == ""
+    assert recommend(effects[2:], 0.005, "studies/digits", runs=runs).arm == ""
 
 
 def test_a_fraction_without_the_best_run_recommends_the_next_one() -> None:
@@ -230,6 +230,6 @@ def test_a_fraction_without_the_best_run_recommends_the_next_one() -> None:
         make_effect(name, 0.05 - 0.01 * place, Verdict.BETTER, make_target_effect(-0.1))
         for place, name in enumerate(names)
     ]
-    found = recommend_run(effects[:3], [], 0.005, "studies/digits", runs)
+    found = recommend(effects[:3], 0.005, "studies/digits", runs=runs)
     assert set(found.interventions) == {"a", "b"}
     assert "No run of the design has c with them" in found.reason

@@ -1,4 +1,4 @@
-"""Predicted changes of targets, with models that rely on one known cue."""
+"""The images that choose, and predicted changes of targets, with models that rely on one known cue."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from analysis.audits.ring_swaps import Images
 from analysis.audits.swap_effects import AuditImages
 from analysis.findings.intervention_findings import Target, TargetKind
 from analysis.interventions.intervention import ChoosingModels
-from analysis.interventions.target_predictions import predict_without_cue, predict_without_reliance
+from analysis.interventions.target_predictions import find_choosing, predict_without_cue, predict_without_reliance
 from trainables.seeds import numpy_generator
 
 NAMES = ("red", "green", "blue")
@@ -67,3 +67,20 @@ def test_a_cue_that_nothing_depends_on_predicts_no_change() -> None:
     found, _ = predict_without_cue(target, "shape", models)
     assert found.estimate == 0
     assert found.low < 0 < found.high
+
+
+def test_the_half_depends_on_seed_and_sample_id_alone() -> None:
+    ids = np.arange(4000)
+    choosing = find_choosing(ids, None, 5)
+    assert abs(choosing.mean() - 0.5) < 0.03
+    assert np.array_equal(find_choosing(ids[::-1], None, 5), choosing[::-1])
+    assert np.array_equal(find_choosing(ids[100:200], None, 5), choosing[100:200])
+    other = find_choosing(ids, None, 6)
+    assert abs((other == choosing).mean() - 0.5) < 0.03
+
+
+def test_images_of_one_group_are_in_one_half() -> None:
+    ids = np.arange(1200)
+    choosing = find_choosing(ids, ids // 4, 5).reshape(-1, 4)
+    assert (choosing == choosing[:, :1]).all()
+    assert abs(choosing.mean() - 0.5) < 0.1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.findings.arm_findings import ArmAudits, ArmConfusions
-from analysis.findings.class_findings import ConfusionCluster, DirectedConfusion, Materiality
+from analysis.findings.arm_findings import ArmAudits
+from analysis.findings.class_findings import ArmConfusions, ConfusionCluster, DirectedConfusion, Materiality
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.findings.intervention_findings import TargetKind
 from analysis.interventions import registry

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from analysis.report.drawings import figure_to_svg
+from analysis.report.figures import figure_to_svg
 from tests.analysis.report.test_figures import DRAWINGS
 
 

@@ -12,15 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from analysis.report.figures import (
-    figure_to_png,
-    plot_arm_shares,
-    plot_cam_panel,
-    plot_class_f1,
-    plot_confusion,
-    plot_interval_bars,
-    plot_learning_curves,
-)
+from analysis.report.arm_figures import plot_class_f1
+from analysis.report.comparison_figures import plot_interval_bars
+from analysis.report.confusion_figures import plot_confusion
+from analysis.report.figures import figure_to_png
+from analysis.report.heat_map_figures import plot_cam_panel
+from analysis.report.search_figures import plot_arm_shares, plot_learning_curves
 from search_spaces.errors import UserInputError
 from tests.analysis.findings_factory import make_arm_cams, make_findings, make_panel
 from trainables.records.confusion_figure import plot_confusion_matrix

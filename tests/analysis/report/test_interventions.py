@@ -32,7 +32,7 @@ from analysis.report.intervention_tables import (
     build_stated_rich_table,
     format_effect,
 )
-from analysis.report.pages import build_html, build_markdown
+from analysis.report.pages import build_html, build_report_markdown
 from analysis.report.tables import build_table_rows
 from tests.analysis.findings_factory import make_findings
 
@@ -141,7 +141,10 @@ def make_findings_with(found: InterventionFindings) -> Findings:
 def test_both_reports_show_the_chain_and_whether_it_was_changed(is_changed: bool) -> None:
     findings = make_findings_with(make_interventions(is_changed=is_changed))
     rows = build_table_rows(findings.rows)
-    reports = (build_html(findings, rows, dict.fromkeys(findings.figures, b"png")), build_markdown(findings, rows))
+    reports = (
+        build_html(findings, rows, dict.fromkeys(findings.figures, b"png")),
+        build_report_markdown(findings, rows),
+    )
     for report in reports:
         for text in (
             "frog loses 21.0 pp of accuracy",
@@ -164,8 +167,8 @@ def test_both_reports_show_the_chain_and_whether_it_was_changed(is_changed: bool
 def test_a_study_without_interventions_has_no_such_section() -> None:
     findings = make_findings()
     rows = build_table_rows(findings.rows)
-    assert "Interventions" not in build_markdown(findings, rows)
-    shown = build_markdown(findings, rows, {"mine-intervene-1": make_interventions(is_changed=False)})
+    assert "Interventions" not in build_report_markdown(findings, rows)
+    shown = build_report_markdown(findings, rows, {"mine-intervene-1": make_interventions(is_changed=False)})
     assert "## Interventions that were tried" in shown
     assert "### mine-intervene-1" in shown
 

@@ -16,7 +16,8 @@ from analysis.report.baseline_tables import (
     list_baseline_cells,
     list_baseline_rows,
 )
-from analysis.report.forensic_sentences import describe_decision
+from analysis.report.comparison_sentences import describe_verdict
+from analysis.report.confusion_sentences import describe_images_to_decide
 from analysis.report.number_formats import (
     escape_markdown,
     flatten_passport,
@@ -27,8 +28,8 @@ from analysis.report.number_formats import (
     format_seconds,
     format_value,
 )
-from analysis.report.pages import PageSection, build_html, build_markdown, build_search_page
-from analysis.report.sentences import describe_missing_gates, describe_verdict
+from analysis.report.pages import PageSection, build_html, build_report_markdown, build_search_page
+from analysis.report.sentences import describe_missing_gates
 from analysis.report.tables import build_table_rows
 from search_spaces.errors import UserInputError
 from tests.analysis.findings_factory import make_baselines, make_findings
@@ -76,7 +77,7 @@ def render_html(findings: Findings) -> str:
 
 
 def render_markdown(findings: Findings) -> str:
-    return build_markdown(findings, build_table_rows(findings.rows))
+    return build_report_markdown(findings, build_table_rows(findings.rows))
 
 
 def rename_everything(findings: Findings, name: str) -> Findings:
@@ -274,7 +275,7 @@ def test_the_report_contains_all_findings(build) -> None:
     for arm in findings.arms:
         for cell in arm.directed[:15]:
             assert format_interval(cell.rate) in text
-            assert describe_decision(cell) in text
+            assert describe_images_to_decide(cell) in text
     assert "0x5, 31x2" in text
     assert "location of the cue: bottom side" in text
     for cell in (
@@ -391,9 +392,9 @@ def test_a_failed_gate_is_reported_and_highlighted() -> None:
     assert "resnet18 does not pass the minimum" in html
     assert 'class="card failed"' in html
     assert 'class="card failed"' not in render_html(findings)
-    (missing,) = describe_missing_gates(dataclasses.replace(findings, arms=findings.arms[1:]))
+    (missing,) = describe_missing_gates(findings.arms[1:], findings.search)
     assert missing == "resnet18 does not pass the minimum: all of its runs diverged."
-    assert describe_missing_gates(findings) == []
+    assert describe_missing_gates(findings.arms, findings.search) == []
 
 
 def test_missing_figures_are_rejected_and_unknown_ones_are_shown() -> None:
@@ -405,7 +406,7 @@ def test_missing_figures_are_rejected_and_unknown_ones_are_shown() -> None:
         build_html(findings, rows, pngs)
     figures = {key: name for key, name in findings.figures.items() if key != "panel_02"}
     with pytest.raises(UserInputError, match=r"image 204 needs the figure 'panel_02\.png'"):
-        build_markdown(dataclasses.replace(findings, figures=figures), rows)
+        build_report_markdown(dataclasses.replace(findings, figures=figures), rows)
     more = dataclasses.replace(findings, figures={**findings.figures, "energy_spectrum": "energy.png"})
     assert "energy spectrum" in Page(render_html(more)).text
 

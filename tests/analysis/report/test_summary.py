@@ -8,11 +8,11 @@ import pytest
 
 from analysis.findings.class_findings import Materiality
 from analysis.findings.comparison_findings import Question, Verdict
-from analysis.findings.forensic_findings import AuditVerdict
 from analysis.findings.interval import Interval
+from analysis.findings.shortcut_findings import AuditVerdict
 from analysis.findings.study_findings import Findings
-from analysis.report.number_formats import format_correlation
-from analysis.report.pages import build_html, build_markdown
+from analysis.report.pages import build_html, build_report_markdown
+from analysis.report.search_sentences import format_correlation
 from analysis.report.summary import CERTAINTY, FAILURES, WHICH, summarize
 from analysis.report.tables import build_table_rows
 from tests.analysis.findings_factory import make_baselines, make_findings, make_rung_finding
@@ -156,7 +156,10 @@ def test_the_third_answer_names_the_confusion_the_audit_and_what_was_tried() -> 
 
 def test_the_answers_open_both_reports() -> None:
     rows = build_table_rows(FINDINGS.rows)
-    for report in (build_html(FINDINGS, rows, dict.fromkeys(FINDINGS.figures, b"")), build_markdown(FINDINGS, rows)):
+    for report in (
+        build_html(FINDINGS, rows, dict.fromkeys(FINDINGS.figures, b"")),
+        build_report_markdown(FINDINGS, rows),
+    ):
         places = [report.index(question) for question in (WHICH, CERTAINTY, FAILURES)]
         assert places == sorted(places)
         assert places[-1] < report.index("arm", places[-1])
@@ -168,8 +171,8 @@ def test_a_command_of_the_answers_is_set_as_code_and_names_are_escaped() -> None
     assert "<code>study intervene a&lt;b&gt;</code>." in html
     assert "`study intervene" not in html
     placed = replace(FINDINGS, argument="'/data/my studies/mine'")
-    assert "`study intervene '/data/my studies/mine'`" in build_markdown(placed, build_table_rows(placed.rows))
-    assert f"`study intervene {FINDINGS.study}`" in build_markdown(FINDINGS, build_table_rows(FINDINGS.rows))
+    assert "`study intervene '/data/my studies/mine'`" in build_report_markdown(placed, build_table_rows(placed.rows))
+    assert f"`study intervene {FINDINGS.study}`" in build_report_markdown(FINDINGS, build_table_rows(FINDINGS.rows))
 
 
 def test_a_correlation_of_few_trials_is_not_shown() -> None:

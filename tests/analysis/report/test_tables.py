@@ -11,15 +11,10 @@ from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.class_findings import Confusion
 from analysis.findings.comparison_findings import ArmDivergence, ComparisonRow, Question, Verdict
 from analysis.findings.interval import Interval, TwoIntervals
-from analysis.report.arm_tables import (
-    build_arm_csv,
-    build_arm_latex,
-    build_arm_markdown,
-    build_arm_rich_table,
-    build_pair_table,
-    format_arm,
-)
-from analysis.report.sentences import describe_evidence, describe_verdict
+from analysis.report.arm_tables import build_arm_csv, build_arm_rich_table, build_arm_table
+from analysis.report.comparison_sentences import describe_evidence, describe_verdict
+from analysis.report.confusion_tables import build_pair_table
+from analysis.report.table_formats import to_latex, to_markdown
 from analysis.report.tables import (
     BAR_WIDTH,
     HEADER,
@@ -271,25 +266,13 @@ def test_tables_without_rows():
 
 
 def test_arm_table_in_every_format():
-    assert format_arm(ARM) == (
-        "ResNet18",
-        "0.7812",
-        "[0.7750, 0.7850]",
-        "[0.7700, 0.7900]",
-        "11.2 M",
-        "3.63",
-        "1,234",
-        "2,346",
-        "9,000",
-        "228",
-    )
     assert (
         "| ResNet18 | 0.7812 | [0.7750, 0.7850] | [0.7700, 0.7900] | 11.2 M | 3.63 | 1,234 | 2,346 | 9,000 | 228 |"
-        in build_arm_markdown([ARM])
+        in build_arm_table([ARM], to_markdown)
     )
     assert (
         r"ResNet18 & 0.7812 & [0.7750, 0.7850] & [0.7700, 0.7900] & 11.2 M & 3.63 & 1,234 & 2,346 & 9,000 & 228 \\"
-        in build_arm_latex([ARM])
+        in build_arm_table([ARM], to_latex)
     )
     table = pd.read_csv(io.StringIO(build_arm_csv([ARM])))
     assert table["macro_f1"][0] == ARM.test_macro_f1.estimate

@@ -1,16 +1,17 @@
 """Rungs: trials that reached them and were stopped, rung score against final score, and saved device time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from analysis.findings.search_findings import RungFinding
 from analysis.report.search_figures import plot_rungs
 from analysis.search.rungs import (
     compute_rank_interval,
-    compute_rung_findings,
+    compute_rung_finding,
     compute_rung_scores,
     compute_saved_device_seconds,
 )
@@ -83,6 +84,10 @@ RECORDS = (
     make_record(9, (0.1,), TrialState.FAILED),
     complete(10, 0.2, 0.2, 0.2, 0.2, arm="b"),
 )
+
+
+def compute_rung_findings(records: Sequence[TrialRecord], rungs: Mapping[str, Sequence[int]]) -> list[RungFinding]:
+    return [compute_rung_finding(scores) for scores in compute_rung_scores(records, rungs)]
 
 
 def test_counts_and_correlation_are_those_of_the_records() -> None:

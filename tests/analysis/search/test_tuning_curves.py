@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.findings.search_findings import TuningCurve
+from analysis.findings.search_findings import TuningCurve, find_lead_changes
 from analysis.report.search_figures import plot_tuning_curves
-from analysis.report.sentences import describe_tuning
-from analysis.search.tuning_curves import compute_tuning_curves, find_lead_changes
+from analysis.report.search_sentences import describe_tuning
+from analysis.search.tuning_curves import compute_tuning_curves
 from study.results.search_results import has_independent_trials
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
@@ -103,10 +103,9 @@ def make_steps(arm: str, *best: float) -> TuningCurve:
 def test_change_of_the_lead_is_found_in_the_observed_curves_and_described() -> None:
     quick, slow = make_steps("quick", 0.5, 0.5, 0.6, 0.6), make_steps("slow", 0.3, 0.5, 0.6, 0.7, 0.8)
     assert find_lead_changes([slow, quick]) == ((10.0, "quick"), (40.0, "slow"))
-    findings = replace(make_findings(), tuning_curves=(quick, slow))
-    assert "at equal device time: quick, then slow from" in describe_tuning(findings)
-    assert describe_tuning(replace(findings, tuning_curves=(quick,))) == ""
-    same = replace(findings, tuning_curves=(quick, make_steps("low", 0.1, 0.2)))
+    assert "at equal device time: quick, then slow from" in describe_tuning((quick, slow))
+    assert describe_tuning((quick,)) == ""
+    same = (quick, make_steps("low", 0.1, 0.2))
     assert "quick throughout. This is one search per arm" in describe_tuning(same)
     late = TuningCurve(arm="late", points=(), observed=((90.0, 0.9),))
     assert find_lead_changes([quick, late]) == ()

@@ -14,7 +14,7 @@ from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.comparison_rows import RowRule, complete_row, compute_rows
 from analysis.evidence.divergence import DIVERGENCE_SHARE, NOT_OVER_ALL_RUNS, TOO_FEW_FINISHED
 from analysis.findings.comparison_findings import Verdict
-from analysis.report.sentences import describe_verdict
+from analysis.report.comparison_sentences import describe_verdict
 from analysis.report.tables import build_csv, build_markdown, build_table_rows, format_row
 from analysis.statistics.anytime import EFFECT_SCALE, compute_anytime_interval, compute_sequence_half_width
 from analysis.statistics.comparison import compute_difference

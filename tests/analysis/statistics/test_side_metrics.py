@@ -51,7 +51,7 @@ def test_values_are_those_of_scikit_learn() -> None:
 
 @pytest.mark.parametrize("name", METRICS)
 def test_the_influence_is_the_derivative_in_the_weight_of_an_image(name: str) -> None:
-    compute = METRICS[name][0]
+    compute = METRICS[name]
     value, influence = compute(_score(draw(3, 1.0), (0, 1, 2)))
     assert influence.mean() == pytest.approx(0, abs=1e-9)
     for image in (0, 100, 150, 230):
@@ -96,7 +96,7 @@ def test_the_worst_class_of_a_group_has_the_interval_that_it_has_among_all() -> 
         for m in compute_side_metrics(arms[:1], arms[1:], NAMES, {"ships": ["ship"]})
         if m.name == "worst class's F1"
     }
-    worst = METRICS["worst class's F1"][0]
+    worst = METRICS["worst class's F1"]
     assert all(worst(_score(p, (0, 1, 2)))[0] == worst(_score(p, (2,)))[0] for arm in arms for p in arm)
     everyone, ships = found[""], found["ships"]
     assert everyone is not None

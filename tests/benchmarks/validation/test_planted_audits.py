@@ -8,6 +8,7 @@ import pytest
 
 from analysis.audits.ring_audit import RingMeasurement
 from analysis.audits.ring_regions import RegionGaps
+from analysis.audits.swap_effects import SwapEffects
 from benchmarks.validation import audit_tables, planted_audits
 from benchmarks.validation.audit_tables import RHOS, RING_SHORTCUTS, list_worlds, tabulate_audits
 from benchmarks.validation.goals import Goal, Judgement, list_problems
@@ -57,24 +58,18 @@ def test_models_that_read_a_corner_patch_are_caught_and_placed(
 def test_a_ring_outcome_is_about_the_planted_class() -> None:
     """One class of four fails; the first model alone does not."""
     labels = np.repeat(np.arange(4), 100)
-    gaps = np.zeros((3, 400))
-    gaps[1:, labels == 2] = 1.0
-    regions = RegionGaps(
-        labels=labels,
-        whole=gaps,
-        parts={"top side": gaps, "left side": gaps / 2},
-        rests={"top side": np.zeros((3, 400))},
-    )
+    nothing = SwapEffects(values=np.zeros((3, 400)), labels=labels, class_names=("a", "b", "c", "d"))
+    values = np.zeros((3, 400))
+    values[1:, labels == 2] = 1.0
+    gaps = replace(nothing, values=values)
+    parts = {"top side": gaps, "left side": replace(nothing, values=values / 2)}
     measured = RingMeasurement(
         ring_pixels=4,
-        class_names=("a", "b", "c", "d"),
-        labels=labels,
         gaps=gaps,
-        free_labels=labels,
         free_gaps=gaps,
         free_by="masks",
-        ring_only=np.zeros((3, 400)),
-        regions=regions,
+        ring_only=nothing,
+        regions=RegionGaps(whole=gaps, parts=parts, rests={"top side": nothing}),
     )
     planted = conclude_ring(measured, ("c",))
     assert (planted.gap, planted.highest_gap, planted.region) == (

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from analysis.audits.confused_images import ConfusedClasses
-from analysis.audits.swap_audits import SwapAudits
-from analysis.findings.arm_findings import ArmConfusions
-from analysis.findings.class_findings import ConfusedPair, DirectedConfusion, Materiality
+from analysis.findings.class_findings import ArmConfusions, ConfusedPair, DirectedConfusion, Materiality
 from analysis.findings.interval import Interval, TwoIntervals
+from analysis.findings.shortcut_findings import SwapAudits
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.cluster.workers import Task

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis.evidence import comparison_rows
-from analysis.findings.arm_findings import ArmScores
 from analysis.findings.interval import Interval
+from analysis.findings.score_findings import ArmScores
 from analysis.statistics.bootstrap import compute_crossed_bootstrap
 from study.open_study import OpenStudy
 from study.results.comparison import compute_comparison, find_class_groups
