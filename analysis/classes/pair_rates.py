@@ -24,9 +24,6 @@ def compute_pair_rates(
         arm: S seeds over N images; each rate is the mean over seeds.
         pairs: of two different classes in [0, K).
         confidence: of each interval alone, in (0, 1).
-
-    Raises:
-        UserInputError: for a class with one image.
     """
     cells = []
     for pair in pairs:

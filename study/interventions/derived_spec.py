@@ -1,6 +1,6 @@
 """The study of a round of interventions: an ordinary study with given configurations, the winner and changes of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from analysis.findings.intervention_findings import StatedInterventions
@@ -13,7 +13,8 @@ from study.confirmation.stated_interventions import digest_stated
 from study.inputs.preparation import Prepared, assemble, check_models
 from study.interventions.diagnosing import Choosing
 from study.interventions.stating import Proposal
-from study.open_study import OpenStudy
+from study.open_study import OpenStudy, load_study
+from study.results.rounds import list_rounds
 from study.spec.reading import validate_spec
 from study.spec.spaces import widen_space
 from study.spec.study_spec import StudySpec
@@ -29,6 +30,24 @@ GROUP_SETTINGS = ("weighted_group", "hard_group")
 def round_alpha(alpha: float, number: int) -> float:
     """Return the error rate of one round: half of what the rounds before it left, so that all rounds together keep `alpha`."""
     return alpha / float(2**number)
+
+
+def find_share(parent: OpenStudy, names: Collection[str]) -> float:
+    """Return the share of a round's alpha that its interventions have: those of all rounds so far, each tried or not, share it.
+
+    A later round tries what an earlier one liked best, on the same images. With the whole alpha for the few that it tries, wrong
+    verdicts would be up to twice as many as the round allows.
+
+    Args:
+        parent: the study that asks for the round.
+        names: of the interventions of this round.
+    """
+    tried = {*names}
+    for store in list_rounds(parent):
+        spec = load_study(store).spec
+        if spec.intervene is not None:
+            tried.update(spec.intervene.factors or [arm.name for arm in spec.arms()][1:])
+    return len(names) / len(tried)
 
 
 def total_alpha(spec: StudySpec) -> float:
@@ -47,7 +66,8 @@ def derive_spec(
 ) -> StudySpec:
     """Return the spec of the study that tries the interventions.
 
-    The control is the winner's configuration. Half of the round's alpha belongs to the rows of macro-F1 and half to the targets.
+    The control is the winner's configuration. Half of the round's alpha belongs to the rows of macro-F1 and half to the targets;
+    `find_share` says what a later round has of it.
 
     Args:
         parent: the study whose findings asked for them.
@@ -63,6 +83,7 @@ def derive_spec(
     changes = {found.arm: found.changes for found in stated.interventions}
     section = {"parent": stated.parent, "round": stated.round, "stated": digest_stated(stated)}
     data = _derive(parent, choosing, changes, section, name, looks, is_factorial=is_factorial)
+    data["confirm"]["alpha"] *= find_share(parent, changes)
     return validate_spec(data, where=name)
 
 
