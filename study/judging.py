@@ -70,7 +70,7 @@ def judge_models(files: Sequence[Path], options: JudgeOptions, console: Console)
     predictions, groups, human = _read(files, options)
     margin, alpha = options.margin or MARGIN, options.alpha or ALPHA
     rows = compare_outside_arms(predictions, control=options.control, margin=margin, alpha=alpha, groups=groups)
-    found = analyze_outside_arms(predictions, human=human, groups=groups)
+    found = analyze_outside_arms(predictions, human=human, groups=groups, control=options.control)
     if rows:
         _print_rows(rows, console)
     _print_findings(found, console)

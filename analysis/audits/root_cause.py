@@ -66,7 +66,8 @@ def find_root_causes(
     """Return the Shapley value of each cue for each confusion, and the cause if one cue leads significantly.
 
     A cause is named if its effect lies above MATERIAL_EFFECT and its lead over the next cue above 0 against the references, the
-    effect simultaneously over the four cues, and if both lie above 0 on the confused images alone. Without the last, the cue
+    effect simultaneously over the four cues, and if both lie above 0 on the confused images alone. All of it holds simultaneously
+    over the confusions, so that many of them name no more false causes than one. Without the last, the cue
     would be named that other errors suffer most without; without the references, the cue that all images depend on most. Shape
     is named if it is also named where its removal spares more of what is smooth, because permuted patches also remove wide
     patterns behind the object.
@@ -83,7 +84,8 @@ def find_root_causes(
         generator = numpy_generator(seed, f"root cause {confusion.one} {confusion.other} {confusion.is_directed}")
         found.append(_measure_confusion(errors, models, audit_images, confusion, generator))
     measured = [one for one in found if isinstance(one, _Measured)]
-    judged = iter(_judge([part for one in measured for part in (one, one.check) if part is not None]))
+    parts = [part for one in measured for part in (one, one.check) if part is not None]
+    judged = iter(_judge(parts, ALPHA / max(len(measured), 1)))
     note = "one model: the images were chosen by its own errors" if models.are_own_errors else ""
     causes = []
     for one in found:
@@ -115,14 +117,15 @@ class _Judged:
         return CUES[first] if effect.low > MATERIAL_EFFECT and all(other.low > 0 for other in found) else MIXED
 
 
-def _judge(measured: Sequence[_Measured]) -> list[_Judged]:
+def _judge(measured: Sequence[_Measured], alpha: float) -> list[_Judged]:
+    """Return the intervals of what was measured, with the error rate `alpha` for each confusion."""
     effects = iter(
         compute_family(
-            [cell for one in measured for cell in one.cells], scale=Scale.UNBOUNDED, confidence=1 - ALPHA / len(CUES)
+            [cell for one in measured for cell in one.cells], scale=Scale.UNBOUNDED, confidence=1 - alpha / len(CUES)
         )
     )
     families = ([one.lead for one in measured], [one.own for one in measured], [one.own_lead for one in measured])
-    others = [compute_family(family, scale=Scale.UNBOUNDED, confidence=1 - ALPHA) for family in families]
+    others = [compute_family(family, scale=Scale.UNBOUNDED, confidence=1 - alpha) for family in families]
     return [
         _Judged(effects=tuple(next(effects) for _ in CUES), lead=lead, own=own, own_lead=own_lead)
         for lead, own, own_lead in zip(*others, strict=True)

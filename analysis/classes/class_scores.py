@@ -34,7 +34,7 @@ def compute_class_scores(arm: ArmPredictions, class_names: Sequence[str], confid
         confidence: of each interval alone, in (0, 1).
 
     Raises:
-        UserInputError: for a class with exactly one image, and for names that do not fit.
+        UserInputError: for names that do not fit.
     """
     check_class_names(arm, class_names)
     labels, predicted = arm.labels, arm.predicted
@@ -72,9 +72,6 @@ def compute_macro_f1_intervals(arm: ArmPredictions, confidence: float) -> TwoInt
     Args:
         arm: S seeds over N images; with one, there is no interval for the recipe.
         confidence: two-sided, in (0, 1).
-
-    Raises:
-        UserInputError: for a class with exactly one image.
     """
     cell = Cell(
         values=compute_macro_f1(arm.labels, arm.predicted, arm.num_classes),

@@ -72,7 +72,7 @@ def find_clusters(
         class_names: K names; a class indexes them.
 
     Raises:
-        UserInputError: for names that do not fit, and for a class with one image.
+        UserInputError: for names that do not fit.
     """
     check_class_names(arm, class_names)
     generator = numpy_generator(0, "clusters", arm.name)

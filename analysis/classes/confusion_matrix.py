@@ -24,7 +24,7 @@ def compute_confusion(arm: ArmPredictions, class_names: Sequence[str], confidenc
         confidence: of each cell's interval alone, in (0, 1).
 
     Raises:
-        UserInputError: for a class with exactly one image, and for names that do not fit.
+        UserInputError: for names that do not fit.
     """
     check_class_names(arm, class_names)
     counts = compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes).mean(axis=0)
@@ -48,9 +48,6 @@ def compute_rates(
         arm: S seeds over N images.
         pairs: (true class, predicted class), each in [0, K).
         confidence: of each interval alone, in (0, 1).
-
-    Raises:
-        UserInputError: for a class with exactly one image.
     """
     images = {label: np.flatnonzero(arm.labels == label) for label in {true for true, _ in pairs}}
     known = [pair for pair in pairs if len(images[pair[0]])]

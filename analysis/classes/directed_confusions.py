@@ -35,7 +35,7 @@ def compute_directed_confusions(
         human: (N, K) shares of annotators who chose each class; None where there are no human counts.
 
     Raises:
-        UserInputError: for a class with exactly one image, and for names that do not fit.
+        UserInputError: for names that do not fit.
     """
     check_class_names(arm, class_names)
     sizes = np.bincount(arm.labels, minlength=arm.num_classes)

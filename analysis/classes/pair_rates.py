@@ -25,9 +25,6 @@ def compute_pair_rates(
         arm: S seeds over N images; each rate is the mean over seeds.
         pairs: of two different classes in [0, K).
         confidence: of each interval alone, in (0, 1).
-
-    Raises:
-        UserInputError: for a class with one image.
     """
     cells = [make_cell(arm, *_mistaken(arm, pair)) for pair in pairs]
     return compute_family(cells, scale=Scale.PROPORTION, confidence=confidence)

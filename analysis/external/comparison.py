@@ -22,7 +22,8 @@ def compare_outside_arms(
 ) -> tuple[ComparisonRow, ...]:
     """Return a row per arm against the control, with the metrics beside macro-F1.
 
-    With one seed per arm, a row is about these models: their difference on new images. Such seeds need not be equal.
+    With one seed of an arm, a row is about these models: their difference on new images. Arms with several runs need not have the
+    same seeds; where they differ, the runs do not pair, and the row has no metrics beside macro-F1.
 
     Args:
         predictions: of all arms, without the problems of `list_comparison_problems`.
@@ -34,15 +35,19 @@ def compare_outside_arms(
     arms = {arm: stack_predictions(arm, by_seed) for arm, by_seed in predictions.arms.items()}
     names = list(arms)
     control = names[0] if control is None else control
-    if all(len(arm.seeds) == 1 for arm in arms.values()):
-        arms = {name: replace(arm, seeds=arms[control].seeds) for name, arm in arms.items()}
     rows = []
     for name in names:
         if name == control:
             continue
+        treatment, do_pair = arms[name], _do_pair(arms[name].seeds, arms[control].seeds)
+        if do_pair:
+            treatment = replace(treatment, seeds=arms[control].seeds)
         row = compare_arms(
-            arms[name], arms[control], margin=margin, alpha=alpha, num_rows=len(names) - 1, cost_ratio=None
+            treatment, arms[control], margin=margin, alpha=alpha, num_rows=len(names) - 1, cost_ratio=None
         )
+        if not do_pair:
+            rows.append(row)
+            continue
         treatment_runs, control_runs = ([_order_by_seed(predictions.arms[arm])] for arm in (name, control))
         beside = compute_side_metrics(
             treatment_runs, control_runs, predictions.names, groups, has_scores=predictions.has_scores
@@ -52,23 +57,28 @@ def compare_outside_arms(
 
 
 def list_comparison_problems(predictions: OutsidePredictions, control: str | None) -> list[str]:
-    """Return why the arms cannot be compared: an unknown control, classes without images, seeds that do not pair."""
-    seeds = {arm: sorted(by_seed) for arm, by_seed in predictions.arms.items()}
+    """Return why the arms cannot be compared: an unknown control, classes without images."""
     problems = []
-    if control is not None and control not in seeds:
-        problems.append(f"the predictions have no arm {control!r}{nearest_name(control, seeds)}")
+    if control is not None and control not in predictions.arms:
+        problems.append(f"the predictions have no arm {control!r}{nearest_name(control, predictions.arms)}")
     if absent := predictions.absent_classes:
         problems.append(
             f"macro-F1 needs images of every class, but {len(absent)} have none: {list_some(absent)}; compare on images of all "
             "classes, leave the classes out of the probabilities, or judge each arm alone"
         )
-    if len({tuple(found) for found in seeds.values()}) > 1 and any(len(found) > 1 for found in seeds.values()):
-        listed = "; ".join(f"{name}: {', '.join(map(str, found))}" for name, found in seeds.items())
-        problems.append(
-            f"the arms need the same seeds, or one each, but have {listed}; leave out the seeds that do not pair, or judge each "
-            "arm alone"
-        )
     return problems
+
+
+def list_unpaired(predictions: OutsidePredictions, control: str | None) -> list[str]:
+    """Return the arms whose seeds do not pair with those of the control."""
+    names = list(predictions.arms)
+    chosen = names[0] if control is None else control
+    return [name for name in names if not _do_pair(*(tuple(sorted(predictions.arms[arm])) for arm in (name, chosen)))]
+
+
+def _do_pair(seeds: tuple[int, ...], others: tuple[int, ...]) -> bool:
+    """Return whether two arms have the same seeds, or one each, which are two models and no sample of seeds."""
+    return seeds == others or len(seeds) == len(others) == 1
 
 
 def _order_by_seed(by_seed: Mapping[int, Predictions]) -> list[Predictions]:

@@ -10,6 +10,7 @@ from analysis.classes.class_scores import compute_class_scores, compute_macro_f1
 from analysis.classes.confusion_matrix import compute_confusion
 from analysis.classes.label_issues import list_label_issues
 from analysis.evidence.arm_scores import compute_arm_confusions
+from analysis.external.comparison import list_unpaired
 from analysis.external.predictions import OutsidePredictions
 from analysis.findings.class_findings import LabelIssue
 from analysis.findings.interval import Interval, TwoIntervals
@@ -26,6 +27,7 @@ def analyze_outside_arms(
     *,
     human: NDArray[np.float64] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
+    control: str | None = None,
 ) -> OutsideFindings:
     """Return the forensics of models that were trained elsewhere.
 
@@ -35,6 +37,7 @@ def analyze_outside_arms(
         predictions: of all arms.
         human: (N, K) shares of annotators who chose each class, in the order of the sample ids; None without human counts.
         groups: named groups of classes whose F1 is contrasted.
+        control: the arm that the others are compared with; None for the first.
 
     Raises:
         UserInputError: for groups with unknown classes.
@@ -47,7 +50,7 @@ def analyze_outside_arms(
         arms=tuple(_analyze_arm(arm, names, human, groups or {}) for arm in stacked),
         label_issues=_list_label_issues(predictions),
         human_note=NO_HUMAN_COUNTS if human is None else "",
-        notes=tuple(_list_notes(predictions, stacked)),
+        notes=tuple(_list_notes(predictions, stacked, control)),
     )
 
 
@@ -86,7 +89,7 @@ def _list_label_issues(predictions: OutsidePredictions) -> tuple[LabelIssue, ...
     return tuple(replace(issue, sample_id=names[int(issue.sample_id)]) for issue in issues)
 
 
-def _list_notes(predictions: OutsidePredictions, stacked: Sequence[ArmPredictions]) -> list[str]:
+def _list_notes(predictions: OutsidePredictions, stacked: Sequence[ArmPredictions], control: str | None) -> list[str]:
     notes = []
     single = [arm.name for arm in stacked if len(arm.seeds) == 1]
     if single:
@@ -94,6 +97,11 @@ def _list_notes(predictions: OutsidePredictions, stacked: Sequence[ArmPrediction
         notes.append(
             f"One seed of {', '.join(single)}: intervals and verdicts are for {which} on new images. They say nothing about the "
             "recipe, that is about training again with a new seed; this needs predictions of at least two seeds."
+        )
+    if unpaired := list_unpaired(predictions, control):
+        notes.append(
+            f"Seeds of {', '.join(unpaired)} are not those of {control or stacked[0].name}, so that their runs do not pair: the "
+            "interval has the variance of both sides, and the metrics beside macro-F1 are left out."
         )
     absent = predictions.absent_classes
     if absent:

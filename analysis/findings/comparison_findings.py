@@ -105,11 +105,12 @@ class ComparisonRow:
         verdict: BETTER, WORSE, EQUIVALENT or UNDECIDED, on the question of the row.
         materiality: "material", "negligible" or "" for a BETTER or WORSE row.
         settles: the seeds or test images that would decide an UNDECIDED row, as a sentence; else "".
-        num_seeds: paired seeds S.
+        num_seeds: paired seeds S; those of the treatment where the seeds do not pair.
         num_images: test images N.
-        minimum_detectable_effect: smallest effect found with 80 % power at this S and N; None in anytime rows.
+        minimum_detectable_effect: smallest effect found with 80 % power at this S and N, at most the largest possible one; None
+            in anytime rows.
         p_value: two-sided, for no difference, without adjustment; None in anytime rows.
-        seed_differences: the S differences.
+        seed_differences: the S differences; empty where the seeds do not pair.
         cost_ratio: device-seconds per confirmation trial, treatment / control; None where not measured.
         look: number of the planned look that decided the row or came last, from 1.
         num_looks: planned looks.
@@ -125,6 +126,7 @@ class ComparisonRow:
         p_adjusted: smallest alpha of the whole table at which this row is BETTER or WORSE at its look; None in anytime rows.
         divergence: of each arm, where a run diverged; the other fields are then about the seeds with which no run did.
         all_runs_effect: mean difference over all seeds, those that diverged included; None where none diverged.
+        num_control_seeds: seeds of the control where they are others than those of the treatment; None where they pair.
     """
 
     treatment: str
@@ -159,6 +161,7 @@ class ComparisonRow:
     p_adjusted: float | None = None
     divergence: tuple[ArmDivergence, ...] = ()
     all_runs_effect: Interval | None = None
+    num_control_seeds: int | None = None
 
     @property
     def is_decided_by_divergence(self) -> bool:

@@ -171,10 +171,17 @@ class TargetEffect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collateral:
-    """The largest loss in F1 among the classes that are no target; its interval is simultaneous over these classes."""
+    """The surest loss in F1 among the classes that are no target, that with the lowest upper bound.
+
+    Attributes:
+        class_name: of the class.
+        effect: change of its F1, with an interval that is simultaneous over these classes.
+        num_certain: number of these classes whose interval lies below 0.
+    """
 
     class_name: str
     effect: Interval
+    num_certain: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

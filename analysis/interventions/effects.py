@@ -139,7 +139,10 @@ def bound(cell: Cell, scale: Scale, confidence: float, beside: Sequence[Cell] = 
 def find_collateral(
     treatment: Side, control: Side, targets: Collection[str], class_names: Sequence[str], confidence: float
 ) -> Collateral | None:
-    """Return the class that loses most F1 among those that are no target; None if there is none, and for one seed.
+    """Return the surest loss of F1 among the classes that are no target; None if there is none, and for one seed.
+
+    It is that with the lowest upper bound: the lowest estimate would be that of a class of few images, by chance, while another
+    class loses certainly.
 
     Args:
         treatment: S seeds over N images.
@@ -154,8 +157,8 @@ def find_collateral(
     cells = make_class_cells(treatment, control, spared)
     found = compute_family(cells, scale=Scale.DIFFERENCE, confidence=1 - (1 - confidence) / len(spared))
     losses = [(class_names[i], both.recipe) for i, both in zip(spared, found, strict=True) if both.recipe is not None]
-    name, effect = min(losses, key=lambda item: item[1].estimate)
-    return Collateral(class_name=name, effect=effect)
+    name, effect = min(losses, key=lambda item: item[1].high)
+    return Collateral(class_name=name, effect=effect, num_certain=sum(loss.high < 0 for _, loss in losses))
 
 
 def judge_prediction(prediction: Prediction, measured: TargetEffect | None) -> Outcome:

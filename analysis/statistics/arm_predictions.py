@@ -159,8 +159,17 @@ def check_paired(treatment: Side, control: Side) -> None:
             f"{names} must have the same seeds, but {owner.name!r} has seed {unpaired[0]} and {other.name!r} has not; "
             f"run it or leave it out"
         )
+    check_same_images(treatment, control)
+
+
+def check_same_images(treatment: Side, control: Side) -> None:
+    """Check that two sides have the same images, labels and classes; their seeds may differ.
+
+    Raises:
+        UserInputError: naming the first image or label in which they differ.
+    """
     _check_same_images(
-        names,
+        f"arms {treatment.name!r} and {control.name!r}",
         (treatment.sample_ids, treatment.labels, treatment.num_classes),
         (control.sample_ids, control.labels, control.num_classes),
     )

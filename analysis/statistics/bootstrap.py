@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import Side
-from analysis.statistics.comparison import compute_difference
+from analysis.statistics.comparison import clip_to_range, compute_difference
 from analysis.statistics.metrics import FloatArray, IntArray, compute_weighted_macro_f1
 from analysis.statistics.variances import NO_GUARD
 from search_spaces.errors import UserInputError
@@ -53,7 +53,8 @@ def compute_crossed_bootstrap(
     deviation = float(np.std(np.concatenate(draws), ddof=1))
     estimate = found.interval.estimate
     half_width = found.half_width * deviation / found.standard_error if found.standard_error > 0 else 0.0
-    return Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width)
+    unbounded = Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width)
+    return clip_to_range(unbounded, treatment, control)
 
 
 def draw_image_weights(

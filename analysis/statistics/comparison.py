@@ -8,13 +8,14 @@ from scipy import special
 
 from analysis.findings.comparison_findings import ComparisonRow, Question, Verdict
 from analysis.findings.interval import Interval
-from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired
+from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired, check_same_images
 from analysis.statistics.crossed_interval import (
     CrossedEstimate,
     compute_crossed_interval,
     compute_half_width,
     compute_p_value,
     compute_t_quantile,
+    compute_unpaired_interval,
 )
 from analysis.statistics.discordance import MIN_DISCORDANT, describe_few_discordant, measure_discordance
 from analysis.statistics.influence import compute_macro_f1_influence
@@ -51,6 +52,7 @@ def compute_difference(
     Raises:
         UserInputError: for sides that do not pair, and for one seed.
     """
+    check_paired(treatment, control)
     return _cross(treatment, control, confidence, shared)
 
 
@@ -68,12 +70,13 @@ def compare_arms(
 ) -> ComparisonRow:
     """Return the row of the A/B table for treatment against control.
 
-    With two seeds or more, the verdict is about the recipe: new seeds and new images. With one seed, it is about these very
-    models: new images alone; one seed says nothing about the variation between seeds.
+    With two seeds or more of each side, the verdict is about the recipe: new seeds and new images. With one seed, it is about
+    these very models: new images alone; one seed says nothing about the variation between seeds. Sides with the same seeds are
+    compared seed by seed, others without pairs of seeds.
 
     Args:
         treatment: with S >= 1 seeds.
-        control: with the same seeds and images.
+        control: with the same images.
         margin: equivalence margin, the largest difference of macro-F1 that is negligible; a fraction in (0, 1).
         alpha: family-wise error rate over all rows and looks.
         num_rows: rows of the table.
@@ -88,7 +91,8 @@ def compare_arms(
     _check_settings(margin, alpha, num_rows, cost_ratio)
     num_intervals = num_rows * num_looks
     confidence = 1 - alpha / num_intervals
-    num_seeds, num_images = len(treatment.seeds), len(treatment.labels)
+    is_paired = treatment.seeds == control.seeds
+    num_seeds, num_images = min(len(side.seeds) for side in (treatment, control)), len(treatment.labels)
     discordance = measure_discordance(treatment, control)
     crossed = _cross(treatment, control, confidence, shared, copies=2 if num_seeds == 1 else 1)
     found, models = None if num_seeds == 1 else crossed, _fix_seeds(crossed)
@@ -103,7 +107,7 @@ def compare_arms(
             else describe_what_settles(found, margin, confidence, num_seeds, num_images)
         )
     df, error = decisive.degrees_of_freedom, decisive.standard_error
-    detectable = float(compute_t_quantile(confidence, df)) + float(special.stdtrit(df, POWER))
+    detectable = error * (float(compute_t_quantile(confidence, df)) + float(special.stdtrit(df, POWER)))
     p_value = compute_p_value(decisive)
     return ComparisonRow(
         treatment=treatment.name,
@@ -119,12 +123,13 @@ def compare_arms(
         verdict=verdict,
         materiality=materiality,
         settles=settles,
-        num_seeds=num_seeds,
+        num_seeds=len(treatment.seeds),
+        num_control_seeds=None if is_paired else len(control.seeds),
         num_images=num_images,
         # Bloom 1995, Evaluation Review 19:547: (t of the interval + t of the power) standard errors.
-        minimum_detectable_effect=detectable * error,
+        minimum_detectable_effect=min(detectable, _find_reach(treatment, control)),
         p_value=p_value,
-        seed_differences=tuple(compute_seed_differences(treatment, control).tolist()),
+        seed_differences=tuple(compute_seed_differences(treatment, control).tolist()) if is_paired else (),
         cost_ratio=cost_ratio,
         look=look,
         num_looks=num_looks,
@@ -138,8 +143,13 @@ def compare_arms(
 
 def clip_to_range(interval: Interval, treatment: Side, control: Side) -> Interval:
     """Return the part of an interval that a difference of the two sides in macro-F1 can take: [-1, 1], times their scale."""
-    reach = max(treatment.scale, control.scale)
+    reach = _find_reach(treatment, control)
     return Interval(estimate=interval.estimate, low=max(interval.low, -reach), high=min(interval.high, reach))
+
+
+def _find_reach(treatment: Side, control: Side) -> float:
+    """Return the largest possible difference of the two sides in macro-F1."""
+    return max(treatment.scale, control.scale)
 
 
 def compute_verdict(effect: Interval, margin: float, num_discordant: float = math.inf) -> tuple[Verdict, str]:
@@ -192,17 +202,21 @@ def describe_what_settles(
 def _cross(
     treatment: Side, control: Side, confidence: float, shared: SharedVariance | None, copies: int = 1
 ) -> CrossedEstimate:
-    """Return the estimate from so many copies of each seed: two of a single one, which then has no variance between seeds."""
-    return compute_crossed_interval(
-        np.repeat(compute_seed_differences(treatment, control), copies),
-        np.repeat(_compute_influence(treatment, control), copies, axis=0),
-        treatment.labels,
-        treatment.num_classes,
-        confidence,
-        treatment.groups,
-        shared,
-        measure_discordance(treatment, control).guard,
-    )
+    """Return the estimate, from so many copies of a single seed, of which two have no variance between seeds."""
+    check_same_images(treatment, control)
+    sides = [_measure(side, copies if len(side.seeds) == 1 else 1) for side in (treatment, control)]
+    guard = measure_discordance(treatment, control).guard
+    images = treatment.labels, treatment.num_classes, confidence, treatment.groups
+    if treatment.seeds != control.seeds:
+        return compute_unpaired_interval(sides[0], sides[1], *images, guard)
+    values, influence = (one - other for one, other in zip(*sides, strict=True))
+    return compute_crossed_interval(values, influence, *images, shared, guard)
+
+
+def _measure(side: Side, copies: int) -> tuple[FloatArray, FloatArray]:
+    """Return (S,) macro-F1 of each seed, and the (S, N) influence of each image on it, so many times each."""
+    values, influence = average_members(side, _macro_f1), average_members(side, _macro_f1_influence)
+    return np.repeat(values, copies), np.repeat(influence, copies, axis=0)
 
 
 def _fix_seeds(found: CrossedEstimate) -> CrossedEstimate:
@@ -233,11 +247,6 @@ def _find_growth(found: CrossedEstimate, image_variance: float, needed: float) -
     half = squared_quantile * image_variance / needed**2 / 2
     pseudo = found.guard.reach * squared_quantile / (found.guard.size * needed)
     return half + math.sqrt(half**2 + 2 * PSEUDO_DIFFERENCES * pseudo**2)
-
-
-def _compute_influence(treatment: Side, control: Side) -> FloatArray:
-    """Return (S, N) influence of each image on the difference in macro-F1 of each seed."""
-    return np.asarray(average_members(treatment, _macro_f1_influence) - average_members(control, _macro_f1_influence))
 
 
 def _macro_f1(arm: ArmPredictions) -> FloatArray:

@@ -10,7 +10,15 @@ from scipy import optimize, special
 from analysis.findings.interval import Interval
 from analysis.statistics.metrics import FloatArray, IntArray
 from analysis.statistics.shared_variance import SharedVariance
-from analysis.statistics.variances import NO_GUARD, Guard, compute_variances, find_sampling_units, guard_image_variance
+from analysis.statistics.variances import (
+    NO_GUARD,
+    Guard,
+    SamplingUnits,
+    Variances,
+    compute_variances,
+    find_sampling_units,
+    guard_image_variance,
+)
 from search_spaces.errors import UserInputError
 
 # p-values below it count as 0.
@@ -128,15 +136,62 @@ def compute_crossed_interval(
         guard: of V_I against a variance of zero; none by default.
 
     Raises:
-        UserInputError: for one seed, for a class with exactly one image or one group, and for shapes that do not fit.
+        UserInputError: for one seed, for a single image or group, and for shapes that do not fit.
     """
     _check_crossed(values, influence, labels, num_classes, confidence)
     units = find_sampling_units(labels, groups)
     found, seed_freedom = compute_variances(values, influence, units), len(values) - 1.0
     if shared is not None:
         found, seed_freedom = found._replace(seeds=shared.seed_variance), shared.degrees_of_freedom
+    return _estimate(float(np.mean(values)), found, seed_freedom, units, confidence, guard)
+
+
+def compute_unpaired_interval(
+    treatment: tuple[FloatArray, FloatArray],
+    control: tuple[FloatArray, FloatArray],
+    labels: IntArray,
+    num_classes: int,
+    confidence: float,
+    groups: IntArray | None = None,
+    guard: Guard = NO_GUARD,
+) -> CrossedEstimate:
+    """Return the difference of two means over different seeds and the same images, with its interval for new seeds and images.
+
+    V_I is the variance of the difference of the images' mean influences, for the images pair; V_S and V_SI are sums over the
+    sides, V_S with the degrees of freedom of Welch (1947, Biometrika 34:28).
+
+    Args:
+        treatment: (S,) statistic of each seed and (S, N) influence, with S >= 2.
+        control: the same with its own number of seeds.
+        labels: (N,) true classes in [0, K).
+        num_classes: K.
+        confidence: two-sided, in (0, 1).
+        groups: (N,) number of each image's group; None where images are independent.
+        guard: of V_I against a variance of zero; none by default.
+
+    Raises:
+        UserInputError: as in `compute_crossed_interval`.
+    """
+    units = find_sampling_units(labels, groups)
+    for values, influence in (treatment, control):
+        _check_crossed(values, influence, labels, num_classes, confidence)
+    own, other = (compute_variances(*side, units) for side in (treatment, control))
+    estimate = float(np.mean(treatment[0]) - np.mean(control[0]))
+    differences = treatment[1].mean(axis=0) - control[1].mean(axis=0)
+    images = compute_variances(np.array([estimate]), differences[None], units).images
+    seeds = own.seeds + other.seeds
+    parts = [(side.seeds**2, len(values) - 1) for side, (values, _) in ((own, treatment), (other, control))]
+    scale = sum(square / freedom for square, freedom in parts)
+    fewest = float(min(freedom for _, freedom in parts))
+    seed_freedom = seeds**2 / scale if scale > 0 else fewest
+    found = Variances(seeds, images, own.seeds_x_images + other.seeds_x_images)
+    return _estimate(estimate, found, seed_freedom, units, confidence, guard)
+
+
+def _estimate(
+    estimate: float, found: Variances, seed_freedom: float, units: SamplingUnits, confidence: float, guard: Guard
+) -> CrossedEstimate:
     half_width = math.sqrt(_square_half_width(*found, seed_freedom, units.freedom, (1 - confidence) / 2, guard))
-    estimate = float(np.mean(values))
     return CrossedEstimate(
         interval=Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width),
         seed_variance=found.seeds,

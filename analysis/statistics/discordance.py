@@ -42,9 +42,10 @@ def measure_discordance(treatment: Side, control: Side) -> Discordance:
 
     Args:
         treatment: one side.
-        control: the other, with the same seeds and images.
+        control: the other, with the same images; of different numbers of seeds, as many as both have are compared.
     """
-    first, *others = (member.predicted for side in (treatment, control) for member in side.members)
+    num_seeds = min(len(side.seeds) for side in (treatment, control))
+    first, *others = (member.predicted[:num_seeds] for side in (treatment, control) for member in side.members)
     differs = np.any([(other != first).any(axis=0) for other in others], axis=0)
     class_sizes, scale = np.bincount(treatment.labels), treatment.scale
     size = treatment.num_classes**2 / float((1 / class_sizes[class_sizes > 0]).sum())

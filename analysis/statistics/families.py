@@ -115,10 +115,10 @@ def compute_family(cells: Sequence[Cell], *, scale: Scale, confidence: float) ->
         confidence: of each interval alone, two-sided, in (0, 1); divide the error rate by the number of cells for simultaneous
             intervals.
 
-    A cell whose images belong to one group has the whole range as its interval.
+    A cell with a single image, or whose images belong to one group, has the whole range as its interval.
 
     Raises:
-        UserInputError: for a cell with one image in a stratum, or without images; for an unbounded one with one group.
+        UserInputError: for a cell without images; for an unbounded one with a single image or group.
     """
     check_confidence(confidence)
     if not cells:
@@ -199,17 +199,10 @@ def _measure(cells: Sequence[Cell], scale: Scale) -> _Members:
 
 
 def _find_units(cell: Cell, scale: Scale) -> SamplingUnits | None:
-    """Return the sampling units of a cell; None where all images belong to one group, which says nothing about others.
-
-    Where one class has a single group, the groups of all classes are one stratum, whose variance is at least as large.
-    """
+    """Return the sampling units of a cell; None for a single image or group of images, which says nothing about others."""
     try:
         return find_sampling_units(cell.labels, cell.groups)
     except LonelyUnitError:
-        if cell.groups is None:
-            raise
-        if len(np.unique(cell.groups)) > 1:
-            return find_sampling_units(np.zeros_like(cell.labels), cell.groups)
         if scale is Scale.UNBOUNDED:
             raise
         return None

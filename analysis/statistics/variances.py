@@ -15,7 +15,7 @@ PSEUDO_DIFFERENCES = 1 / 6
 
 
 class LonelyUnitError(UserInputError):
-    """A stratum has a single image or group of images, from which no variance can be estimated."""
+    """There is a single image or group of images, from which no variance can be estimated."""
 
 
 class Variances(NamedTuple):
@@ -89,36 +89,54 @@ class SamplingUnits:
 def find_sampling_units(labels: IntArray, groups: IntArray | None = None) -> SamplingUnits:
     """Return the sampling units of images that were sampled one by one, or in groups.
 
-    Images are stratified by class. Groups are too where each lies within one class; groups that span classes are one stratum.
+    Images are stratified by class. Groups are too where each lies within one class; groups that span classes are one stratum. A
+    stratum with one unit has no variance: all such strata are collapsed into one, and a single one joins the smallest of the
+    others, which overestimates the variance by that between their means (Wolter 2007, Introduction to Variance Estimation, 2.5).
 
     Args:
         labels: (N,) classes.
         groups: (N,) number of the group of each image, such as its patient; None where images are independent.
 
     Raises:
-        UserInputError: where there are no images, for groups of another length, and for a stratum with one unit.
+        UserInputError: where there are no images, for groups of another length, and for a single image or group.
     """
     if not len(labels):
         raise UserInputError("an interval needs images, but there are none")
     if groups is None:
-        _, starts, sizes = _split(labels[order := np.argsort(labels, kind="stable")])
-        _check_several(sizes, labels[order][starts], "images of each class", "class {} has 1")
+        strata = collapse_lonely_strata(labels)
+        _, starts, sizes = _split(strata[order := np.argsort(strata, kind="stable")])
         return SamplingUnits(order, starts, sizes, None, np.repeat(sizes / np.maximum(sizes - 1, 1), sizes))
     if groups.shape != labels.shape:
         raise UserInputError(f"`groups` needs one number per image, {labels.shape}, but has {groups.shape}")
-    strata = labels if _lie_within(groups, labels) else np.zeros_like(labels)
+    strata = collapse_lonely_strata(labels if _lie_within(groups, labels) else np.zeros_like(labels), groups)
     order = np.lexsort((groups, strata))
     _, starts, sizes = _split(strata[order])
     _, unit_starts, _ = _split(groups[order])
     counts = np.diff(np.append(np.searchsorted(unit_starts, starts), len(unit_starts)))
-    nested = strata is labels
-    _check_several(
-        counts,
-        strata[order][starts],
-        "groups of images of each class" if nested else "groups of images",
-        "class {} has 1" if nested else "there is 1",
-    )
     return SamplingUnits(order, starts, sizes, unit_starts, np.repeat(counts / np.maximum(counts - 1, 1), counts))
+
+
+def collapse_lonely_strata(strata: IntArray, groups: IntArray | None = None) -> IntArray:
+    """Return (N,) strata of which each has several units, as `find_sampling_units` describes.
+
+    Args:
+        strata: (N,) number of the stratum of each image.
+        groups: (N,) number of the group of each image, none of which spans strata; None where each image is a unit.
+
+    Raises:
+        LonelyUnitError: for a single unit.
+    """
+    first = np.arange(len(strata)) if groups is None else np.unique(groups, return_index=True)[1]
+    names, counts = np.unique(strata[first], return_counts=True)
+    if len(first) == 1:
+        units, unit = ("images", "image") if groups is None else ("groups of images", "group")
+        raise LonelyUnitError(f"an interval needs at least two {units}, but there is one {unit}; enlarge the split")
+    lonely = names[counts == 1]
+    if not len(lonely):
+        return strata
+    if len(lonely) == 1:
+        lonely = names[np.argsort(counts, kind="stable")[:2]]
+    return np.where(np.isin(strata, lonely), lonely[0], strata)
 
 
 def compute_variances(values: FloatArray, influence: FloatArray, units: SamplingUnits) -> Variances:
@@ -174,12 +192,3 @@ def _lie_within(groups: IntArray, labels: IntArray) -> bool:
     """Return whether all images of each group have one class."""
     pairs = np.unique(np.stack([groups, labels], axis=1), axis=0)
     return len(pairs) == len(np.unique(groups))
-
-
-def _check_several(counts: IntArray, names: IntArray, needed: str, lacking: str) -> None:
-    single = np.flatnonzero(counts == 1)
-    if len(single):
-        raise LonelyUnitError(
-            f"an interval needs at least two {needed} in the split, but {lacking.format(names[single[0]])}; "
-            f"enlarge the split"
-        )

@@ -60,15 +60,15 @@ def run_noisy_round(world: NoisyRound, number: int) -> RoundOutcome:
     assert found is not None
     own = differences.var(axis=1, ddof=1) / world.num_seeds
     widths = [
-        _half_widths(world, np.array([one.seed_variance for one in found]), found[0].degrees_of_freedom),
-        _half_widths(world, own, world.num_seeds - 1.0),
+        _half_widths(world, *np.array([(one.seed_variance, one.degrees_of_freedom) for one in found]).T),
+        _half_widths(world, own, np.full(len(own), world.num_seeds - 1.0)),
     ]
     claims = [bool((np.abs(differences.mean(axis=1)) > width).any()) for width in widths]
     unit = np.sqrt(2)
     return RoundOutcome(*claims, *(float(np.median(width)) / unit for width in widths))
 
 
-def _half_widths(world: NoisyRound, seed_variances: np.ndarray, seed_freedom: float) -> np.ndarray:
+def _half_widths(world: NoisyRound, seed_variances: np.ndarray, seed_freedom: np.ndarray) -> np.ndarray:
     confidence = 1 - ALPHA / world.num_arms
     return compute_half_width(
         seed_variances, 0.0, 0.0, seed_freedom=seed_freedom, num_images=NUM_IMAGES, confidence=confidence

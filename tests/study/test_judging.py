@@ -88,7 +88,6 @@ def at(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
         (at("label", 10), "must lie in [0, 10), but reach from 0 to 10"),
         (at("label", 7), "1 images with another label (the first: sample 5)"),
         (lambda t: t.drop(index=5), "1 images added (the first: sample 5)"),
-        (lambda t: t[~((t.arm == "new") & (t.seed == 2))], "old: 0, 1, 2, 3; new: 0, 1, 3"),
         (lambda t: t[t.label != 4], "1 have none: class 4"),
         (lambda t: t.rename(columns={"label": "lable"}), "no 'label' (did you mean 'lable'?)"),
         (lambda t: t.drop(columns="probabilities"), "no 'probabilities' and no 'logits'"),
@@ -104,6 +103,22 @@ def test_bad_predictions_are_named(
     assert outcome.status == 2, outcome
     assert message in outcome.errors.replace("\n", " ")
     assert "Traceback" not in outcome.errors
+
+
+def test_arms_with_other_seeds_are_compared_and_the_note_says_what_is_left_out(tmp_path: Path) -> None:
+    table = make_table()
+    shown = table[~((table.arm == "new") & (table.seed == 2))]
+    outcome = judge(shown, tmp_path, "--to", str(tmp_path / "out"))
+    assert outcome.status == 0, outcome
+    written = pd.read_csv(tmp_path / "out" / "comparison.csv")
+    assert (written.loc[0, "verdict"], written.loc[0, "num_seeds"], written.loc[0, "num_control_seeds"]) == (
+        "BETTER",
+        3,
+        4,
+    )
+    text = " ".join(outcome.output.split())
+    assert "| 3 and 4 seeds |" in text
+    assert "Seeds of new are not those of old, so that their runs do not pair" in text
 
 
 def test_one_message_lists_everything_wrong(tmp_path: Path) -> None:

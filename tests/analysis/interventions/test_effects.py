@@ -1,5 +1,6 @@
 """Effects of interventions: targets, collateral, predictions, the recommendation."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -94,7 +95,34 @@ def test_collateral_is_the_largest_loss_outside_the_target() -> None:
     assert loss is not None
     assert loss.class_name == "ship"
     assert loss.effect.high < 0
+    assert loss.num_certain == 1
     assert find_collateral(make_arm("a", 0.1), make_arm("b", 0.3), NAMES, NAMES, 0.95) is None
+
+
+def test_a_certain_loss_is_not_hidden_by_a_class_of_few_images() -> None:
+    """Of 1,500 images, 6 pp are lost for certain; of 8, more are lost by chance."""
+    labels = np.repeat([0, 1, 2, 3], [300, 300, 1500, 8])
+    generator = numpy_generator(0, "collateral")
+
+    def draw(name: str, accuracies: Sequence[float]) -> ArmPredictions:
+        right = generator.random((4, len(labels))) < np.array(accuracies)[labels]
+        predicted = np.where(right, labels, 0)
+        # The rare class loses one image of eight in half of the runs, which is more than 6 pp.
+        predicted[:, -8:] = np.where((np.arange(4) < (2 if name == "new" else 0))[:, None] & (np.arange(8) < 2), 0, 3)
+        return ArmPredictions(
+            name=name,
+            seeds=(0, 1, 2, 3),
+            labels=labels,
+            sample_ids=np.arange(len(labels)),
+            predicted=predicted,
+            num_classes=4,
+        )
+
+    new, old = draw("new", [0.8, 0.8, 0.89, 1.0]), draw("old", [0.8, 0.8, 0.95, 1.0])
+    loss = find_collateral(new, old, ("a", "b"), ("a", "b", "common", "rare"), 0.95)
+    assert loss is not None
+    assert (loss.class_name, loss.num_certain) == ("common", 1)
+    assert loss.effect.high < 0
 
 
 def make_target_effect(estimate: float, width: float = 0.02, verdict: Verdict = Verdict.BETTER) -> TargetEffect:

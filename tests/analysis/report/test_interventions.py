@@ -89,7 +89,7 @@ def make_interventions(*, is_changed: bool = False) -> InterventionFindings:
             macro_f1_verdict=Verdict.BETTER,
             target=target,
             outcome=Outcome.HELD,
-            collateral=Collateral(class_name="ship", effect=make_interval(-0.01)),
+            collateral=Collateral(class_name="ship", effect=make_interval(-0.01), num_certain=0),
             ring_gap=make_interval(-0.08),
             cost_ratio=1.1,
             device_seconds=300.0,

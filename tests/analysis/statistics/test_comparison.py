@@ -282,7 +282,7 @@ def test_arms_that_do_not_pair_are_refused():
     treatment, control = draw_arms(0, num_images=40)
     other_seeds = dataclasses.replace(control, seeds=(0, 1, 2, 3, 9))
     with pytest.raises(UserInputError, match="'resnet50' has seed 4 and 'resnet18' has not"):
-        compare_arms(treatment, other_seeds, **SETTINGS)
+        compute_difference(treatment, other_seeds, 0.95)
     other_ids = dataclasses.replace(control, sample_ids=control.sample_ids + 1)
     with pytest.raises(UserInputError, match="sample 0 is only in one"):
         compare_arms(treatment, other_ids, **SETTINGS)
@@ -324,6 +324,36 @@ def test_interval_stays_inside_the_possible_range():
     half = np.stack([labels, (labels + 1) % NUM_CLASSES])
     row = compare_arms(make_arm("a", labels, half), make_arm("b", labels, right), **SETTINGS)
     assert (row.effect.low, row.effect.estimate, row.effect.high) == (-1.0, -0.5, 1.0)
+    assert row.minimum_detectable_effect == 1.0
+    arms = make_arm("a", labels, half), make_arm("b", labels, right)
+    bootstrap = compute_crossed_bootstrap(*arms, confidence=0.95, num_draws=100)
+    assert (bootstrap.low, bootstrap.high) == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize(("num_seeds", "num_control_seeds", "seed_sd"), [(3, 5, 0.1), (4, 2, 0.0)])
+def test_arms_with_other_seeds_are_compared_without_pairs(num_seeds, num_control_seeds, seed_sd):
+    """Welch's interval covers a true difference of 0; as each arm has its own noise of seeds, its variance is that of both."""
+    covered = []
+    for i in range(300):
+        treatment, control = draw_arms(1000 + i, num_seeds=5, num_images=200, seed_sd=seed_sd)
+        seeds = tuple(range(10, 10 + num_control_seeds))
+        sides = (
+            make_arm("a", treatment.labels, treatment.predicted[:num_seeds]),
+            make_arm("b", control.labels, control.predicted[-num_control_seeds:], seeds),
+        )
+        row = compare_arms(*sides, **SETTINGS)
+        covered.append(row.effect.low <= 0 <= row.effect.high)
+    assert (row.question, row.num_seeds, row.num_control_seeds) == (Question.RECIPE, num_seeds, num_control_seeds)
+    assert row.seed_differences == ()
+    assert row.degrees_of_freedom >= min(num_seeds, num_control_seeds) - 1
+    assert 0.93 <= np.mean(covered) <= 1.0
+
+
+def test_a_model_against_several_is_a_row_about_these_models():
+    treatment, control = draw_arms(3, num_seeds=5, shift=0.4)
+    row = compare_arms(make_arm("one", treatment.labels, treatment.predicted[:1]), control, **SETTINGS)
+    assert (row.question, row.seed_variance, row.verdict) == (Question.MODELS, None, Verdict.BETTER)
+    assert (row.num_seeds, row.num_control_seeds) == (1, 5)
 
 
 @pytest.mark.parametrize(

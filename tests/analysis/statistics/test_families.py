@@ -189,7 +189,7 @@ def test_families_that_do_not_fit_are_refused():
     with pytest.raises(UserInputError, match="the same seeds"):
         compute_family([shares_cell([1], 5), shares_cell([1, 2], 5)], scale=Scale.PROPORTION, confidence=0.95)
     with pytest.raises(UserInputError, match="at least two images"):
-        compute_two_intervals(shares_cell([1], 1), scale=Scale.PROPORTION, confidence=0.95)
+        compute_two_intervals(shares_cell([1], 1), scale=Scale.UNBOUNDED, confidence=0.95)
     with pytest.raises(UserInputError, match="at least two seeds"):
         compute_recipe_p_values([shares_cell([1], 5)], scale=Scale.DIFFERENCE)
     assert compute_family([], scale=Scale.PROPORTION, confidence=0.95) == ()

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from analysis.statistics.crossed_interval import compute_crossed_interval
+from analysis.statistics.families import Scale, compute_family, mean_cell
 from analysis.statistics.variances import compute_variances, find_sampling_units
 from search_spaces.errors import UserInputError
 
@@ -74,9 +75,8 @@ def test_copies_of_images_widen_nothing_only_if_they_are_grouped():
 @pytest.mark.parametrize(
     ("labels", "groups", "message"),
     [
-        ([0, 0, 1], None, "at least two images of each class in the split, but class 1 has 1"),
-        ([0, 0, 1, 1], [1, 2, 5, 5], "two groups of images of each class in the split, but class 1 has 1"),
-        ([0, 1, 0, 1], [7, 7, 7, 7], "two groups of images in the split, but there is 1"),
+        ([2], None, "at least two images, but there is one image; enlarge the split"),
+        ([0, 1, 0, 1], [7, 7, 7, 7], "at least two groups of images, but there is one group; enlarge the split"),
         ([0, 0, 1, 1], [1, 2, 5], "one number per image"),
         ([], None, "needs images, but there are none"),
     ],
@@ -84,3 +84,29 @@ def test_copies_of_images_widen_nothing_only_if_they_are_grouped():
 def test_too_few_units_are_refused(labels, groups, message):
     with pytest.raises(UserInputError, match=message):
         find_sampling_units(np.array(labels, dtype=np.int64), None if groups is None else np.array(groups))
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups", "strata"),
+    [
+        # A single image joins the smallest of the other classes, two of them each other.
+        ([0, 0, 0, 1, 1, 2], None, [0, 0, 0, 1, 1, 1]),
+        ([0, 0, 0, 1, 2], None, [0, 0, 0, 1, 1]),
+        ([0, 0, 1, 1, 1], [1, 2, 5, 5, 5], [0, 0, 0, 0, 0]),
+    ],
+)
+def test_classes_with_one_unit_are_collapsed_into_one_stratum(labels, groups, strata):
+    rng = np.random.default_rng(3)
+    values, influence = np.zeros(3), rng.normal(size=(3, len(labels)))
+    groups = None if groups is None else np.array(groups)
+    found = compute_variances(values, influence, find_sampling_units(np.array(labels), groups))
+    assert found.images > 0
+    assert found == compute_variances(values, influence, find_sampling_units(np.array(strata), groups))
+
+
+def test_a_share_of_one_image_is_unknown_and_the_others_keep_their_intervals():
+    alone = mean_cell(np.ones((3, 1)), np.zeros(1, dtype=np.int64))
+    other = mean_cell(np.array([[1.0, 0.0] * 10] * 3), np.zeros(20, dtype=np.int64))
+    one, many = compute_family([alone, other], scale=Scale.PROPORTION, confidence=0.95)
+    assert (one.recipe.low, one.recipe.high) == (0.0, 1.0)
+    assert 0.2 < many.recipe.low < many.recipe.high < 0.8
