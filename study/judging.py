@@ -183,7 +183,7 @@ def _print_arm(arm: OutsideArm, console: Console) -> None:
     if arm.directed:
         console.print(build_directed_table(arm.directed[:MOST_ROWS]))
         print_line(describe_directed(arm), console)
-    print_line(describe_clusters(arm), console)
+    print_line(describe_clusters(arm, arm.arm), console)
     if arm.confused_pairs:
         pairs = sorted(arm.confused_pairs, key=lambda pair: -pair.rate.estimate)
         console.print(build_pair_table(pairs[:MOST_ROWS]))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.audits.cues import LUMA
+from analysis.audits.ring_swaps import LUMA
 from analysis.audits.swap_effects import AuditImages, Classify, SwapEffects, bound_classes
 from analysis.findings.shortcut_findings import ColorLoss
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.audits.ring_swaps import Images
+from analysis.audits.ring_swaps import LUMA, Images
 from search_spaces.errors import UserInputError
 from trainables.data.rings import RING_FRACTIONS, make_ring
 
@@ -34,8 +34,7 @@ MIN_SIDE = 3 * PATCHES
 SPARED_FRACTION, MORE_SPARED_FRACTION = 3.0 / 32, 2.0 / 32
 # Rotation of the hue in radians. It changes the pixels as much as removing the color would, but keeps the edges of color.
 HUE_TURN = np.pi / 3
-# ITU-R BT.601 luma and blue and red chroma.
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+# ITU-R BT.601: luma, and blue and red chroma.
 YCBCR = np.stack([LUMA, [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]).astype(np.float32)
 RGB = np.linalg.inv(YCBCR).astype(np.float32)
 # Root mean square in gray levels below which a cue counts as absent: its removal changes next to nothing after rounding.

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 from sklearn.feature_selection import f_classif
 
-from analysis.audits.cues import LUMA
-from analysis.audits.ring_swaps import Images
+from analysis.audits.ring_swaps import LUMA, Images
 from analysis.audits.swap_effects import (
     AuditImages,
     Classify,

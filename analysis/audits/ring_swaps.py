@@ -8,6 +8,8 @@ from search_spaces.errors import UserInputError
 
 Images = NDArray[np.uint8]
 FEW_EDGES_SHARE = 1 / 3
+# ITU-R BT.601.
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 def swap_ring(images: Images, donors: Images, ring: NDArray[np.bool_]) -> Images:

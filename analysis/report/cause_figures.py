@@ -1,18 +1,17 @@
 """The figure of the root causes: the effect of each cue on confused pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from analysis.findings.arm_findings import ArmFinding
-from analysis.findings.cause_findings import MIXED
+from analysis.findings.cause_findings import MIXED, RootCause
 from analysis.report.figures import ARM_COLORS, BAND_COLOR, INK, draw_interval
 from trainables.records.confusion_figure import literal_text
 
 
-def plot_root_causes(arms: Sequence[ArmFinding]) -> Figure:
-    """Draw the Shapley values of the cues in logits, one panel per measured pair; the named cause is dark."""
-    measured = [(arm.arm, cause) for arm in arms for cause in arm.root_causes if cause.effects]
+def plot_root_causes(causes: Mapping[str, Sequence[RootCause]]) -> Figure:
+    """Draw the Shapley values of the cues in logits, one panel per measured pair of an arm; the named cause is dark."""
+    measured = [(arm, cause) for arm, found in causes.items() for cause in found if cause.effects]
     columns = min(3, len(measured))
     rows = -(-len(measured) // columns)
     figure = Figure(figsize=(3.6 * columns + 0.6, 2.1 * rows + 0.6), layout="constrained")

@@ -1,8 +1,12 @@
 """Sentences on the confusions of classes, and on groups of classes."""
 
-from analysis.findings.arm_findings import ArmFinding
-from analysis.findings.class_findings import CONFUSION_TOLERANCE, DirectedConfusion, GroupContrast, Materiality
-from analysis.findings.outside_findings import OutsideArm
+from analysis.findings.class_findings import (
+    CONFUSION_TOLERANCE,
+    ArmConfusions,
+    DirectedConfusion,
+    GroupContrast,
+    Materiality,
+)
 from analysis.report.number_formats import format_count, format_percent
 from search_spaces.errors import list_some
 
@@ -10,28 +14,28 @@ from search_spaces.errors import list_some
 MAX_NAMED = 15
 
 
-def describe_clusters(arm: ArmFinding | OutsideArm) -> str:
+def describe_clusters(found: ArmConfusions, arm: str) -> str:
     """Return the clusters of classes that an arm confuses, with their stability."""
-    if not arm.confused_pairs:
-        return f"{arm.arm} confuses no pair of classes more often than expected by chance."
-    if not arm.clusters:
+    if not found.confused_pairs:
+        return f"{arm} confuses no pair of classes more often than expected by chance."
+    if not found.clusters:
         return (
             "The pairs below are confused more often than expected by chance, but no cluster of classes appears in at least "
             "95 % of the bootstrap samples."
         )
     named = "; ".join(
-        f"{', '.join(c.classes)} (in {format_percent(c.stability, 0)} of the bootstrap samples)" for c in arm.clusters
+        f"{', '.join(c.classes)} (in {format_percent(c.stability, 0)} of the bootstrap samples)" for c in found.clusters
     )
     return f"Clusters of confused classes: {named}."
 
 
-def describe_directed(arm: ArmFinding | OutsideArm) -> str:
+def describe_directed(found: ArmConfusions) -> str:
     """Return how many directed confusions are material, and over how many cells the intervals are simultaneous."""
-    material = [c for c in arm.directed if c.verdict is Materiality.MATERIAL]
+    material = [c for c in found.directed if c.verdict is Materiality.MATERIAL]
     named = list_some((f"{c.true_class} predicted as {c.predicted_class}" for c in material), MAX_NAMED, "; ")
     return (
         f"Confusions of more than {format_percent(CONFUSION_TOLERANCE, 0)} of the true class, for these models: "
-        f"{named or 'none'}. The intervals hold jointly for all {arm.num_directed} cells."
+        f"{named or 'none'}. The intervals hold jointly for all {found.num_directed} cells."
     )
 
 

@@ -1,17 +1,13 @@
 """Sentences on heat maps."""
 
-from analysis.findings.arm_findings import ArmFinding
-from analysis.findings.heat_map_findings import CamTest, CamView
+from analysis.findings.heat_map_findings import CamAdmission, CamTest, CamView
 from analysis.report.number_formats import format_count, format_percent, format_signed_pp, join_intervals
 
 
-def describe_admission(arm: ArmFinding) -> str:
+def describe_admission(found: CamAdmission, arm: str) -> str:
     """Return whether the heat maps of an arm are admitted as evidence, and which tests failed or do not apply."""
-    found = arm.cam_admission
-    if found is None:
-        return f"The heat maps of {arm.arm} were not tested, so they are not admitted as evidence."
     height, width = found.map_size
-    maps = f"{found.method} maps of {arm.arm}"
+    maps = f"{found.method} maps of {arm}"
     source = f"({height}x{width} cells from {found.layer}, {format_count(found.num_images)} images)"
     void = ", ".join(test.name for test in found.tests if not test.applies)
     remark = f" Not applicable: {void}." if void else ""
@@ -33,10 +29,9 @@ def describe_cam_estimate(test: CamTest) -> str:
     return join_intervals(test.estimate, "{:.3f}".format)
 
 
-def describe_focus(arm: ArmFinding) -> str:
+def describe_focus(found: CamAdmission) -> str:
     """Return the share of the maps' energy on the object beyond chance; "" if no masks are known."""
-    found = arm.cam_admission
-    if found is None or found.object_focus is None:
+    if found.object_focus is None:
         return ""
     return (
         "Share of the heat maps' energy on the object, minus the share within the masks of other images, which corrects for "

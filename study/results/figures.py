@@ -45,9 +45,9 @@ def draw_figures(
     if any(rung.completed or rung.stopped for rung in search.rung_scores):
         figures["rungs.png"] = plot_rungs(search.rung_scores)
     if any(arm.ring_audits for arm in arms):
-        figures["clever_hans.png"] = plot_ring_audits(arms)
+        figures["clever_hans.png"] = plot_ring_audits({arm.arm: arm.ring_audits for arm in arms})
     if any(cause.effects for arm in arms for cause in arm.root_causes):
-        figures["root_causes.png"] = plot_root_causes(arms)
+        figures["root_causes.png"] = plot_root_causes({arm.arm: arm.root_causes for arm in arms})
     if interventions is not None and any(effect.target for effect in interventions.effects):
         figures["interventions.png"] = plot_interventions(interventions.effects)
     if rows:

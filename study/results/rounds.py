@@ -15,8 +15,7 @@ LONGEST_NAME = 64
 
 def list_rounds(study: OpenStudy) -> tuple[Store, ...]:
     """Return the rounds of a study, or of the study that a round belongs to, by number; those that were launched."""
-    beside, stem = _find_place(study)
-    return find_rounds(beside, stem)
+    return find_rounds(*_find_place(study))
 
 
 def find_parent(study: OpenStudy) -> Store | None:

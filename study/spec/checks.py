@@ -46,28 +46,23 @@ def _list_space_problems(spec: StudySpec) -> list[str]:
     if problems:
         return problems
     space = spec.base_space()
-    ranges, fixed = spec.search.ranges, spec.search.fixed
-    checks: list[Check] = [
-        *(
-            ("search.ranges: ", partial(spaces.with_range, space, spec.search, n, v, takes_own=own))
-            for n, v in ranges.items()
-        ),
-        *(("search.fixed: ", partial(spaces.check_fixed, space, n, v, takes_own=own)) for n, v in fixed.items()),
-    ]
-    problems = collect_problems(checks)
-    if problems:
-        return problems
-    problems = collect_problems(
-        (f"{place}: ", partial(SETTINGS[name].check, value))
-        for place, values in spec.given_values().items()
-        for name, value in values.items()
-        if name in SETTINGS and SETTINGS[name].section
-    )
-    if problems:
-        return problems
-    return collect_problems(
-        ("", partial(spec.make_given_arm, name, spec.search_space(), spec.complete(values)))
-        for name, values in spec.configurations.items()
+    narrow = partial(spaces.with_range, space, spec.search, takes_own=own)
+    fix = partial(spaces.check_fixed, space, takes_own=own)
+    checks: list[Check] = [("search.ranges: ", partial(narrow, n, v)) for n, v in spec.search.ranges.items()]
+    checks += [("search.fixed: ", partial(fix, n, v)) for n, v in spec.search.fixed.items()]
+    # What is wrong with the space would make the configurations look wrong, too.
+    return (
+        collect_problems(checks)
+        or collect_problems(
+            (f"{place}: ", partial(SETTINGS[name].check, value))
+            for place, values in spec.given_values().items()
+            for name, value in values.items()
+            if name in SETTINGS and SETTINGS[name].section
+        )
+        or collect_problems(
+            ("", partial(spec.make_given_arm, name, spec.search_space(), spec.complete(values)))
+            for name, values in spec.configurations.items()
+        )
     )
 
 

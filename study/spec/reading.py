@@ -89,10 +89,8 @@ def load_spec(
 
 def _inline_space(data: dict[str, Any]) -> list[str]:
     """Replace the path of a space in `data` by the tables of its file, which a study keeps; return why that failed."""
-    search = data.get("search")
-    if not isinstance(search, dict):
-        return []
-    path = search.get("space")
+    search: Any = data.get("search")
+    path = search.get("space") if isinstance(search, dict) else None
     if not isinstance(path, str) or not path.endswith(".toml"):
         return []
     try:

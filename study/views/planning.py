@@ -259,6 +259,7 @@ def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str |
         for note in fitted.notes:
             print_line(f"fitted to the data: {note}", console)
         return run_pilot(fitted.spec, prepared, options.pilot, console)
+    section = spec.plan
     if options.seed_sd is not None and options.image_sd is not None:
         section = PlanSpec(
             seed_sd_pp=options.seed_sd,
@@ -266,9 +267,8 @@ def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str |
             seed_image_sd_pp=options.seed_image_sd or 0.0,
             source="stated",
         )
-        return basis_of_section(section)
-    assert spec.plan is not None
-    return basis_of_section(spec.plan)
+    assert section is not None
+    return basis_of_section(section)
 
 
 def basis_of_section(plan: PlanSpec) -> Basis:

@@ -9,7 +9,8 @@ import pytest
 
 from analysis.audits import root_cause
 from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
-from analysis.audits.cues import CUES, LUMA, MORE_SPARED_FRACTION, prepare_removal, remove_cues, remove_every_set
+from analysis.audits.cues import CUES, MORE_SPARED_FRACTION, prepare_removal, remove_cues, remove_every_set
+from analysis.audits.ring_swaps import LUMA
 from analysis.audits.root_cause import find_root_causes
 from analysis.audits.swap_effects import AuditImages
 from analysis.findings.cause_findings import MATERIAL_EFFECT, MIXED, RootCause
