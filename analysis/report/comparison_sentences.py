@@ -42,7 +42,11 @@ def describe_numbers(row: TableRow) -> str:
 def describe_evidence(row: TableRow) -> str:
     """Return the number of seeds and images, the confidence and the minimum detectable effect of an A/B row."""
     rule = describe_rule(row)
-    seeds = f"{row.value.num_seeds} paired seed{'s' if row.value.num_seeds > 1 else ''}"
+    seeds = (
+        row.seeds
+        if row.value.num_control_seeds is not None
+        else f"{row.value.num_seeds} paired {row.seeds.split()[-1]}"
+    )
     parts = [
         f"{seeds}, {format_count(row.value.num_images)} test images, {row.confidence} confidence interval.",
         ""

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from analysis.findings.interval import Interval
 from analysis.findings.intervention_findings import (
+    Collateral,
     InterventionEffect,
     InterventionFindings,
     Outcome,
@@ -120,7 +121,7 @@ def build_intervention_rich_table(found: InterventionFindings) -> Table:
                 f"{stated.arm}\n{describe_changed_settings(stated)}\n{cells['cost']}",
                 f"{describe_target(stated)}{', seen' if stated.is_seen else ''}\npredicted {cells['predicted (pp)']}\n"
                 f"measured {cells['measured (pp)']} {cells['target']}\nprediction: {cells['prediction']}{ring}",
-                f"{cells['macro-F1 (pp)']}\n{cells['verdict']}\nloss elsewhere: {cells['largest loss elsewhere (pp)']}",
+                f"{cells['macro-F1 (pp)']}\n{cells['verdict']}\nloss elsewhere: {cells['surest loss elsewhere (pp)']}",
             )
         )
     title = f"Interventions in {found.stated.source_arm}, round {found.stated.round}"
@@ -138,7 +139,7 @@ def format_effect(effect: InterventionEffect, *, is_changed: bool) -> str:
         f"measured {cells['measured (pp)']} {cells['target']}",
         f"prediction: {cells['prediction']}",
         f"macro-F1 {cells['macro-F1 (pp)']} {cells['verdict']}",
-        f"loss elsewhere {cells['largest loss elsewhere (pp)']}",
+        f"loss elsewhere {cells['surest loss elsewhere (pp)']}",
         cells["cost"],
     ]
     return " | ".join([*parts, *(["STATEMENTS CHANGED"] if is_changed else [])])
@@ -169,6 +170,7 @@ def _make_record(effect: InterventionEffect, found: InterventionFindings) -> dic
         "macro_f1_verdict": "" if effect.macro_f1_verdict is None else effect.macro_f1_verdict.value,
         "collateral_class": "" if loss is None else loss.class_name,
         **list_points("collateral", None if loss is None else loss.effect),
+        "certain_losses": None if loss is None else loss.num_certain,
         **list_points("ring_gap", effect.ring_gap),
         "cost_ratio": effect.cost_ratio,
         "device_seconds": effect.device_seconds,
@@ -181,6 +183,13 @@ def _make_record(effect: InterventionEffect, found: InterventionFindings) -> dic
 def _describe_cost(effect: InterventionEffect) -> str:
     seconds = format_seconds(effect.device_seconds)
     return seconds if effect.cost_ratio is None else f"{effect.cost_ratio:.1f}x cost, {seconds}"
+
+
+def _describe_collateral(loss: Collateral | None) -> str:
+    if loss is None:
+        return NOTHING
+    more = f", {loss.num_certain} classes certainly lose" if loss.num_certain > 1 else ""
+    return f"{loss.class_name} {_points(loss.effect)}{more}"
 
 
 def _describe_prediction(stated: StatedIntervention) -> str:
@@ -215,9 +224,7 @@ MEASURED_COLUMNS: Mapping[str, Callable[[InterventionEffect], str]] = {
     "prediction": lambda effect: effect.outcome.value,
     "macro-F1 (pp)": lambda effect: _points(effect.macro_f1),
     "verdict": lambda effect: NOTHING if effect.macro_f1_verdict is None else effect.macro_f1_verdict.value,
-    "largest loss elsewhere (pp)": lambda effect: (
-        f"{effect.collateral.class_name} {_points(effect.collateral.effect)}" if effect.collateral else NOTHING
-    ),
+    "surest loss elsewhere (pp)": lambda effect: _describe_collateral(effect.collateral),
     "ring gap (pp)": lambda effect: _points(effect.ring_gap),
     "seeds": lambda effect: NOTHING if effect.target is None else str(effect.target.num_seeds),
     "cost": _describe_cost,

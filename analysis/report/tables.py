@@ -81,13 +81,18 @@ class TableRow:
         return tuple(cell(self) for cell in _COLUMNS.values())
 
 
+def count_seeds(row: ComparisonRow) -> str:
+    """Return the number of paired seeds, such as "5"; where they do not pair, those of both arms: "3 and 5"."""
+    return str(row.num_seeds) if row.num_control_seeds is None else f"{row.num_seeds} and {row.num_control_seeds}"
+
+
 _COLUMNS: Mapping[str, Callable[[TableRow], str]] = {
     "comparison": lambda row: row.comparison,
     "difference": lambda row: row.effect,
     "interval (pp)": lambda row: row.interval,
     "verdict": lambda row: row.verdict,
     "interval for these models (pp)": lambda row: row.models,
-    "seeds": lambda row: str(row.value.num_seeds),
+    "seeds": lambda row: count_seeds(row.value),
     "MDE (pp)": lambda row: row.mde,
     "cost": lambda row: row.cost.removesuffix(" cost").removeprefix("cost "),
     "p (adjusted)": lambda row: row.p_adjusted,
@@ -180,6 +185,7 @@ def _make_record(row: ComparisonRow) -> dict[str, object]:
         "verdict": row.verdict.value,
         "materiality": row.materiality,
         "num_seeds": row.num_seeds,
+        "num_control_seeds": row.num_seeds if row.num_control_seeds is None else row.num_control_seeds,
         "num_images": row.num_images,
         "minimum_detectable_effect_pp": None if minimum is None else 100 * minimum,
         "standard_error_pp": None if error is None else 100 * error,
@@ -240,7 +246,7 @@ def _build_row(row: ComparisonRow, reach: float) -> TableRow:
         interval=format_bounds(effect, pp),
         verdict=f"{row.verdict} ({notes})" if notes else str(row.verdict),
         models=f"{format_bounds(models, pp)} {row.models_verdict}",
-        seeds=f"{row.num_seeds} seed{'s' if row.num_seeds > 1 else ''}",
+        seeds=f"{count_seeds(row)} seed{'' if count_seeds(row) == '1' else 's'}",
         mde=NOT_AVAILABLE if mde is None else pp(mde).removeprefix("+"),
         cost=f"{row.cost_ratio:.1f}x cost" if row.cost_ratio is not None else "cost not measured",
         p_adjusted=_format_p(row.p_adjusted),

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from pydantic import TypeAdapter
 
-from analysis.audits.swap_audits import SwapAudits
 from analysis.classes.label_issues import list_label_issues
 from analysis.evidence.arm_scores import compute_arm_confusions, compute_model_scores
 from analysis.evidence.study_warnings import compute_warnings
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.heat_map_findings import CamPanel
 from analysis.findings.intervention_findings import InterventionFindings
+from analysis.findings.shortcut_findings import SwapAudits
 from analysis.findings.study_findings import Findings
 from analysis.heat_maps.grad_cam import NoCamLayerError
 from analysis.report.intervention_tables import STATED_CHANGED, build_intervention_csv
