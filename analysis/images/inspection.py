@@ -10,7 +10,7 @@ from analysis.findings.class_findings import MAX_ISSUES, LabelIssue
 from analysis.findings.image_findings import ImageFindings, ImagePair, NetworkFindings, Rung
 from analysis.images.colors import compute_class_colors, probe_colors
 from analysis.images.duplicates import find_copies, find_exact_duplicates, find_near_duplicates
-from analysis.images.interpolations import MAX_SPECTRUM_IMAGES, NUM_EXAMPLES, compute_spectra, resize_examples
+from analysis.images.interpolations import MAX_SPECTRUM_IMAGES, NUM_RESIZED, compute_spectra, resize_examples
 from analysis.images.oddities import find_oddities
 from analysis.images.probe import Probe, ProbeImages, choose_images, compute_probe_difference, fit_probe
 from analysis.images.semantic_gap import choose_pairs, climb_down, list_sides, rank_pairs
@@ -49,7 +49,7 @@ def inspect_images(image_set: ImageSet, splits: Splits, *, image_size: int, seed
     spectra, resized = None, {}
     if not _has_input_size(image_set, image_size):
         spectra = compute_spectra(images[splits.train[:MAX_SPECTRUM_IMAGES]], image_size)
-        first = np.unique(labels[splits.train], return_index=True)[1][:NUM_EXAMPLES]
+        first = np.unique(labels[splits.train], return_index=True)[1][:NUM_RESIZED]
         resized = resize_examples(np.array(images[splits.train[first]]), image_size)
     return ImageFindings(
         exact=exact,

@@ -12,7 +12,7 @@ from trainables.data.augmentation.pipeline import IMAGENET_MEAN, IMAGENET_STD, I
 
 LUMA = np.array([0.299, 0.587, 0.114])
 # Images that are shown under both interpolations.
-NUM_EXAMPLES = 3
+NUM_RESIZED = 3
 MAX_SPECTRUM_IMAGES = 256
 
 

@@ -15,7 +15,7 @@ from trainables.data.augmentation.color_jitter import jitter_colors
 from trainables.data.augmentation.mixing import mix_images
 from trainables.data.augmentation.pad_and_crop import pad_and_crop
 from trainables.data.augmentation.presets import apply_preset
-from trainables.data.augmentation.random_crops import NUM_DRAWS, choose_crops, resize_crops
+from trainables.data.augmentation.random_crops import NUM_CROP_DRAWS, choose_crops, resize_crops
 from trainables.data.augmentation.random_erasing import erase_rectangles
 from trainables.data.augmentation.random_ring_swap import swap_rings
 from trainables.data.augmentation.trivial_augment import trivially_augment
@@ -178,7 +178,7 @@ def _crop(images: Tensor, generator: torch.Generator, settings: AugmentationSett
     if settings.crop_min_area >= 1:
         return resize_batch(images, settings.image_size, settings.interpolation)
     check_choice("there is no interpolation", settings.interpolation, INTERPOLATIONS)
-    draws = torch.rand((NUM_DRAWS, len(images)), generator=generator, device=images.device)
+    draws = torch.rand((NUM_CROP_DRAWS, len(images)), generator=generator, device=images.device)
     height, width = images.shape[1:3]
     boxes = choose_crops(draws, height, width, min_area=settings.crop_min_area, max_ratio=settings.crop_max_ratio)
     return resize_crops(images, boxes, settings.image_size, settings.interpolation)

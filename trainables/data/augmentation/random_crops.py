@@ -8,7 +8,7 @@ from torch import Tensor
 # As many proposals as torchvision's RandomResizedCrop.get_params makes before it falls back to the center.
 NUM_PROPOSALS = 10
 # Rows of random numbers that one image needs: two for each proposal, and two for the position.
-NUM_DRAWS = 2 * NUM_PROPOSALS + 2
+NUM_CROP_DRAWS = 2 * NUM_PROPOSALS + 2
 CUBIC_COEFFICIENT = -0.5
 
 

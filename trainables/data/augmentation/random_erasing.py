@@ -11,7 +11,7 @@ from trainables.data.augmentation.random_crops import NUM_PROPOSALS, take_first
 AREA = (0.02, 0.33)
 RATIO = (0.3, 3.3)
 # Rows of random numbers that one image needs: a decision, two for each proposal, and two for the position.
-NUM_DRAWS = 1 + 2 * NUM_PROPOSALS + 2
+NUM_RECTANGLE_DRAWS = 1 + 2 * NUM_PROPOSALS + 2
 
 
 def erase_rectangles(inputs: Tensor, probability: float, generator: torch.Generator) -> Tensor:
@@ -22,7 +22,7 @@ def erase_rectangles(inputs: Tensor, probability: float, generator: torch.Genera
         probability: Share of the images that lose a rectangle.
         generator: On the CPU.
     """
-    draws = torch.rand((NUM_DRAWS, len(inputs)), generator=generator).to(inputs.device, non_blocking=True)
+    draws = torch.rand((NUM_RECTANGLE_DRAWS, len(inputs)), generator=generator).to(inputs.device, non_blocking=True)
     top, left, height, width = choose_rectangles(draws, inputs.shape[-1], probability).T[..., None]
     position = torch.arange(inputs.shape[-1], device=inputs.device)
     rows = (position >= top) & (position < top + height)

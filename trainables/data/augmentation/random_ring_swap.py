@@ -6,7 +6,7 @@ from torch import Tensor
 from trainables.data.rings import RING_FRACTIONS, measure_ring
 
 # Rows of random numbers that one image needs: a decision, its donor and the width of its ring.
-NUM_DRAWS = 3
+NUM_SWAP_DRAWS = 3
 
 
 def swap_rings(images: Tensor, labels: Tensor, probability: float, generator: torch.Generator) -> Tensor:
@@ -24,7 +24,7 @@ def swap_rings(images: Tensor, labels: Tensor, probability: float, generator: to
     Raises:
         UserInputError: If a ring would cover the whole image.
     """
-    draws = torch.rand((NUM_DRAWS, len(images)), generator=generator).to(images.device, non_blocking=True)
+    draws = torch.rand((NUM_SWAP_DRAWS, len(images)), generator=generator).to(images.device, non_blocking=True)
     donors, has_donor = choose_donors(labels, draws[1])
     swapped = has_donor & (draws[0] < probability)
     own, width = torch.arange(len(images), device=images.device), (len(RING_FRACTIONS) * draws[2]).long()

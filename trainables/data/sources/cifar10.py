@@ -30,11 +30,11 @@ def load_cifar10(path: str | None, *, seed: int = 0, num_images: Annotated[int, 
     root = Path(path or DEFAULT_ROOT).expanduser()
     archive = Archive(title="CIFAR-10", urls=(datasets.CIFAR10.url,), folder=root)
     is_present = (root / datasets.CIFAR10.base_folder).is_dir() or (root / datasets.CIFAR10.filename).is_file()
-    train, test = load_published(archive, partial(_load_part, root), is_present=is_present)
+    train, test = load_published(archive, partial(_load_cifar10_part, root), is_present=is_present)
     return build_image_set("cifar10", train, test, num_images, seed)
 
 
-def _load_part(root: Path, train: bool) -> LabeledImages:
+def _load_cifar10_part(root: Path, train: bool) -> LabeledImages:
     with warnings.catch_warnings():
         # The published pickles hold arrays in an old format that newer NumPy warns about.
         warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)

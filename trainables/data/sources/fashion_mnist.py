@@ -41,7 +41,7 @@ def load_fashion_mnist(
     )
     train, test = load_published(
         archive,
-        partial(_load_part, root),
+        partial(_load_fashion_part, root),
         is_present=all((folder / name).is_file() or (folder / name).with_suffix("").is_file() for name in names),
         malformed=MALFORMED,
     )
@@ -50,7 +50,7 @@ def load_fashion_mnist(
     return build_image_set("fashion_mnist", train, test, num_images, seed)
 
 
-def _load_part(root: Path, train: bool) -> LabeledImages:
+def _load_fashion_part(root: Path, train: bool) -> LabeledImages:
     part = datasets.FashionMNIST(root, train=train, download=True)
     images, labels = part.data.numpy(), part.targets.numpy()
     if images.ndim != 3 or images.dtype != np.uint8 or labels.shape != images.shape[:1]:

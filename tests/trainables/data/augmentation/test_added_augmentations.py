@@ -29,7 +29,7 @@ from tests.trainables.data.augmentation.test_augmentation import (
 from trainables.data.augmentation.color_jitter import adjust_contrast, adjust_hue, adjust_saturation, jitter_colors
 from trainables.data.augmentation.pad_and_crop import crop_padded, pad_and_crop
 from trainables.data.augmentation.pipeline import AugmentationSettings, augment_batch
-from trainables.data.augmentation.random_erasing import NUM_DRAWS, choose_rectangles, erase_rectangles
+from trainables.data.augmentation.random_erasing import NUM_RECTANGLE_DRAWS, choose_rectangles, erase_rectangles
 from trainables.data.augmentation.trivial_augment import NUM_BINS, OPERATIONS, draw_operations, trivially_augment
 
 NUM_BOXES = 4000
@@ -265,7 +265,7 @@ def test_a_gray_image_has_no_hue_and_saturation_to_change() -> None:
 
 @pytest.mark.parametrize("size", [32, 224])
 def test_erased_rectangles_are_distributed_as_torchvisions(size: int) -> None:
-    draws = torch.rand((NUM_DRAWS, NUM_BOXES), generator=generator())
+    draws = torch.rand((NUM_RECTANGLE_DRAWS, NUM_BOXES), generator=generator())
     ours = choose_rectangles(draws, size, 1.0)
     transform, image = v2.RandomErasing(p=1.0), torch.empty(3, size, size)
     with torch.random.fork_rng(devices=[]):
@@ -286,7 +286,7 @@ def test_erased_rectangles_are_distributed_as_torchvisions(size: int) -> None:
 def test_erasing_sets_one_rectangle_of_the_chosen_images_to_the_mean_color() -> None:
     inputs = torch.ones(NUM_BOXES // 4, 3, SIZE, SIZE)
     source = generator(4)
-    rectangles = choose_rectangles(torch.rand((NUM_DRAWS, len(inputs)), generator=source), SIZE, 0.3)
+    rectangles = choose_rectangles(torch.rand((NUM_RECTANGLE_DRAWS, len(inputs)), generator=source), SIZE, 0.3)
     erased = erase_rectangles(inputs, 0.3, generator(4)) == 0
     share = float(erased.flatten(1).any(1).float().mean())
     assert share == pytest.approx(0.3, abs=0.05)
@@ -297,7 +297,7 @@ def test_erasing_sets_one_rectangle_of_the_chosen_images_to_the_mean_color() -> 
 
 def test_an_image_on_which_no_rectangle_fits_is_not_erased() -> None:
     """Areas and ratios are the largest: 0.33 of the image at 3.3 is higher than the image."""
-    draws = torch.full((NUM_DRAWS, 2), 1.0 - 2**-24)
+    draws = torch.full((NUM_RECTANGLE_DRAWS, 2), 1.0 - 2**-24)
     draws[0] = 0.0
     assert choose_rectangles(draws, SIZE, 1.0).tolist() == [[0.0] * 4] * 2
 

@@ -19,14 +19,14 @@ from tests.trainables.data.augmentation.test_augmentation import (
     to_pixels,
 )
 from trainables.data.augmentation.pipeline import augment_batch
-from trainables.data.augmentation.random_crops import NUM_DRAWS, choose_crops, resize_crops
+from trainables.data.augmentation.random_crops import NUM_CROP_DRAWS, choose_crops, resize_crops
 
 NUM_BOXES = 4000
 CROPS = change(OFF, crop_min_area=0.3)
 
 
 def choose(num: int, height: int, width: int, min_area: float, max_ratio: float, seed: int = 0) -> Tensor:
-    draws = torch.rand((NUM_DRAWS, num), generator=torch.Generator().manual_seed(seed))
+    draws = torch.rand((NUM_CROP_DRAWS, num), generator=torch.Generator().manual_seed(seed))
     return choose_crops(draws, height, width, min_area=min_area, max_ratio=max_ratio)
 
 
