@@ -50,7 +50,7 @@ def build_intervention_tables(found: InterventionFindings) -> InterventionTables
     )
 
 
-def describe_changed_settings(stated: StatedIntervention) -> str:
+def list_changed_settings(stated: StatedIntervention) -> str:
     """Return the changed settings: "cutmix_probability 0.5"."""
     return ", ".join(f"{name} {shorten(format_value(value))}" for name, value in stated.changes.items())
 
@@ -98,7 +98,7 @@ def build_stated_rich_table(stated: StatedInterventions) -> Table:
     """Return what the interventions state, for a terminal."""
     rows = [
         (
-            f"{one.arm}\n{describe_changed_settings(one)}",
+            f"{one.arm}\n{list_changed_settings(one)}",
             f"{one.symptom}; {one.diagnosis}; {one.verdict}",
             f"{describe_target(one)} ({one.num_target_images} images{', seen' if one.is_seen else ''})",
             f"{_describe_prediction(one)}\nrefuted if {one.refuted_by}",
@@ -118,7 +118,7 @@ def build_intervention_rich_table(found: InterventionFindings) -> Table:
         rows.append(
             (
                 f"{stated.symptom}; {stated.diagnosis}; {stated.verdict}",
-                f"{stated.arm}\n{describe_changed_settings(stated)}\n{cells['cost']}",
+                f"{stated.arm}\n{list_changed_settings(stated)}\n{cells['cost']}",
                 f"{describe_target(stated)}{', seen' if stated.is_seen else ''}\npredicted {cells['predicted (pp)']}\n"
                 f"measured {cells['measured (pp)']} {cells['target']}\nprediction: {cells['prediction']}{ring}",
                 f"{cells['macro-F1 (pp)']}\n{cells['verdict']}\nloss elsewhere: {cells['surest loss elsewhere (pp)']}",
@@ -157,7 +157,7 @@ def _make_record(effect: InterventionEffect, found: InterventionFindings) -> dic
         "symptom": stated.symptom,
         "diagnosis": stated.diagnosis,
         "verdict": stated.verdict,
-        "changes": describe_changed_settings(stated),
+        "changes": list_changed_settings(stated),
         "target": describe_target(stated),
         "seen": stated.is_seen,
         **list_points("predicted", stated.prediction.effect),
@@ -203,7 +203,7 @@ def _points(interval: Interval | None) -> str:
 
 STATED_COLUMNS: Mapping[str, Callable[[StatedIntervention], str]] = {
     "intervention": lambda stated: f"{stated.arm}: {stated.title}",
-    "changes": describe_changed_settings,
+    "changes": list_changed_settings,
     "symptom": lambda stated: stated.symptom,
     "diagnosis": lambda stated: stated.diagnosis,
     "verdict": lambda stated: stated.verdict,

@@ -68,7 +68,7 @@ class Search(StudyStage):
         fixed = session.prepare().fixed
         director = SearchDirector(study.book, study.spec, fixed, full_trial_seconds=costs, earlier=earlier)
         with session.view:
-            run_trials(session, director, ("search",))
+            run_to_the_end(session, director, ("search",))
 
     def show(self, session: Session) -> None:
         """Print the table of the arms."""
@@ -154,10 +154,10 @@ def _train(
     wanted.sort(key=lambda trial: order.index(trial.config.seed))
     allowed = spec.resources.max_failed_fraction
     director = ConfirmationDirector(book, wanted, again=crashed, max_failed_fraction=allowed)
-    run_trials(session, director, ("search", "confirm"))
+    run_to_the_end(session, director, ("search", "confirm"))
 
 
-def run_trials(session: Session, director: Director, splits: tuple[str, ...]) -> None:
+def run_to_the_end(session: Session, director: Director, splits: tuple[str, ...]) -> None:
     """Run the director's trials, each of which predicts some splits at its end; raise StudyInterrupted if some are left."""
     study, resources, prepared = session.study, session.study.spec.resources, session.prepare()
     settings = TrialSettings(

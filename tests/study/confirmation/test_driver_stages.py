@@ -32,7 +32,7 @@ def confirm(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> tuple[Plan, li
 
         drive(director, curve)
 
-    monkeypatch.setattr(training, "run_trials", run)
+    monkeypatch.setattr(training, "run_to_the_end", run)
     monkeypatch.setattr(training, "require_finished_search", lambda _: None)
     monkeypatch.setattr(training, "read_test_split", lambda _book, _plan, runs, *_: read.extend(runs))
     monkeypatch.setattr(training, "find_undecided", lambda *_: ())

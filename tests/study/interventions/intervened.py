@@ -97,7 +97,7 @@ class FakeCluster:
         monkeypatch.setattr(stage, "check_cluster", lambda *_: 1)
         monkeypatch.setattr(stage, "make_workers", lambda _, spec, data: ProcessWorkers(spec, data))
         monkeypatch.setattr(launching, "count_devices", lambda *_: 1.0)
-        monkeypatch.setattr(training, "run_trials", self._run)
+        monkeypatch.setattr(training, "run_to_the_end", self._run)
         monkeypatch.setattr(training, "read_test_split", self._read)
 
     @contextmanager
