@@ -20,8 +20,8 @@ from benchmarks.search.replay_curves import load_curves
 from benchmarks.search.replay_sides import make_report
 from search_spaces.config import Value
 from study.cluster.connection import connect_cluster
+from study.cluster.tasks import Stage
 from study.cluster.tune_run import run_trials
-from study.cluster.workers import Stage
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec

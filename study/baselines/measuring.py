@@ -11,7 +11,8 @@ from search_spaces.config import TrialConfig
 from search_spaces.settings import BUILT_IN_LOOP
 from study.cluster.connection import LOCAL, THIS_PROCESS, connect_cluster
 from study.cluster.task_device import find_device
-from study.cluster.workers import Workers, make_task, make_workers
+from study.cluster.tasks import Workers, make_task
+from study.cluster.workers import make_workers
 from study.inputs.preparation import Prepared
 from study.spec.study_spec import StudySpec
 from trainables.models.backbones import build_model, count_forward_flops, place_model

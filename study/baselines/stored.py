@@ -12,7 +12,7 @@ from search_spaces.config import TrialConfig
 from study.baselines.files import StoredBaselines, read_baselines
 from study.baselines.measuring import FittedProbe
 from study.cluster.task_device import find_device
-from study.cluster.workers import Workers, make_task
+from study.cluster.tasks import Workers, make_task
 from study.confirmation.plan import Plan
 from study.confirmation.predictions_on_test import TEST, with_groups
 from study.confirmation.read_count import note_test_read

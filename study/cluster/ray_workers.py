@@ -16,8 +16,8 @@ from ray.exceptions import (
 from search_spaces.errors import UserInputError, first_line
 from study.cluster.connection import Cluster
 from study.cluster.task_device import run_task
+from study.cluster.tasks import Stage, Task
 from study.cluster.tune_run import run_trials
-from study.cluster.workers import Stage, Task
 from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted

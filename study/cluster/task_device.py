@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from study.cluster.workers import Task
+from study.cluster.tasks import Task
 from trainables.devices import choose_device
 from trainables.training.trial_data import TrialData
 

@@ -14,9 +14,9 @@ from ray.tune.search import Searcher
 from study.cluster.causes import shorten_cause
 from study.cluster.connection import Cluster
 from study.cluster.hang_watch import HangWatch
+from study.cluster.tasks import Stage
 from study.cluster.trial_arguments import make_trial_arguments
 from study.cluster.trial_resources import request_resources
-from study.cluster.workers import Stage
 from study.scheduling.director import Director
 from study.spec.sections import ResourcesSpec
 from study.state.interruption import StudyInterrupted, storage_interruption

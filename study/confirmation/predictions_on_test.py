@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.cluster.task_device import find_device
-from study.cluster.workers import Workers, make_task
+from study.cluster.tasks import Workers, make_task
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import note_test_read
 from study.confirmation.trained_models import load_classifier

@@ -19,7 +19,7 @@ from analysis.heat_maps.grad_cam import NoCamLayerError
 from analysis.heat_maps.validity_tests import admit_cams
 from analysis.statistics.metrics import IntArray
 from search_spaces.errors import UserInputError, list_some
-from study.cluster.workers import Workers, make_task
+from study.cluster.tasks import Workers, make_task
 from study.open_study import OpenStudy
 from study.results.audit_parts import AuditPart, AuditParts, StepKind
 from study.results.confirmed_models import has_network, load_cam_models, make_logits

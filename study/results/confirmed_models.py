@@ -12,7 +12,7 @@ from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.validity_tests import CamModels
 from search_spaces.config import TrialConfig
 from study.cluster.task_device import find_device
-from study.cluster.workers import Workers, make_task
+from study.cluster.tasks import Workers, make_task
 from study.confirmation.trained_models import load_classifier, load_model
 from study.open_study import OpenStudy
 from study.state.record_book import open_trial_files

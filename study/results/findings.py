@@ -20,7 +20,7 @@ from analysis.report.intervention_tables import STATED_CHANGED, build_interventi
 from analysis.report.tables import PLAN_CHANGED
 from search_spaces.errors import UserInputError
 from search_spaces.format import check_format
-from study.cluster.workers import Workers
+from study.cluster.tasks import Workers
 from study.confirmation.evidence import is_confirmed, require_plan
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import count_test_reads

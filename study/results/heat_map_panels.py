@@ -12,7 +12,7 @@ from analysis.heat_maps.panels import choose_panel_images
 from analysis.report.figures import figure_to_png
 from analysis.report.heat_map_figures import plot_cam_panel
 from analysis.statistics.metrics import IntArray
-from study.cluster.workers import Workers, make_task
+from study.cluster.tasks import Workers, make_task
 from study.open_study import OpenStudy
 from study.results.confirmed_models import has_network, load_cam_network
 from trainables.data.images import ImageSet

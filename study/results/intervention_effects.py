@@ -26,7 +26,7 @@ from analysis.statistics.families import Scale, class_cells, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.designs import Contrast, make_factorial_runs
 from search_spaces.errors import UserInputError
-from study.cluster.workers import Workers, make_task
+from study.cluster.tasks import Workers, make_task
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import count_test_reads

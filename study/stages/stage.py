@@ -9,7 +9,8 @@ from rich.console import Console
 
 from search_spaces.errors import UserInputError
 from study.cluster.connection import Cluster, check_cluster, connect_cluster
-from study.cluster.workers import Workers, make_workers
+from study.cluster.tasks import Workers
+from study.cluster.workers import make_workers
 from study.inputs.environment_changes import check_unchanged
 from study.inputs.preparation import Prepared, prepare
 from study.open_study import OpenStudy, load_study, open_to_drive, read_passport

@@ -8,7 +8,7 @@ from analysis.report.baseline_lines import describe_baselines
 from study.baselines.files import read_baselines
 from study.baselines.measuring import measure_baselines
 from study.baselines.stored import find_unread_probe, predict_test, write_baselines
-from study.cluster.workers import Stage
+from study.cluster.tasks import Stage
 from study.confirmation.candidates import candidates, choose_by_ranking, keep_trained
 from study.confirmation.director import ConfirmationDirector, want
 from study.confirmation.evidence import find_undecided, is_confirmed

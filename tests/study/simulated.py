@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from study.cluster.workers import Stage
+from study.cluster.tasks import Stage
 from study.scheduling.director import Director
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec

@@ -15,7 +15,7 @@ from study.cluster import connection, process_workers, task_device
 from study.cluster.connection import check_cluster, connect_cluster
 from study.cluster.process_workers import ProcessWorkers
 from study.cluster.task_device import find_device
-from study.cluster.workers import Stage, Task
+from study.cluster.tasks import Stage, Task
 from study.inputs.provenance import package_versions
 from study.open_study import load_study
 from study.results.findings import load_findings

@@ -14,7 +14,7 @@ from analysis.findings.interval import Interval, TwoIntervals
 from analysis.findings.shortcut_findings import SwapAudits
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
-from study.cluster.workers import Task
+from study.cluster.tasks import Task
 from study.inputs.human_labels import load_human_shares
 from study.results import audits
 from study.results.audit_parts import AuditPart, AuditParts, StepKind

@@ -17,7 +17,7 @@ from rich.console import Console
 from search_spaces.errors import UserInputError
 from study.cluster.connection import Cluster
 from study.cluster.process_workers import ProcessWorkers
-from study.cluster.workers import Task
+from study.cluster.tasks import Task
 from study.spec.reading import parse_spec
 from study.spec.study_spec import StudySpec
 from study.views import inspection, inspection_resources

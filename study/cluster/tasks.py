@@ -1,0 +1,61 @@
+"""Trials and tasks that workers run, and the protocol of workers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from study.scheduling.director import Director
+from study.spec.study_spec import StudySpec
+from trainables.trial_settings import TrialSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One call of a function on a device of its own.
+
+    Attributes:
+        arguments: of the function, which also gets the data of the study as `data`.
+        cpu: cores that the call holds.
+        gpu: GPUs that the call holds.
+    """
+
+    arguments: tuple[Any, ...]
+    cpu: float
+    gpu: float
+
+
+def make_task(spec: StudySpec, arm: str, *arguments: Any) -> Task:
+    """Return a task that holds as much of a device as a trial of the arm does."""
+    cpu, gpu = (spec.resources.of_arm(kind, arm) for kind in ("cpu", "gpu"))
+    return Task(arguments=arguments, cpu=cpu, gpu=gpu)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """The settings of one run of trials, apart from its director.
+
+    Attributes:
+        settings: of the trials.
+        max_concurrent: trials that run at once.
+        splits_to_predict: splits whose predictions a trial stores at its end.
+        on_change: called for the live view: about once a second, or in this process after each epoch, and at the end.
+    """
+
+    settings: TrialSettings
+    max_concurrent: int
+    splits_to_predict: Sequence[str]
+    on_change: Callable[[], None]
+
+
+class Workers(Protocol):
+    """Runs trials and tasks on the data of one study."""
+
+    def run_trials(self, director: Director, stage: Stage) -> None:
+        """Run the director's trials until it is exhausted, or until an interrupt.
+
+        Raises:
+            StudyInterrupted: if a record could not be written. The study on disk is consistent and can be resumed.
+        """
+
+    def run_tasks(self, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[Any]:
+        """Return what the function returns for each task, in their order."""
