@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from search_spaces.errors import UserInputError
-from trainables.data.decoding.streamed_images import EncodedSource, StreamError
+from trainables.data.decoding.encoded_source import EncodedSource, StreamError
 
 SHARED_MEMORY = Path("/dev/shm")
 # Batches that each worker decodes ahead.
