@@ -109,8 +109,8 @@ def run(
     if interventions:
         from study.stages.intervening import Intervene
 
-        store = open_study(loaded.name, storage)
-        run_stages([Intervene(only=tuple(only or ()))], console, address, store=store, writes=False)
+        stage = Intervene(store=open_study(loaded.name, storage), only=tuple(only or ()))
+        run_stages([stage], console, address)
     _finish(missed_minimums)
 
 
@@ -316,6 +316,7 @@ def intervene(
     from study.stages.stage import run_stages
 
     stage = Intervene(
+        store=open_study(study, storage),
         target=target,
         only=tuple(only or ()),
         strength=strength,
@@ -326,7 +327,7 @@ def intervene(
         dry_run=dry_run,
         as_json=as_json,
     )
-    run_stages([stage], console, address, store=open_study(study, storage), writes=False)
+    run_stages([stage], console, address)
 
 
 @app.command()

@@ -1,1 +1,1 @@
-"""The values behind the report: frozen dataclasses that compute nothing."""
+"""The values behind the report: frozen dataclasses. What they derive, they derive from their own fields."""

@@ -41,9 +41,10 @@ NOTHING_FOUND = (
 class Intervene(StudyStage):
     """Try the interventions that the findings of a study ask for; continue a round that was stopped.
 
-    The study of the session is analyzed, and only read: a round is a study of its own.
+    A round is a study of its own.
 
     Attributes:
+        store: the study, which is analyzed, and only read.
         target: TRUE:PREDICTED, a cell of the confusion matrix; None for what is found.
         only: names of the interventions to try; empty for all that a finding asks for.
         strength: of the class weights; None for the default.
@@ -55,6 +56,7 @@ class Intervene(StudyStage):
         as_json: whether to print what was stated or found as one JSON object; the progress then goes to the standard error.
     """
 
+    store: Store
     target: str | None = None
     only: tuple[str, ...] = ()
     strength: float | None = None
@@ -71,6 +73,7 @@ class Intervene(StudyStage):
         Raises:
             UserInputError: if the study has no findings yet, or for options that do not fit.
         """
+        session.study = load_study(self.store)
         load_findings(session.study)
         rounds = list_rounds(session.study)
         if self.as_json:

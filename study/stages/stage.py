@@ -13,7 +13,7 @@ from study.cluster.tasks import Workers
 from study.cluster.workers import make_workers
 from study.inputs.environment_changes import check_unchanged
 from study.inputs.preparation import Prepared, prepare
-from study.open_study import OpenStudy, load_study, open_to_drive, read_passport
+from study.open_study import OpenStudy, open_to_drive, read_passport
 from study.spec.study_spec import StudySpec
 from study.views.live_view import LiveView
 from study.views.printing import print_line
@@ -52,11 +52,8 @@ class Session(ExitStack):
         self._max_concurrent: int | None = None
         self.missed_minimums: list[str] = []
 
-    def open(self, store: Store, *, writes: bool = True) -> OpenStudy:
-        """Open a study, and hold its lease if it is to be written; print which records were recovered from copies."""
-        if not writes:
-            self.study = load_study(store)
-            return self.study
+    def open(self, store: Store) -> OpenStudy:
+        """Open a study and hold its lease; print which records were recovered from copies."""
         self.study = self.enter_context(open_to_drive(store))
         for message in self.study.book.recovered:
             print_line(message, self.console)
@@ -134,7 +131,6 @@ def run_stages(
     address: str | None = None,
     *,
     store: Store | None = None,
-    writes: bool = True,
     allow_changed: bool | None = None,
 ) -> list[str]:
     """Run stages in a session of their own; return one message per arm that misses the minimum.
@@ -143,11 +139,10 @@ def run_stages(
         stages: see `Session.run`.
         console: see `Session`.
         address: see `Session`.
-        store: the study; None if the first stage creates it.
-        writes: whether the study is written, or only read.
+        store: the study, whose lease is held; None if the first stage creates or opens it.
         allow_changed: see `Session`.
     """
     with Session(console, address, allow_changed=allow_changed) as session:
         if store is not None:
-            session.open(store, writes=writes)
+            session.open(store)
         return session.run(stages)
