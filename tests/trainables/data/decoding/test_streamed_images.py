@@ -25,7 +25,8 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from trainables.data import pixel_files
 from trainables.data.decoding import decoded_images
-from trainables.data.decoding.streamed_images import StreamedImages, StreamError
+from trainables.data.decoding.encoded_source import StreamError
+from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.image_audit import check_image_set
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
