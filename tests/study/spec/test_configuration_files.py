@@ -1,6 +1,7 @@
 """Arms that are given configurations, from files, a spec or a design."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from study.scheduling.turns import is_search_finished
 from study.spec.configuration_files import read_configurations
 from study.spec.reading import load_spec, validate_spec
 from study.spec.study_spec import StudySpec
-from study.stages import launching
+from study.stages.stage import Session
 from study.state.record_book import MemoryBook
 from tests.study.command_line import run_cli
 from tests.study.simulated import FIXED, drive
@@ -192,8 +193,12 @@ def test_interventions_follow_in_the_study_of_the_configurations(
 ) -> None:
     files = [write(tmp_path / f"{name}.json", BASE) for name in ("old", "new")]
     launched: list[str] = []
-    monkeypatch.setattr(launching.Launch, "run", lambda stage, _: launched.append(stage.spec.name))
-    monkeypatch.setattr(launching, "list_stages", lambda: ())
+
+    def run(_: Session, stages: Iterable[Any]) -> list[str]:
+        launched.append(next(iter(stages)).spec.name)
+        return []
+
+    monkeypatch.setattr(Session, "run", run)
     got = run_cli("run", "demo", *name_files(*files), "--intervene", "--storage", tmp_path)
     assert launched == ["old-vs-new"]
     assert f"there is no study at {tmp_path}/old-vs-new" in got.errors, got
