@@ -110,9 +110,6 @@ def list_start_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
         if not wanted:
             found = [_describe_no_arm(entry, arms)]
         problems += [f"search.start {number}: {problem}" for problem in dict.fromkeys(found)]
-    given = spec.search.start or spec.search.prior
-    if given and spec.has_given_arms:
-        return ["given configurations are not searched; remove search.start and search.prior"]
     for name, prior in spec.search.prior.items():
         problems += [f"search.prior.{name}: {text}" for text in _list_prior_problems(name, prior, arms)]
     return problems

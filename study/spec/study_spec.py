@@ -59,12 +59,11 @@ class StudySpec(Section):
             raise ValueError("the arms are defined by [configurations] or by [design], not both; remove one")
         if not self.has_given_arms:
             return self
-        if self.search.device_seconds is not None or self.search.warm_start is not None:
-            raise ValueError(
-                "given configurations are not searched; remove search.device_seconds and search.warm_start"
-            )
-        if self.search.allocation == "pooled":
-            raise ValueError("each given configuration is an arm; remove search.allocation")
+        unused = [name for name in ("device_seconds", "warm_start", "start", "prior") if getattr(self.search, name)]
+        unused += ["allocation"] if self.search.allocation == "pooled" else []
+        if unused:
+            keys = " and ".join(f"search.{name}" for name in unused)
+            raise ValueError(f"given configurations are not searched, and each one is an arm; remove {keys}")
         if len(self.configurations) == 1:
             raise ValueError("a comparison needs two configurations, but [configurations] has one")
         if self.intervene is not None and self.intervene.factors:

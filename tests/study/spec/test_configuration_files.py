@@ -104,7 +104,7 @@ def test_rows_of_the_plan_are_those_of_the_design() -> None:
         ({"configurations": {"a": BASE, "b": BASE}, "search": {"device_seconds": 9.0}}, "are not searched"),
         (
             {"configurations": {"a": BASE, "b": BASE}, "search": {"allocation": "pooled"}},
-            "each given configuration is an arm",
+            "each one is an arm; remove search.allocation",
         ),
     ],
 )
