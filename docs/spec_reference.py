@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from docs.reference_pages import build_page, join_words, wrap, write_page
-from search_spaces.named_spaces import load_space
 from search_spaces.settings import Hyperparameters, Section
 from search_spaces.space import CategoricalParameter, Parameter
+from search_spaces.space_tables import load_space
 from study.spec.sections import SearchSpec
 from study.spec.study_spec import StudySpec
 

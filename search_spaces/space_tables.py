@@ -1,12 +1,15 @@
 """Search spaces as TOML tables: one table per parameter, as in `transfer_learning.toml`."""
 
 import math
+import tomllib
 from collections.abc import Mapping
+from functools import cache
+from importlib import resources
 from typing import Any
 
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
-from search_spaces.space import CategoricalParameter, Condition, FloatParameter, IntParameter, Parameter
+from search_spaces.space import CategoricalParameter, Condition, FloatParameter, IntParameter, Parameter, SearchSpace
 
 # Keys that a parameter of each kind must have.
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -98,3 +101,21 @@ def _make_parameter(name: str, table: Mapping[str, Any]) -> Parameter:
         return IntParameter(name=name, low=table["low"], high=table["high"], condition=condition)
     low, high = float(table["low"]), float(table["high"])
     return FloatParameter(name=name, low=low, high=high, log=table["kind"] == "log", condition=condition)
+
+
+SUFFIX = ".toml"
+
+
+def space_names() -> tuple[str, ...]:
+    """Return the names of the shipped spaces."""
+    files = resources.files("search_spaces").iterdir()
+    return tuple(sorted(f.name.removesuffix(SUFFIX) for f in files if f.name.endswith(SUFFIX)))
+
+
+@cache
+def load_space(name: str) -> SearchSpace:
+    """Return the space called `name`; raise UserInputError with the nearest name if there is none."""
+    if name not in space_names():
+        raise UserInputError(f"there is no search space {name!r}{nearest_name(name, space_names())}")
+    text = (resources.files("search_spaces") / f"{name}{SUFFIX}").read_text(encoding="utf-8")
+    return SearchSpace(name=name, parameters=read_parameters(tomllib.loads(text))[0])

@@ -418,7 +418,7 @@ def inspect_spec(
 ) -> None:
     """Show what a spec's images, weights and resources are like before anything is trained."""
     from study.spec.reading import load_spec
-    from study.views.inspection import print_inspection
+    from study.views.data_inspection import print_inspection
 
     loaded, text = load_spec(spec, overrides or [])
     print_inspection(loaded, address, console, text=text, to=to, quick=quick)

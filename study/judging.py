@@ -9,21 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from analysis.classes.group_contrasts import list_unknown_classes
-from analysis.classes.human_counts import compute_human_shares
-from analysis.external.comparison import compare_outside_arms, list_comparison_problems
-from analysis.external.forensics import analyze_outside_arms
-from analysis.external.predictions import OutsidePredictions, read_predictions_files
-from analysis.findings.class_findings import MAX_ISSUES
-from analysis.findings.comparison_findings import ComparisonRow
-from analysis.findings.outside_findings import OutsideArm, OutsideFindings
-from analysis.report import tables
-from analysis.report.confusion_sentences import describe_clusters, describe_contrast, describe_directed
-from analysis.report.confusion_tables import build_directed_table, build_pair_table
+from analysis.comparison import tables
+from analysis.comparison.side_metric_tables import build_side_csv, format_side_line
+from analysis.comparison.values import ComparisonRow
+from analysis.confusions.class_scores import list_unknown_classes
+from analysis.confusions.label_issues import compute_human_shares
+from analysis.confusions.render import (
+    build_directed_table,
+    build_pair_table,
+    describe_clusters,
+    describe_contrast,
+    describe_directed,
+)
+from analysis.confusions.values import MAX_ISSUES
+from analysis.external.outside_findings import analyze_outside_arms, compare_outside_arms, list_comparison_problems
+from analysis.external.outside_predictions import OutsidePredictions, read_predictions_files
+from analysis.external.values import OutsideArm, OutsideFindings
+from analysis.formats.numbers import format_interval
 from analysis.report.forensics_page import MOST_ROWS, build_forensics_page
-from analysis.report.number_formats import format_interval
 from analysis.report.pages import build_comparison_page
-from analysis.report.side_metric_tables import build_side_csv, format_side_line
 from search_spaces.errors import UserInputError, list_some
 from study.inputs.human_labels import read_counts
 from study.views.printing import print_line

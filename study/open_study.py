@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import UserInputError, list_some
-from study.scheduling.turns import is_search_finished
+from study.scheduling.budget import is_search_finished
 from study.scheduling.warm_start import WarmStart, write_warm_start
 from study.spec.reading import dump_spec
 from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import extended_spec, launched_spec
-from study.state.checksums import read_sealed_json, write_sealed_json, write_sealed_toml
-from study.state.fenced_store import FencedStore, read_only
 from study.state.lease import Lease, hold_lease
 from study.state.paths import INTERVENTIONS, LEASES, PASSPORT, SPEC, TRIAL_COSTS, WARM_START, find_rounds
 from study.state.record_book import RecordBook, open_trial_files
+from study.state.sealed_files import FencedStore, read_only, read_sealed_json, write_sealed_json, write_sealed_toml
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store, split_uri
 

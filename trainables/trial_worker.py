@@ -22,18 +22,16 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 from search_spaces.config import TrialConfig
-from trainables.devices import choose_device, describe_libraries, device_name
+from trainables.devices import choose_device, describe_libraries, device_name, explaining_device_memory
 from trainables.processes import prepare_to_train
-from trainables.records.checkpoint_writer import CheckpointWriter
 from trainables.records.record import EpochReport
-from trainables.records.trial_files import TrialFiles
+from trainables.records.trial_files import CheckpointWriter, TrialFiles
 from trainables.storage.store import Store
-from trainables.training.device_memory import explaining_device_memory
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_mean_f1
 from trainables.training.loop import TrainingRun
 from trainables.training.placed_images import ResidentImages, limit_memory
-from trainables.training.runs import make_run
+from trainables.training.trial_cost import make_run
 from trainables.training.trial_data import TrialData
 from trainables.training.trial_run import EpochInterrupted
 from trainables.trial_settings import TrialSettings

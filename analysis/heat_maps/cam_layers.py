@@ -1,20 +1,73 @@
-"""Layers that heat maps can be computed at: found by measuring the outputs of all modules, in CNNs and in transformers.
+"""A network whose heat maps are computed, with the precision, memory layout and kernels of its trial."""
 
-A CNN gives one layer for each size of its maps: of the outermost modules with maps of that size, the last one that holds a fair
-share of their parameters, such as the stages of a ResNet or a ConvNeXt. The maps of a transformer all have one size, so its
-layers are blocks at a quarter, half and three quarters of its depth and the last but one: where the class is read from a token of
-its own, the other tokens of the last block have no influence on the logits.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isqrt
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from analysis.shortcuts.swaps import Images
+from analysis.statistics.metrics import FloatArray
+from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
+from trainables.models.backbones import prepare_inputs
+from trainables.training.evaluation import autocast, deterministic_kernels
+
+# Images per forward pass.
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CamNetwork:
+    """A network and the configuration of its trial.
+
+    Attributes:
+        model: placed as in training (`trainables.models.backbones.place_model`).
+        config: gives image size, interpolation, memory layout and precision, as for
+            `trainables.training.evaluation.compute_logits`.
+    """
+
+    model: nn.Module
+    config: TrialConfig
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model's parameters."""
+        return next(self.model.parameters()).device
+
+    def prepare(self, images: Images) -> torch.Tensor:
+        """Return (n, 3, S, S) float32 inputs on the CPU for (n, H, W, 3) images."""
+        return prepare_inputs(torch.from_numpy(np.array(images)), self.config)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Set evaluation mode, precision and kernels; restore every module's mode, and each parameter's gradient and flag.
+
+        Gradients are neither switched on nor off.
+        """
+        modes = [(module, module.training) for module in self.model.modules()]
+        parameters = [(p, p.requires_grad, p.grad) for p in self.model.parameters()]
+        try:
+            self.model.eval()
+            with deterministic_kernels(self.config, self.device), autocast(self.config, self.device):
+                yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter, requires_grad, gradient in parameters:
+                parameter.requires_grad_(requires_grad)
+                parameter.grad = gradient
+
+    def compute_logits(self, inputs: torch.Tensor) -> FloatArray:
+        """Return (N, K) float64 logits of (N, 3, S, S) inputs."""
+        with self.evaluating(), torch.no_grad():
+            batches = [self.model(batch.to(self.device)).float().cpu() for batch in torch.split(inputs, BATCH_SIZE)]
+        return np.asarray(torch.cat(batches).double().numpy())
+
 
 # Share of the parameters of the largest module with maps of a size, below which a module (a norm, a pooling) is no stage.
 MIN_SHARE = 0.1

@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import rankdata
 
-from analysis.audits.swap_effects import AuditImages
-from analysis.findings.heat_map_findings import CamCandidate
-from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.grad_cam import (
     CamMethod,
     Cams,
@@ -23,6 +21,8 @@ from analysis.heat_maps.grad_cam import (
     is_degenerate,
 )
 from analysis.heat_maps.road import compute_road_gain
+from analysis.heat_maps.values import CamCandidate
+from analysis.shortcuts.swaps import AuditImages
 from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import derive_seed, numpy_generator
 

@@ -17,8 +17,7 @@ from pytorch_grad_cam.hirescam import HiResCAM
 from pytorch_grad_cam.layer_cam import LayerCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from analysis.heat_maps.cam_layers import find_map_layers, find_module, to_map
-from analysis.heat_maps.cam_network import BATCH_SIZE, CamNetwork
+from analysis.heat_maps.cam_layers import BATCH_SIZE, CamNetwork, find_map_layers, find_module, to_map
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError
 

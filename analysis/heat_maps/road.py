@@ -15,7 +15,7 @@ from scipy import sparse
 from scipy.linalg import solveh_banded
 from scipy.special import softmax
 
-from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.grad_cam import Cams, enlarge
 from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import numpy_generator

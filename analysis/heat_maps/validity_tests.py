@@ -15,11 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from analysis.audits.ring_swaps import swap_ring
-from analysis.audits.swap_effects import ALPHA, AuditImages, bound_mean
-from analysis.findings.heat_map_findings import CamAdmission, CamTest
-from analysis.findings.interval import TwoIntervals
-from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.choice import (
     MAX_DEGENERATE_FRACTION,
     MAX_SIMILARITY,
@@ -30,10 +26,13 @@ from analysis.heat_maps.choice import (
 )
 from analysis.heat_maps.grad_cam import Cams, CamSource, compute_cams, enlarge, find_degenerate
 from analysis.heat_maps.road import compute_road_gain
+from analysis.heat_maps.values import CamAdmission, CamTest
+from analysis.shortcuts.swaps import ALPHA, AuditImages, bound_mean, swap_ring
 from analysis.statistics.families import Cell, Scale, compute_two_intervals
+from analysis.statistics.interval import TwoIntervals
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError
-from trainables.data.rings import RING_FRACTIONS, make_ring
+from trainables.data.augmentation.mixing import RING_FRACTIONS, make_ring
 from trainables.seeds import derive_seed, numpy_generator
 
 # A gain of one percentage point of probability is immaterial. Maps of untrained networks gain .1 pp, which is real: they are

@@ -7,7 +7,7 @@ from imagehash import phash
 from numpy.typing import NDArray
 from PIL import Image
 
-from analysis.findings.image_findings import MAX_DISTANCE, MIN_CORRELATION, ImagePair
+from analysis.images.values import MAX_DISTANCE, MIN_CORRELATION, ImagePair
 from trainables.data.image_array import ImageArray, read_images
 from trainables.data.image_audit import hash_images
 from trainables.data.splits import SPLIT_NAMES, Splits

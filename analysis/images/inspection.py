@@ -5,15 +5,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.classes.label_issues import list_label_issues
-from analysis.findings.class_findings import MAX_ISSUES, LabelIssue
-from analysis.findings.image_findings import ImageFindings, ImagePair, NetworkFindings, Rung
-from analysis.images.colors import compute_class_colors, probe_colors
+from analysis.confusions.label_issues import list_label_issues
+from analysis.confusions.values import MAX_ISSUES, LabelIssue
+from analysis.images.appearance import compute_class_colors, find_oddities, probe_colors
 from analysis.images.duplicates import find_copies, find_exact_duplicates, find_near_duplicates
-from analysis.images.interpolations import MAX_SPECTRUM_IMAGES, NUM_RESIZED, compute_spectra, resize_examples
-from analysis.images.oddities import find_oddities
+from analysis.images.preprocessing import MAX_SPECTRUM_IMAGES, NUM_RESIZED, compute_spectra, resize_examples
 from analysis.images.probe import Probe, ProbeImages, choose_images, compute_probe_difference, fit_probe
 from analysis.images.semantic_gap import choose_pairs, climb_down, list_sides, rank_pairs
+from analysis.images.values import ImageFindings, ImagePair, NetworkFindings, Rung
 from analysis.statistics.metrics import compute_confusion_counts
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits

@@ -12,10 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from analysis.findings.interval import Interval
 from analysis.statistics.crossed_interval import compute_t_quantile
-from analysis.statistics.influence import compute_macro_f1_influence
-from analysis.statistics.metrics import FloatArray, IntArray, compute_macro_f1
+from analysis.statistics.interval import Interval
+from analysis.statistics.metrics import FloatArray, IntArray, compute_macro_f1, compute_macro_f1_influence
 from analysis.statistics.variances import compute_variances, find_sampling_units
 from trainables.seeds import derive_seed, numpy_generator
 

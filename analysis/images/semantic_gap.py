@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.findings.image_findings import PairLoss, PairSeparability, Rung
 from analysis.images.probe import (
     AREA_VARIANCE_FACTOR,
     CONFIDENCE,
@@ -17,6 +16,7 @@ from analysis.images.probe import (
     compute_probe_difference,
     fit_probe,
 )
+from analysis.images.values import PairLoss, PairSeparability, Rung
 from analysis.statistics.metrics import compute_confusion_counts
 
 LADDER = (8, 16, 24, 32, 64, 128, 256, 512)

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from analysis.findings.cause_findings import MIXED, RootCause
-from analysis.findings.interval import TwoIntervals
-from analysis.findings.intervention_findings import Prediction, Target, TargetKind
-from analysis.findings.shortcut_findings import GAP_TOLERANCE, AuditVerdict, ClassAudit
+from analysis.causes.values import MIXED, RootCause
 from analysis.interventions.intervention import ChoosingModels, Diagnosis, Intervention, Reason
 from analysis.interventions.target_predictions import predict_without_cue, predict_without_reliance
+from analysis.interventions.values import Prediction, Target, TargetKind
+from analysis.shortcuts.values import GAP_TOLERANCE, AuditVerdict, ClassAudit
+from analysis.statistics.interval import TwoIntervals
 from search_spaces.config import Value
 
 ALL_CONFUSED = "all classes are confused, so that none of them differs from the others"

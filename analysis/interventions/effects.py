@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.classes.class_differences import make_class_cells
-from analysis.findings.comparison_findings import Verdict
-from analysis.findings.interval import Interval
-from analysis.findings.intervention_findings import Collateral, Outcome, Prediction, Target, TargetEffect
+from analysis.comparison.class_differences import make_class_cells
+from analysis.comparison.paired_difference import compute_verdict
+from analysis.comparison.values import Verdict
 from analysis.interventions.target_predictions import mark_cells
+from analysis.interventions.values import Collateral, Outcome, Prediction, Target, TargetEffect
 from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired
-from analysis.statistics.comparison import compute_verdict
 from analysis.statistics.families import Cell, Scale, class_cells, compute_family, mean_cell
+from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import FloatArray, IntArray
 
 # Largest change of a gap: a gap is a difference of shares.

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from analysis.audits.confused_images import ComputeLogits
-from analysis.audits.swap_effects import AuditImages
-from analysis.findings.arm_findings import ArmAudits
-from analysis.findings.class_findings import ArmConfusions, Materiality
-from analysis.findings.intervention_findings import Cell, Prediction, Target, TargetKind
+from analysis.arms.values import ArmAudits
+from analysis.causes.confused_images import ComputeLogits
+from analysis.confusions.values import ArmConfusions, Materiality
+from analysis.interventions.values import Cell, Prediction, Target, TargetKind
+from analysis.shortcuts.swaps import AuditImages
 from search_spaces.config import Value
 
 

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.findings.comparison_findings import ComparisonRow, Verdict
-from analysis.findings.intervention_findings import InterventionEffect
+from analysis.comparison.values import ComparisonRow, Verdict
+from analysis.interventions.values import InterventionEffect
 from search_spaces.designs import INTERACTION_SIGN
 
 # Setting of an intervention that the command line sets.

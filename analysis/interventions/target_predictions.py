@@ -10,22 +10,22 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.audits.color_losses import measure_color_losses
-from analysis.audits.confused_images import split_seeds
-from analysis.audits.cues import CUES, CueRemoval, prepare_removal, remove_cues
-from analysis.audits.ring_audit import measure_narrowest_gaps
-from analysis.audits.ring_swaps import Images
-from analysis.audits.swap_effects import (
+from analysis.causes.confused_images import split_seeds
+from analysis.causes.cues import CUES, CueRemoval, prepare_removal, remove_cues
+from analysis.interventions.intervention import ChoosingModels
+from analysis.interventions.values import Target, TargetKind
+from analysis.shortcuts.frequency_audit import measure_color_losses
+from analysis.shortcuts.ring_audit import measure_narrowest_gaps
+from analysis.shortcuts.swaps import (
     AuditImages,
     Classify,
+    Images,
     SwapEffects,
     bound_mean,
     make_classifier,
     thin_in_proportion,
 )
-from analysis.findings.interval import Interval
-from analysis.findings.intervention_findings import Target, TargetKind
-from analysis.interventions.intervention import ChoosingModels
+from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import numpy_generator
 

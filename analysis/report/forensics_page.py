@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.findings.class_findings import (
+from analysis.confusions.render import plot_confusion
+from analysis.confusions.values import (
     CONFUSION_TOLERANCE,
     MAX_ISSUES,
     ConfusedPair,
@@ -13,15 +14,8 @@ from analysis.findings.class_findings import (
     HumanExcess,
     Materiality,
 )
-from analysis.findings.outside_findings import OutsideArm, OutsideFindings
-from analysis.report.confusion_figures import plot_confusion
-from analysis.report.number_formats import (
-    format_count,
-    format_interval,
-    format_percent,
-    format_signed_pp,
-    join_verdicts,
-)
+from analysis.external.values import OutsideArm, OutsideFindings
+from analysis.formats.numbers import format_count, format_interval, format_percent, format_signed_pp, join_verdicts
 from analysis.report.rendering import ReportFigure, embed_figure, render
 from trainables.records.confusion_figure import MOST_ANNOTATED_CLASSES
 

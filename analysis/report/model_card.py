@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from analysis.findings.arm_findings import ArmFinding, ModelAudit
-from analysis.findings.class_findings import DirectedConfusion
-from analysis.findings.interval import Interval, TwoIntervals
-from analysis.findings.shortcut_findings import ClassAudit, ClassGap
-from analysis.report.number_formats import format_interval, format_signed_pp
+from analysis.arms.values import ArmFinding, ModelAudit
+from analysis.confusions.values import DirectedConfusion
+from analysis.formats.numbers import format_interval, format_signed_pp
 from analysis.report.rendering import render
+from analysis.shortcuts.values import ClassAudit, ClassGap
+from analysis.statistics.interval import Interval, TwoIntervals
 
 MAX_CONFUSIONS = 15
 

@@ -5,26 +5,20 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import quote
 
-from analysis.findings.arm_findings import ArmFinding
-from analysis.findings.cause_findings import MATERIAL_EFFECT
-from analysis.findings.class_findings import MAX_ISSUES
-from analysis.findings.heat_map_findings import CamPanel
-from analysis.findings.intervention_findings import InterventionFindings
-from analysis.findings.study_findings import Findings
-from analysis.report.baseline_tables import (
-    BASELINE_HEADER,
-    describe_below_table,
-    list_baseline_cells,
-    list_baseline_rows,
-)
-from analysis.report.image_pages.confusion_galleries import ConfusionView, arrange_confusions
-from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets
-from analysis.report.intervention_tables import MEASURED_COLUMNS, STATED_COLUMNS, build_intervention_tables
-from analysis.report.number_formats import flatten_passport, format_signed_pp, format_value, shorten
+from analysis.arms.values import ArmFinding
+from analysis.baselines.render import BASELINE_HEADER, describe_below_table, list_baseline_cells, list_baseline_rows
+from analysis.causes.values import MATERIAL_EFFECT
+from analysis.comparison.tables import HEADER, TableRow
+from analysis.confusions.values import MAX_ISSUES
+from analysis.formats.numbers import flatten_passport, format_signed_pp, format_value, shorten
+from analysis.heat_maps.values import CamPanel
+from analysis.interventions.render import MEASURED_COLUMNS, STATED_COLUMNS, build_intervention_tables
+from analysis.interventions.values import InterventionFindings
+from analysis.report.galleries import ConfusionView, ThumbnailSheets, arrange_confusions
 from analysis.report.rendering import ReportFigure, embed_picture, render
 from analysis.report.sentences import describe_figure
+from analysis.report.study_findings import Findings
 from analysis.report.summary import summarize
-from analysis.report.tables import HEADER, TableRow
 from search_spaces.errors import UserInputError
 
 NO_ROUNDS: Mapping[str, InterventionFindings] = MappingProxyType({})

@@ -1,28 +1,31 @@
 """Templates filled with values, and pictures inside of pages."""
 
 import base64
+import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
 
-from analysis.report import (
-    arm_tables,
-    cause_sentences,
-    comparison_sentences,
-    confusion_sentences,
-    heat_map_sentences,
-    number_formats,
-    search_sentences,
-    sentences,
-    shortcut_sentences,
-    side_metric_tables,
-)
-from analysis.report.figures import figure_to_png
-from analysis.report.number_formats import escape_markdown
+from analysis.arms import render as arm_tables
+from analysis.causes import render as cause_sentences
+from analysis.comparison import render as comparison_sentences
+from analysis.comparison import side_metric_tables
+from analysis.confusions import render as confusion_sentences
+from analysis.formats import numbers as number_formats
+from analysis.formats.figures import figure_to_png
+from analysis.formats.numbers import escape_markdown
+from analysis.heat_maps import render as heat_map_sentences
+from analysis.report import sentences
+from analysis.search import render as search_sentences
+from analysis.shortcuts import render as shortcut_sentences
 
 # First bytes of the kinds of picture; others are taken for PNG.
 _KINDS = {b"<svg": "svg+xml", b"\xff\xd8": "jpeg", b"RIFF": "webp"}
@@ -83,3 +86,33 @@ def embed_picture(picture: bytes) -> str:
 def embed_figure(figure: Figure, alt: str) -> ReportFigure:
     """Return a figure as a PNG inside of a page, with its alternative text."""
     return ReportFigure(source=embed_picture(figure_to_png(figure)), alt=alt)
+
+
+TILE_SIDE = 72
+GAP = 4
+# From this side on, photographs are much smaller as JPEG; smaller images are shown with their own pixels.
+PHOTOGRAPH_SIDE = 73
+
+
+def draw_strip(images: Sequence[NDArray[np.uint8]], alt: str, tile: int = TILE_SIDE) -> ReportFigure:
+    """Return images side by side, each in a square of `tile` px.
+
+    Args:
+        images: each (H, W, 3) uint8.
+        alt: alternative text.
+        tile: side of a square.
+    """
+    width = len(images) * (tile + GAP) - GAP
+    strip = Image.new("RGB", (width, tile), "white")
+    is_photograph = False
+    for place, pixels in enumerate(images):
+        picture = Image.fromarray(pixels)
+        is_photograph |= max(picture.size) >= PHOTOGRAPH_SIDE
+        scale = tile / max(picture.size)
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+        strip.paste(picture.resize(size, resampling), (place * (tile + GAP), (tile - size[1]) // 2))
+    buffer = io.BytesIO()
+    kind, options = ("jpeg", {"quality": 88}) if is_photograph else ("png", {"optimize": True})
+    strip.save(buffer, format=kind, **options)
+    return ReportFigure(source=embed_picture(buffer.getvalue()), alt=alt)

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from analysis.findings.arm_findings import ArmFinding
-from analysis.findings.search_findings import SearchArm
-from analysis.findings.study_findings import Findings
-from analysis.report.heat_map_sentences import describe_view
-from analysis.report.number_formats import format_percent
+from analysis.arms.values import ArmFinding
+from analysis.formats.numbers import format_percent
+from analysis.heat_maps.render import describe_view
+from analysis.report.study_findings import Findings
+from analysis.search.values import SearchArm
 
 
 def describe_report(findings: Findings) -> str:

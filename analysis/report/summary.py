@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
-from analysis.findings.arm_findings import ArmFinding
-from analysis.findings.baseline_findings import LINEAR_PROBE, BaselineFindings
-from analysis.findings.cause_findings import MIXED
-from analysis.findings.class_findings import Materiality
-from analysis.findings.comparison_findings import Question, Verdict
-from analysis.findings.intervention_findings import InterventionFindings
-from analysis.findings.shortcut_findings import AuditVerdict, ClassAudit
-from analysis.findings.study_findings import Findings
-from analysis.report.baseline_tables import compare_with_probe
-from analysis.report.number_formats import format_count, format_interval, format_percent, format_pp, format_signed_pp
-from analysis.report.tables import TableRow
+from analysis.arms.values import ArmFinding
+from analysis.baselines.render import compare_with_probe
+from analysis.baselines.values import LINEAR_PROBE, BaselineFindings
+from analysis.causes.values import MIXED
+from analysis.comparison.tables import TableRow
+from analysis.comparison.values import Question, Verdict
+from analysis.confusions.values import Materiality
+from analysis.formats.numbers import format_count, format_interval, format_percent, format_pp, format_signed_pp
+from analysis.interventions.values import InterventionFindings
+from analysis.report.study_findings import Findings
+from analysis.shortcuts.values import AuditVerdict, ClassAudit
 from search_spaces.designs import NO_INTERACTION
 
 WHICH, CERTAINTY, FAILURES = "Which", "How sure", "Where it fails, and what helps"

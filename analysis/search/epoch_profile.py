@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from trainables.records.record import TrialRecord
-from trainables.training.stopwatch import PARTS
+from trainables.training.epoch_metrics import PARTS
 
 OTHER = "other"
 

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.findings.search_findings import TuningCurve, TuningPoint
-from trainables.records.ranking import ran_every_epoch
-from trainables.records.record import TrialRecord
+from analysis.search.values import TuningCurve, TuningPoint
+from trainables.records.record import TrialRecord, ran_every_epoch
 from trainables.seeds import numpy_generator
 
 NUM_RESAMPLES = 2000

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from analysis.findings.interval import Interval
+from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import FloatArray, IntArray
-from analysis.statistics.shared_variance import SharedVariance
+from analysis.statistics.moderated_variances import SharedVariance
 from analysis.statistics.variances import (
     NO_GUARD,
     Guard,
@@ -126,7 +126,7 @@ def compute_crossed_interval(
 
     Args:
         values: (S,) the statistic of each seed.
-        influence: (S, N) its influence per seed and image (`analysis.statistics.influence`).
+        influence: (S, N) its influence per seed and image (`analysis.statistics.metrics`).
         labels: (N,) true classes in [0, K); the images are a sample stratified by them.
         num_classes: K.
         confidence: two-sided, in (0, 1).

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.findings.interval import Interval, TwoIntervals
 from analysis.statistics.crossed_interval import SMALLEST_P, check_confidence
+from analysis.statistics.interval import Interval, TwoIntervals
 from analysis.statistics.metrics import FloatArray, IntArray
 from analysis.statistics.mid_p_bounds import compute_mid_p_bounds
 from analysis.statistics.moderated_variances import ModeratedVariances, moderate_variances

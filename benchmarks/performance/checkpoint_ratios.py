@@ -12,9 +12,8 @@ import torch
 from benchmarks.performance.reference_recipe import make_config
 from benchmarks.performance.training_ratios import load_data
 from benchmarks.ratios import NOT_JUDGED, REPEATS, Ratio, synchronize
-from trainables.records.checkpoint_writer import CheckpointWriter
 from trainables.records.record import RECORD, TrialRecord, TrialState
-from trainables.records.trial_files import TrialFiles
+from trainables.records.trial_files import CheckpointWriter, TrialFiles
 from trainables.storage.store import Store
 from trainables.training.loop import TrainingRun
 

@@ -13,25 +13,29 @@ import numpy as np
 import torch
 import typer
 
-from analysis.audits.color_losses import bound_color_losses, measure_color_losses
-from analysis.audits.confused_images import CauseModels, ConfusedClasses
-from analysis.audits.frequency_audit import judge_frequencies, measure_frequencies
-from analysis.audits.ring_audit import bound_pulls, judge_ring, measure_pull, measure_rings
-from analysis.audits.ring_swaps import Images, swap_ring
-from analysis.audits.root_cause import find_root_causes
-from analysis.heat_maps.cam_network import CamNetwork
+from analysis.causes.confused_images import CauseModels, ConfusedClasses
+from analysis.causes.root_cause import find_root_causes
+from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.grad_cam import compute_cams, find_cam_layers
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
+from analysis.shortcuts.frequency_audit import (
+    bound_color_losses,
+    judge_frequencies,
+    measure_color_losses,
+    measure_frequencies,
+)
+from analysis.shortcuts.ring_audit import bound_pulls, judge_ring, measure_pull, measure_rings
+from analysis.shortcuts.swaps import Images, swap_ring
 from analysis.statistics.metrics import FloatArray, IntArray
 from benchmarks.pages import Table
 from benchmarks.performance.reference_recipe import make_config
 from benchmarks.ratios import Ratio, compare_sides, measure_seconds, synchronize
 from benchmarks.validation.planted_models import to_audit_images
+from trainables.data.augmentation.mixing import make_ring
 from trainables.data.augmentation.pipeline import prepare_batch
-from trainables.data.rings import make_ring
 from trainables.data.sources.planted.scenes import make_planted_scenes
 from trainables.models.backbones import build_model, place_model
-from trainables.models.folding import fold_batch_norm
+from trainables.models.heads import fold_batch_norm
 from trainables.training.evaluation import autocast, compute_logits
 
 IMAGE_SIZE = 64

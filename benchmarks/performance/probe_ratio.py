@@ -10,7 +10,7 @@ import torch
 from benchmarks.performance.reference_recipe import make_config
 from benchmarks.ratios import Ratio, measure_seconds
 from trainables.data.splits import Splits
-from trainables.training.runs import make_run
+from trainables.training.trial_cost import make_run
 from trainables.training.trial_data import TrialData
 
 IMAGE_SIZE, NUM_IMAGES, NUM_EPOCHS, BATCH_SIZE = 64, 20_000, 3, 128

@@ -9,8 +9,8 @@ import pandas as pd
 from scipy.stats import binomtest, fisher_exact, quantile_test
 from scipy.stats.contingency import relative_risk
 
-from analysis.findings.interval import Interval
 from analysis.statistics.crossed_interval import compute_t_quantile
+from analysis.statistics.interval import Interval
 from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_simulation import Outcome
 

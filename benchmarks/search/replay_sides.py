@@ -17,14 +17,13 @@ from search_spaces.arms import POOLED_ARM
 from search_spaces.config import Value
 from search_spaces.distributions import suggest_hyperparameters
 from search_spaces.space import SearchSpace
-from study.scheduling.budget_ledger import DeviceTimeLedger
+from study.scheduling.budget import DeviceTimeLedger
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import validate_spec
 from study.spec.starts import list_starts
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
-from trainables.records.ranking import best_trials
-from trainables.records.record import EpochReport
+from trainables.records.record import EpochReport, best_trials
 from trainables.training.epoch_metrics import EpochMetrics
 
 METRIC = "macro_f1"

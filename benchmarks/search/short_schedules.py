@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.stats import bootstrap, pearsonr, rankdata
 
-from analysis.findings.interval import Interval
+from analysis.statistics.interval import Interval
 from benchmarks.pages import Table
 from benchmarks.search.curve_surrogate import ArmSurrogate
 from benchmarks.search.replay_curves import Curves, FloatArray, Hyperparameters, Recording, encode, place_in_space

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
-from analysis.findings.cause_findings import MIXED
+from analysis.causes.values import MIXED
 from benchmarks.pages import Table
 from benchmarks.validation.goals import Goal, at_least, at_most_so_many, format_share
 from benchmarks.validation.planted_causes import (

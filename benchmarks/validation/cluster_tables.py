@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from analysis.classes.clusters import ALPHA, compute_pair_test, find_clusters
+from analysis.confusions.clusters import ALPHA, compute_pair_test, find_clusters
 from benchmarks.pages import Table
 from benchmarks.validation.cluster_simulation import NUM_CLASSES, ConfusedArm
 from benchmarks.validation.goals import Goal, make_plain

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from analysis.findings.comparison_findings import Verdict
-from analysis.statistics.anytime import compute_anytime_interval
+from analysis.comparison.anytime import compute_anytime_interval
+from analysis.comparison.bootstrap import draw_image_weights
+from analysis.comparison.paired_difference import compare_arms, compute_difference, compute_verdict
+from analysis.comparison.values import Verdict
 from analysis.statistics.arm_predictions import ArmPredictions
-from analysis.statistics.bootstrap import draw_image_weights
-from analysis.statistics.comparison import compare_arms, compute_difference, compute_verdict
 from analysis.statistics.crossed_interval import CrossedEstimate, compute_t_quantile
 from analysis.statistics.metrics import compute_weighted_macro_f1
 from analysis.statistics.variances import NO_GUARD

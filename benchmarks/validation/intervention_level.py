@@ -11,14 +11,14 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.findings.comparison_findings import Verdict
-from analysis.findings.intervention_findings import Target, TargetKind
+from analysis.comparison.paired_difference import compare_arms, compute_seed_differences
+from analysis.comparison.values import Verdict
 from analysis.interventions.effects import TargetRule, judge_target, mark_target
 from analysis.interventions.target_predictions import find_choosing
+from analysis.interventions.values import Target, TargetKind
 from analysis.statistics.arm_predictions import ArmPredictions
-from analysis.statistics.comparison import compare_arms, compute_seed_differences
 from analysis.statistics.families import Scale
-from analysis.statistics.shared_variance import share_variances
+from analysis.statistics.moderated_variances import share_variances
 from benchmarks.validation.statistics_simulation import REGIMES, World
 from trainables.seeds import numpy_generator
 

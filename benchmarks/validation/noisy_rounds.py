@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.statistics.crossed_interval import compute_half_width
-from analysis.statistics.shared_variance import share_variances
+from analysis.statistics.moderated_variances import share_variances
 from trainables.seeds import numpy_generator
 
 # Half of the alpha of a study's first round, which is half of 0.05: what the rows of macro-F1 have.

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.statistics.comparison import compute_difference
-from analysis.statistics.planning import LookForecast, PlannedTest, VarianceComponents, forecast_looks
+from analysis.comparison.paired_difference import compute_difference
+from analysis.comparison.power import LookForecast, PlannedTest, VarianceComponents, forecast_looks
 from benchmarks.pages import Table
 from benchmarks.parallel import repeat
 from benchmarks.validation.statistics_goals import Goals

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.audits.frequency_audit import judge_frequencies, measure_frequencies
-from analysis.audits.ring_audit import RingMeasurement, judge_ring, measure_rings
-from analysis.audits.ring_swaps import Images
-from analysis.audits.swap_effects import AuditImages
-from analysis.findings.shortcut_findings import AuditVerdict, ClassAudit, ClassGap
+from analysis.shortcuts.frequency_audit import judge_frequencies, measure_frequencies
+from analysis.shortcuts.ring_audit import RingMeasurement, judge_ring, measure_rings
+from analysis.shortcuts.swaps import AuditImages, Images
+from analysis.shortcuts.values import AuditVerdict, ClassAudit, ClassGap
 from analysis.statistics.metrics import IntArray
 from benchmarks.validation.planted_models import CLEAR, FIRST_WORLD, NUM_AUDITED, NUM_TRAINING, make_predict, train_runs
 from trainables.data.sources.planted.scenes import make_planted_scenes

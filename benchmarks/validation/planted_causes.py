@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
-from analysis.audits.cues import CUES
-from analysis.audits.root_cause import find_root_causes
-from analysis.audits.swap_effects import AuditImages
+from analysis.causes.confused_images import CauseModels, ConfusedClasses, split_seeds
+from analysis.causes.cues import CUES
+from analysis.causes.root_cause import find_root_causes
+from analysis.shortcuts.swaps import AuditImages
 from analysis.statistics.metrics import IntArray
 from benchmarks.performance.reference_recipe import make_config
 from benchmarks.validation.planted_models import (

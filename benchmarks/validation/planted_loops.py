@@ -13,9 +13,9 @@ import numpy as np
 import tomli_w
 from scipy import optimize, stats
 
-from analysis.findings.comparison_findings import Verdict
-from analysis.findings.interval import Interval
-from analysis.findings.intervention_findings import InterventionEffect
+from analysis.comparison.values import Verdict
+from analysis.interventions.values import InterventionEffect
+from analysis.statistics.interval import Interval
 from benchmarks.validation.planted_models import FIRST_WORLD
 from study.open_study import load_study
 from study.results.findings import load_findings

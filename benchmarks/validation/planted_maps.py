@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from analysis.audits.swap_effects import AuditImages
-from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
+from analysis.shortcuts.swaps import AuditImages
 from benchmarks.performance.reference_recipe import make_config
 from benchmarks.validation.planted_models import CLEAR, FIRST_WORLD, IMAGE_SIZE, TRAINING, to_audit_images
 from search_spaces.config import TrialConfig

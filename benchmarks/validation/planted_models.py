@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.audits.ring_swaps import Images
-from analysis.audits.swap_effects import AuditImages
+from analysis.shortcuts.swaps import AuditImages, Images
 from analysis.statistics.metrics import FloatArray
 from benchmarks.performance.reference_recipe import make_config
 from search_spaces.config import Value

@@ -5,11 +5,11 @@ import json
 
 from pydantic import TypeAdapter
 
-from analysis.findings.baseline_findings import BaselineFindings
+from analysis.baselines.values import BaselineFindings
 from search_spaces.config import TrialConfig
 from study.open_study import OpenStudy
 from study.state import paths
-from study.state.checksums import read_sealed_json
+from study.state.sealed_files import read_sealed_json
 from trainables.damaged_files import decoding
 
 

@@ -5,19 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.findings.baseline_findings import LINEAR_PROBE, BaselineFindings
-from analysis.findings.comparison_findings import ComparisonRow
+from analysis.arms.arm_evidence import ArmEvidence
+from analysis.baselines.values import LINEAR_PROBE, BaselineFindings
+from analysis.comparison.paired_difference import compare_arms
+from analysis.comparison.values import ComparisonRow
 from analysis.statistics.arm_predictions import stack_predictions
-from analysis.statistics.comparison import compare_arms
 from study.baselines.files import read_baselines
 from study.baselines.stored import read_test_predictions
-from study.confirmation.candidates import mean_confirm
+from study.confirmation.candidates import mean_confirm, outcomes_of
 from study.confirmation.plan import Plan
-from study.confirmation.runs import outcomes_of
 from study.open_study import OpenStudy, read_passport
 from trainables.training.evaluation import compute_mean_f1
-from trainables.training.head_start import PROBE
+from trainables.training.linear_probe import PROBE
 from trainables.training.predictions import Predictions
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.findings.baseline_findings import LINEAR_PROBE, MAJORITY, Baseline, BaselineFindings
+from analysis.baselines.values import LINEAR_PROBE, MAJORITY, Baseline, BaselineFindings
 from search_spaces.config import TrialConfig
 from search_spaces.settings import BUILT_IN_LOOP
 from study.cluster.connection import LOCAL, THIS_PROCESS, connect_cluster
@@ -19,8 +19,7 @@ from trainables.models.backbones import build_model, count_forward_flops, place_
 from trainables.processes import prepare_to_train
 from trainables.training.evaluation import compute_mean_f1
 from trainables.training.frozen_features import borrow_backbone
-from trainables.training.head_start import identify_images, measure_probe
-from trainables.training.linear_probe import MAX_IMAGES, LinearProbe, draw_sample
+from trainables.training.linear_probe import MAX_IMAGES, LinearProbe, draw_sample, identify_images, measure_probe
 from trainables.training.placed_images import place_images
 from trainables.training.trial_data import TrialData
 

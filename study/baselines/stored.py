@@ -7,25 +7,24 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
-from analysis.findings.baseline_findings import LINEAR_PROBE, BaselineFindings
+from analysis.baselines.values import LINEAR_PROBE, BaselineFindings
 from search_spaces.config import TrialConfig
 from study.baselines.files import StoredBaselines, read_baselines
 from study.baselines.measuring import FittedProbe
 from study.cluster.task_device import find_device
 from study.cluster.tasks import Workers, make_task
-from study.confirmation.plan import Plan
+from study.confirmation.plan import Plan, note_test_read
 from study.confirmation.predictions_on_test import TEST, with_groups
-from study.confirmation.read_count import note_test_read
 from study.inputs.preparation import Prepared
 from study.open_study import OpenStudy
 from study.state import paths
-from study.state.checksums import read_sealed_json, write_sealed_json
+from study.state.sealed_files import read_sealed_json, write_sealed_json
 from trainables.models.backbones import build_model, place_model
 from trainables.models.heads import find_head, fold_state
 from trainables.records.trial_files import TrialFiles
 from trainables.storage.store import Store
 from trainables.training.evaluation import compute_logits
-from trainables.training.head_start import set_head
+from trainables.training.linear_probe import set_head
 from trainables.training.placed_images import place_images
 from trainables.training.predictions import Predictions
 from trainables.training.trial_data import TrialData

@@ -7,10 +7,8 @@ from typing import Any
 
 import torch
 
-from study.cluster.causes import shorten_cause
 from study.cluster.task_device import run_task
-from study.cluster.tasks import Stage, Task
-from study.cluster.trial_arguments import make_trial_arguments
+from study.cluster.tasks import Stage, Task, make_trial_arguments, shorten_cause
 from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted, storage_interruption

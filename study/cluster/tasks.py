@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from study.scheduling.director import Director
+from study.spec.sections import ResourcesSpec
 from study.spec.study_spec import StudySpec
+from study.state.paths import TrialPaths
+from trainables.processes import share_threads
+from trainables.records.record import TrialRecord
 from trainables.trial_settings import TrialSettings
 
 
@@ -59,3 +63,33 @@ class Workers(Protocol):
 
     def run_tasks(self, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[Any]:
         """Return what the function returns for each task, in their order."""
+
+
+MAX_CAUSE_LINES = 12
+
+
+def shorten_cause(text: str) -> str:
+    """Return the last lines of an error's text, without empty ones."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-MAX_CAUSE_LINES:])
+
+
+def make_trial_arguments(record: TrialRecord, resources: ResourcesSpec, splits: Sequence[str]) -> dict[str, Any]:
+    """Return the flat dict of `trainables.trial_worker.TrialWorker.setup`.
+
+    Args:
+        record: of the trial.
+        resources: of the study.
+        splits: whose predictions the trial stores at its end.
+    """
+    num_cpus = resources.of_arm("cpu", record.config.arm)
+    return {
+        "trial_id": record.trial_id,
+        "folder": TrialPaths(stage=record.stage, trial_id=record.trial_id).folder,
+        "config_json": record.config.canonical_json(),
+        "num_cpus": num_cpus,
+        "num_gpus": resources.of_arm("gpu", record.config.arm),
+        "num_threads": share_threads(num_cpus, record.config.whole("processes")),
+        "num_reported_epochs": len(record.epochs),
+        "splits_to_predict": list(splits),
+    }

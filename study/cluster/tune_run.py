@@ -11,17 +11,15 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from study.cluster.causes import shorten_cause
 from study.cluster.connection import Cluster
 from study.cluster.hang_watch import HangWatch
-from study.cluster.tasks import Stage
-from study.cluster.trial_arguments import make_trial_arguments
+from study.cluster.tasks import Stage, make_trial_arguments, shorten_cause
 from study.cluster.trial_resources import request_resources
 from study.scheduling.director import Director
 from study.spec.sections import ResourcesSpec
 from study.state.interruption import StudyInterrupted, storage_interruption
+from trainables.devices import DeviceMemoryError
 from trainables.storage.store import StorageError
-from trainables.training.device_memory import DeviceMemoryError
 from trainables.tune_adapter import decode_report
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
-from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.evidence.comparison_rows import RowRule, compute_rows
-from analysis.findings.comparison_findings import Verdict
+from analysis.arms.arm_evidence import ArmEvidence
+from analysis.comparison.rows import RowRule, compute_rows
+from analysis.comparison.values import Verdict
 from search_spaces.designs import Contrast
 from search_spaces.errors import UserInputError
+from study.confirmation.candidates import failed_seeds, outcomes_of, planned_runs
 from study.confirmation.plan import Plan, changed_plan_error, followed_plan
 from study.confirmation.predictions_on_test import TEST
-from study.confirmation.runs import failed_seeds, outcomes_of, planned_runs
 from study.confirmation.stated_interventions import ReadInterventions, find_judged, judge_cells, read_stated
 from study.open_study import OpenStudy, read_passport, require_finished_search, trial_files
 from trainables.damaged_files import DamagedFileError

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from study.cluster.task_device import find_device
 from study.cluster.tasks import Workers, make_task
-from study.confirmation.plan import Plan
-from study.confirmation.read_count import note_test_read
+from study.confirmation.plan import Plan, note_test_read
 from study.confirmation.trained_models import load_classifier
 from study.spec.study_spec import StudySpec
 from study.state.record_book import RecordBook, open_trial_files

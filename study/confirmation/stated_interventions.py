@@ -12,18 +12,18 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.evidence.comparison_rows import make_sides
-from analysis.findings.comparison_findings import Verdict
-from analysis.findings.intervention_findings import StatedIntervention, StatedInterventions, TargetEffect, TargetKind
+from analysis.arms.arm_evidence import ArmEvidence
+from analysis.comparison.rows import make_sides
+from analysis.comparison.values import Verdict
 from analysis.interventions.effects import TargetRule, judge_target, mark_target
 from analysis.interventions.target_predictions import find_choosing
+from analysis.interventions.values import StatedIntervention, StatedInterventions, TargetEffect, TargetKind
 from analysis.statistics.families import Scale
 from search_spaces.designs import INTERACTION_SIGN, Contrast
 from study.confirmation.plan import Plan
 from study.spec.study_spec import StudySpec
-from study.state.checksums import read_changed_json
 from study.state.paths import INTERVENTIONS
+from study.state.sealed_files import read_changed_json
 from trainables.damaged_files import DamagedFileError, decoding
 from trainables.storage.store import Store
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from trainables.data.image_array import ImageArray
 from trainables.models.backbones import build_model, place_model
-from trainables.models.folding import fold_batch_norm
+from trainables.models.heads import fold_batch_norm
 from trainables.records.record import TrialRecord
 from trainables.records.trial_files import TrialFiles
 from trainables.training.evaluation import compute_logits

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from analysis.classes.group_contrasts import list_group_problems
+from analysis.confusions.class_scores import list_group_problems
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from search_spaces.settings import BUILT_IN_LOOP, TuningSettings
 from study.inputs.hard_examples import check_hard_examples
 from study.inputs.human_labels import load_human_shares
-from study.spec.extensions import check_trust, list_packages
-from study.spec.settings import SETTINGS
+from study.spec.named_extensions import check_trust, list_packages
+from study.spec.setting_places import SETTINGS
 from study.spec.study_spec import StudySpec
 from trainables.data.image_array import LazyImages
 from trainables.data.image_audit import check_image_set, drop_leaks

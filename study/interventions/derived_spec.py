@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from analysis.findings.intervention_findings import StatedInterventions
 from analysis.interventions.registry import CONTROL
-from analysis.statistics.shared_variance import MIN_ROWS
+from analysis.interventions.values import StatedInterventions
+from analysis.statistics.moderated_variances import MIN_ROWS
 from search_spaces.config import Value
 from search_spaces.designs import make_factorial_runs
 from search_spaces.errors import UserInputError

@@ -9,20 +9,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.audits.color_losses import bound_color_losses, measure_color_losses
-from analysis.audits.ring_audit import judge_ring, measure_rings
-from analysis.audits.swap_effects import AuditImages, make_classifier, take_groups
-from analysis.classes.class_scores import compute_class_scores
-from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.evidence.arm_scores import compute_arm_confusions
-from analysis.findings.arm_findings import ArmAudits, ArmFinding
-from analysis.findings.class_findings import ArmConfusions
-from analysis.findings.intervention_findings import Cell
-from analysis.findings.shortcut_findings import SwapAudits
-from analysis.findings.study_findings import Findings
+from analysis.arms.arm_evidence import ArmEvidence
+from analysis.arms.scores import compute_arm_confusions
+from analysis.arms.values import ArmAudits, ArmFinding
+from analysis.confusions.class_scores import compute_class_scores
+from analysis.confusions.values import ArmConfusions
 from analysis.images.inspection import find_doubtful_labels
 from analysis.interventions.intervention import ChoosingModels, Diagnosis
 from analysis.interventions.target_predictions import find_choosing
+from analysis.interventions.values import Cell
+from analysis.report.study_findings import Findings
+from analysis.shortcuts.frequency_audit import bound_color_losses, measure_color_losses
+from analysis.shortcuts.ring_audit import judge_ring, measure_rings
+from analysis.shortcuts.swaps import AuditImages, make_classifier, take_groups
+from analysis.shortcuts.values import SwapAudits
 from analysis.statistics.metrics import IntArray, compute_macro_f1
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError, nearest_name
@@ -39,9 +39,8 @@ from study.results.findings import load_findings
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
 from trainables.training.frozen_features import FrozenBackbone
-from trainables.training.left_out import choose_training_images
 from trainables.training.trainable import is_own_loop
-from trainables.training.trial_data import TrialData
+from trainables.training.trial_data import TrialData, choose_training_images
 
 CONFIDENCE = 0.95
 # Images of the audits and of the predictions where the study has no audit of its own.

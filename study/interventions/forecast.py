@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from analysis.findings.study_findings import Findings
-from analysis.report.number_formats import format_seconds
+from analysis.formats.numbers import format_seconds
+from analysis.report.study_findings import Findings
 from search_spaces.config import Value
 from search_spaces.designs import make_factorial_runs
 from search_spaces.errors import UserInputError

@@ -6,7 +6,10 @@ from itertools import combinations
 
 import numpy as np
 
-from analysis.findings.intervention_findings import (
+from analysis.interventions.intervention import Diagnosis, Intervention, Reason
+from analysis.interventions.registry import load_interventions
+from analysis.interventions.target_predictions import MIN_TARGET_IMAGES
+from analysis.interventions.values import (
     NotTried,
     Prediction,
     StatedIntervention,
@@ -14,17 +17,14 @@ from analysis.findings.intervention_findings import (
     Target,
     TargetKind,
 )
-from analysis.interventions.intervention import Diagnosis, Intervention, Reason
-from analysis.interventions.registry import load_interventions
-from analysis.interventions.target_predictions import MIN_TARGET_IMAGES
 from search_spaces.config import Value
 from search_spaces.designs import MOST_FACTORS
 from search_spaces.errors import UserInputError, nearest_name
-from study.confirmation.read_count import count_test_reads
+from study.confirmation.plan import count_test_reads
 from study.interventions.diagnosing import Choosing
 from study.open_study import OpenStudy
 from study.results.rounds import list_rounds
-from study.spec.settings import SETTINGS
+from study.spec.setting_places import SETTINGS
 from study.state.record_book import now_utc
 
 STRENGTH = "class_weight_strength"

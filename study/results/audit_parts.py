@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
-from analysis.findings.cause_findings import RootCause
-from analysis.findings.heat_map_findings import CamAdmission
-from analysis.findings.shortcut_findings import SwapAudits
-from study.state.checksums import read_sealed_json, write_sealed_json
+from analysis.causes.values import RootCause
+from analysis.heat_maps.values import CamAdmission
+from analysis.shortcuts.values import SwapAudits
 from study.state.paths import AUDIT_PARTS
+from study.state.sealed_files import read_sealed_json, write_sealed_json
 from trainables.damaged_files import DamagedFileError
 from trainables.storage.store import Store
 

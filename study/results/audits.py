@@ -8,15 +8,15 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
-from analysis.audits.cues import MIN_SIDE, describe_small_images
-from analysis.audits.root_cause import find_root_causes
-from analysis.audits.swap_audits import judge_swaps, measure_swaps
-from analysis.audits.swap_effects import AuditImages, make_classifier, take_groups
-from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.findings.class_findings import ArmConfusions, Materiality
+from analysis.arms.arm_evidence import ArmEvidence
+from analysis.causes.confused_images import CauseModels, ConfusedClasses, split_seeds
+from analysis.causes.cues import MIN_SIDE, describe_small_images
+from analysis.causes.root_cause import find_root_causes
+from analysis.confusions.values import ArmConfusions, Materiality
 from analysis.heat_maps.grad_cam import NoCamLayerError
 from analysis.heat_maps.validity_tests import admit_cams
+from analysis.shortcuts.swap_audits import judge_swaps, measure_swaps
+from analysis.shortcuts.swaps import AuditImages, make_classifier, take_groups
 from analysis.statistics.metrics import IntArray
 from search_spaces.errors import UserInputError, list_some
 from study.cluster.tasks import Workers, make_task

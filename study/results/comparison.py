@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from analysis.classes.class_scores import compute_macro_f1_intervals
-from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.evidence.arm_scores import compute_arm_scores
-from analysis.evidence.comparison_rows import complete_row, compute_rows
-from analysis.findings.baseline_findings import BaselineFindings
-from analysis.findings.comparison_findings import ComparisonRow
-from analysis.findings.score_findings import ArmScores
-from analysis.report import arm_tables, side_metric_tables, tables
-from analysis.report.baseline_tables import build_baseline_csv
-from analysis.report.table_formats import to_latex, to_markdown
+from analysis.arms import render as arm_tables
+from analysis.arms.arm_evidence import ArmEvidence
+from analysis.arms.scores import compute_arm_scores
+from analysis.arms.values import ArmScores
+from analysis.baselines.render import build_baseline_csv
+from analysis.baselines.values import BaselineFindings
+from analysis.comparison import side_metric_tables, tables
+from analysis.comparison.rows import complete_row, compute_rows
+from analysis.comparison.values import ComparisonRow
+from analysis.confusions.class_scores import compute_macro_f1_intervals
+from analysis.formats.table_formats import to_latex, to_markdown
 from study.baselines.handover import compute_handover, share_features
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.confirmation.plan import Plan

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from analysis.audits.confused_images import ComputeLogits
-from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.heat_maps.cam_network import CamNetwork
+from analysis.arms.arm_evidence import ArmEvidence
+from analysis.causes.confused_images import ComputeLogits
+from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.validity_tests import CamModels
 from search_spaces.config import TrialConfig
 from study.cluster.task_device import find_device
@@ -17,7 +17,7 @@ from study.confirmation.trained_models import load_classifier, load_model
 from study.open_study import OpenStudy
 from study.state.record_book import open_trial_files
 from trainables.models.backbones import build_model, place_model
-from trainables.models.folding import fold_batch_norm
+from trainables.models.heads import fold_batch_norm
 from trainables.records.record import TrialRecord
 from trainables.seeds import derive_seed
 from trainables.storage.store import Store

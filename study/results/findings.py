@@ -7,41 +7,36 @@ from dataclasses import replace
 
 from pydantic import TypeAdapter
 
-from analysis.classes.label_issues import list_label_issues
-from analysis.evidence.arm_scores import compute_arm_confusions, compute_model_scores
-from analysis.evidence.study_warnings import compute_warnings
-from analysis.findings.arm_findings import ArmFinding
-from analysis.findings.heat_map_findings import CamPanel
-from analysis.findings.intervention_findings import InterventionFindings
-from analysis.findings.shortcut_findings import SwapAudits
-from analysis.findings.study_findings import Findings
+from analysis.arms.scores import compute_arm_confusions, compute_model_scores
+from analysis.arms.values import ArmFinding
+from analysis.comparison.study_warnings import compute_warnings
+from analysis.comparison.tables import PLAN_CHANGED
+from analysis.confusions.label_issues import list_label_issues
 from analysis.heat_maps.grad_cam import NoCamLayerError
-from analysis.report.intervention_tables import STATED_CHANGED, build_intervention_csv
-from analysis.report.tables import PLAN_CHANGED
+from analysis.heat_maps.values import CamPanel
+from analysis.interventions.render import STATED_CHANGED, build_intervention_csv
+from analysis.interventions.values import InterventionFindings
+from analysis.report.study_findings import Findings
+from analysis.shortcuts.values import SwapAudits
 from search_spaces.errors import UserInputError
 from search_spaces.format import check_format
 from study.cluster.tasks import Workers
 from study.confirmation.evidence import is_confirmed, require_plan
-from study.confirmation.plan import Plan
-from study.confirmation.read_count import count_test_reads
-from study.inputs.environment_changes import describe_changed_versions, read_changes
+from study.confirmation.plan import Plan, count_test_reads
 from study.inputs.human_labels import load_human_shares
-from study.inputs.provenance import describe_code, package_versions
+from study.inputs.provenance import describe_changed_versions, describe_code, package_versions, read_changes
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.results.audit_parts import AuditParts
 from study.results.audits import audit_arms
 from study.results.comparison import Comparison, compute_comparison, find_class_groups
-from study.results.figures import draw_figures, svg_name
-from study.results.heat_map_panels import draw_panels
-from study.results.image_files import name_shown_images, write_image_files
+from study.results.figure_files import draw_figures, draw_panels, svg_name
 from study.results.intervention_effects import measure_interventions
-from study.results.optuna_plots import SEARCH_PAGE
-from study.results.search_results import compute_search_results
-from study.results.thumbnails import write_thumbnails
+from study.results.search_results import SEARCH_PAGE, compute_search_results
+from study.results.test_images import name_shown_images, write_image_files, write_thumbnails
 from study.spec.starts import describe_knowledge
 from study.state import paths
-from study.state.checksums import read_sealed_json, write_sealed_json
 from study.state.record_book import now_utc
+from study.state.sealed_files import read_sealed_json, write_sealed_json
 from trainables.damaged_files import DamagedFileError, decoding
 from trainables.data.images import ImageSet
 

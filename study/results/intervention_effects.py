@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.audits.swap_effects import AuditImages, make_classifier, take_groups
-from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.evidence.comparison_rows import make_sides
-from analysis.findings.comparison_findings import ComparisonRow
-from analysis.findings.interval import Interval
-from analysis.findings.intervention_findings import (
+from analysis.arms.arm_evidence import ArmEvidence
+from analysis.comparison.rows import make_sides
+from analysis.comparison.values import ComparisonRow
+from analysis.interventions.effects import PairedShares, bound, find_collateral, judge_prediction, judge_target
+from analysis.interventions.recommendation import recommend
+from analysis.interventions.target_predictions import measure_loss
+from analysis.interventions.values import (
     Collateral,
     InterventionEffect,
     InterventionFindings,
@@ -19,17 +20,15 @@ from analysis.findings.intervention_findings import (
     TargetEffect,
     TargetKind,
 )
-from analysis.interventions.effects import PairedShares, bound, find_collateral, judge_prediction, judge_target
-from analysis.interventions.recommendation import recommend
-from analysis.interventions.target_predictions import measure_loss
+from analysis.shortcuts.swaps import AuditImages, make_classifier, take_groups
 from analysis.statistics.families import Scale, class_cells, mean_cell
+from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.designs import Contrast, make_factorial_runs
 from search_spaces.errors import UserInputError
 from study.cluster.tasks import Workers, make_task
 from study.confirmation.evidence import load_evidence, require_plan
-from study.confirmation.plan import Plan
-from study.confirmation.read_count import count_test_reads
+from study.confirmation.plan import Plan, count_test_reads
 from study.confirmation.stated_interventions import judge_cells, read_stated, restrict, target_rule
 from study.open_study import OpenStudy
 from study.results.audits import choose_audit_images

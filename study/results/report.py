@@ -1,20 +1,31 @@
 """Writes the report of an analyzed study."""
 
-from collections.abc import Callable, Collection, Mapping
+import io
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from analysis.findings.intervention_findings import InterventionFindings
+import numpy as np
+import plotly.offline
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from analysis.comparison.tables import build_markdown, build_table_rows
+from analysis.interventions.values import InterventionFindings
+from analysis.report.explorer import ExplorerInput, build_explorer
+from analysis.report.galleries import ThumbnailSheets
 from analysis.report.pages import NO_ROUNDS, build_html, build_report_markdown
+from analysis.report.study_findings import Findings
 from analysis.report.summary import summarize
-from analysis.report.tables import build_markdown, build_table_rows
+from study.confirmation.evidence import load_evidence, require_plan
 from study.open_study import OpenStudy
-from study.results.explorer import write_explorer
-from study.results.figures import svg_name
+from study.results.figure_files import svg_name
 from study.results.findings import load_findings
-from study.results.study_events import write_study_events
-from study.results.thumbnails import load_thumbnails
+from study.results.test_images import load_image_files, load_thumbnails
 from study.state import paths
 from study.state.paths import ReportFormat
+from trainables.storage.store import Store
 
 
 def write_report(
@@ -58,3 +69,53 @@ def write_report(
     shown = {key: png for key, png in pictures.items() if key.startswith(("comparison", "confusion_", "panel"))}
     write_study_events(study.store, summarize(findings, rows, rounds), build_markdown(findings.rows), shown)
     return tuple(kind.file for kind in written)
+
+
+def write_explorer(study: OpenStudy, findings: Findings, thumbnails: ThumbnailSheets) -> None:
+    """Write explore.html from the findings, the predictions of the confirmed models and the records of the search.
+
+    Args:
+        study: analyzed.
+        findings: of the study.
+        thumbnails: of its test images.
+    """
+    evidence = {arm: found.finished() for arm, found in load_evidence(study, require_plan(study)).items()}
+    panels = {panel.sample_id: study.store.read_bytes(f"{paths.FIGURES}/{panel.figure}") for panel in findings.panels}
+    shown = ExplorerInput(
+        study=findings.study,
+        class_names=findings.class_names,
+        evidence=evidence,
+        records=study.book.of_stage("search"),
+        thumbnails=thumbnails,
+        panels=panels,
+        files=load_image_files(study.store),
+    )
+    study.store.write_text(paths.EXPLORE_HTML, build_explorer(shown, plotly.offline.get_plotlyjs()))
+
+
+FOLDER = "findings/events"
+
+
+def write_study_events(
+    store: Store, answers: Sequence[tuple[str, str]], table: str, figures: Mapping[str, bytes]
+) -> None:
+    """Write the events of a study in place of earlier ones.
+
+    Args:
+        store: of the study.
+        answers: question and answer, see `analysis.report.summary.summarize`.
+        table: the A/B table in markdown.
+        figures: PNG by the name of its tag.
+    """
+    with tempfile.TemporaryDirectory(prefix="abstudy-events-") as folder:
+        with SummaryWriter(folder) as writer:
+            writer.add_text("verdict/answers", "\n\n".join(f"**{question}:** {answer}" for question, answer in answers))
+            writer.add_text("verdict/table", table)
+            for name, png in figures.items():
+                with Image.open(io.BytesIO(png)) as picture:
+                    writer.add_image(
+                        f"winners/{name}", np.asarray(picture.convert("RGBA").convert("RGB")), dataformats="HWC"
+                    )
+        store.delete(FOLDER)
+        for path in Path(folder).iterdir():
+            store.write_bytes(f"{FOLDER}/{path.name}", path.read_bytes())

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from analysis.findings.intervention_findings import InterventionFindings
+from analysis.interventions.values import InterventionFindings
 from search_spaces.errors import UserInputError
 from study.open_study import OpenStudy, load_study
 from study.results.findings import load_findings

@@ -21,8 +21,7 @@ from search_spaces.distributions import suggest_hyperparameters
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.extensions import locating
 from study.scheduling.own_sampler import expect_experimental, make_custom_sampler
-from study.scheduling.prior import draw_from_prior
-from study.scheduling.told_trials import SamplerHistory
+from study.scheduling.told_trials import SamplerHistory, draw_from_prior
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.sections import SAMPLERS, PriorSpec
 from study.spec.starts import list_starts

@@ -1,19 +1,39 @@
-"""The search: each arm has its own sampler and its own ASHA bracket, and all arms get equal device time."""
+"""Which search trials keep their weights: the best of each arm, which may still be chosen."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from search_spaces.config import TrialConfig, Value
+from study.scheduling.budget import ArmAllocator
 from study.scheduling.director import Director
-from study.scheduling.kept_weights import WeightRetention
 from study.scheduling.pruner import ArmPruner
 from study.scheduling.sampler import make_arm_sampler
-from study.scheduling.turns import ArmAllocator
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
-from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState
+from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState, ran_every_epoch
 from trainables.seeds import derive_seed
+
+
+class WeightRetention:
+    """The trials of one arm whose weights are kept; they rank as in `trainables.records.record.best_trials`."""
+
+    def __init__(self, number: int | None) -> None:
+        """Keep the weights of so many trials, of all if `number` is None; there are none yet."""
+        self._number = number
+        self._scores: dict[str, float] = {}
+
+    def add(self, record: TrialRecord) -> str:
+        """Take a trial that ended into account; return the id of the trial whose weights are no longer needed, "" for none."""
+        if self._number is None or not ran_every_epoch(record):
+            return ""
+        self._scores[record.trial_id] = record.last_macro_f1 or 0.0
+        if len(self._scores) <= self._number:
+            return ""
+        worst = max(self._scores, key=lambda trial_id: (-self._scores[trial_id], trial_id))
+        del self._scores[worst]
+        return worst
+
 
 # Trials in a row of an arm that may fail before their first epoch. They cost no device time, so that a budget of device-seconds
 # would never be used up.

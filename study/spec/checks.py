@@ -9,7 +9,7 @@ from search_spaces.arms import Arm
 from search_spaces.errors import Check, UserInputError, collect_problems, nearest_name
 from search_spaces.settings import BUILT_IN_LOOP, Hyperparameters
 from study.spec import spaces
-from study.spec.settings import SETTINGS
+from study.spec.setting_places import SETTINGS
 from study.spec.starts import list_start_problems
 from study.spec.study_spec import StudySpec
 from study.spec.tuning import list_tuning_problems
@@ -115,8 +115,8 @@ def _list_interval_problems(spec: StudySpec) -> list[str]:
     if spec.confirm.intervals == "planned" or not (rows := spec.contrasts()):
         return []
     # Imported here, because they need SciPy.
-    from analysis.statistics.anytime import compute_fewest_seeds
-    from analysis.statistics.shared_variance import MIN_ROWS
+    from analysis.comparison.anytime import compute_fewest_seeds
+    from analysis.statistics.moderated_variances import MIN_ROWS
 
     if spec.confirm.intervals == "anytime":
         fewest = compute_fewest_seeds(1 - spec.confirm.alpha / len(rows))

@@ -15,12 +15,12 @@ from pydantic import ValidationError
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, collect_problems, nearest_name
 from search_spaces.format import FORMAT, check_format
-from study.spec.augmentation import list_excluded_keys
 from study.spec.checks import list_problems
-from study.spec.extensions import list_import_problems, list_refusals
-from study.spec.problems import Location, find_problems, remove_value
+from study.spec.named_extensions import list_import_problems, list_refusals
+from study.spec.spec_problems import Location, find_problems, remove_value
 from study.spec.starts import resolve_search
 from study.spec.study_spec import StudySpec
+from study.spec.tuning import list_excluded_keys
 
 # A budget given on the command line replaces the other kind of budget of the file.
 OTHER_BUDGET = {"search.num_trials": "device_seconds", "search.device_seconds": "num_trials"}

@@ -7,11 +7,10 @@ from typing import Any
 
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, collect_problems, nearest_name
-from search_spaces.named_spaces import load_space
 from search_spaces.space import CategoricalParameter, Condition, Parameter, SearchSpace
-from search_spaces.space_tables import read_parameters
+from search_spaces.space_tables import load_space, read_parameters
 from study.spec.sections import SearchSpec
-from study.spec.settings import CONSTANT, SETTINGS, find_setting
+from study.spec.setting_places import CONSTANT, SETTINGS, find_setting
 
 OWN_SPACE = "search.space"
 

@@ -11,7 +11,7 @@ from search_spaces.portfolios import PORTFOLIOS, Start, fit_recipe
 from search_spaces.settings import BUILT_IN_LOOP
 from search_spaces.space import CategoricalParameter, FloatParameter, SearchSpace
 from study.spec.sections import PriorSpec
-from study.spec.settings import SETTINGS
+from study.spec.setting_places import SETTINGS
 from study.spec.study_spec import StudySpec
 
 # Key of a start that says where it comes from.

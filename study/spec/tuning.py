@@ -1,6 +1,6 @@
 """What `model.tuning` means for a spec: which parameters arms of probes lack, and what features cannot have."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from search_spaces.arms import Arm
 from search_spaces.config import Value
 from search_spaces.settings import UNMIXED
+from trainables.data.augmentation.presets import DEFAULT, PRESET_KEYS, PRESETS
 
 if TYPE_CHECKING:
     from study.spec.study_spec import StudySpec
@@ -57,3 +58,37 @@ def describe_untrained(spec: "StudySpec") -> list[str]:
         for arm in spec.arms()
         if {*spec.values_of(arm, TUNING)} - {"full"} or PROBE in spec.values_of(arm, "head_init")
     ]
+
+
+def fix_what_presets_set(arm: Arm, words: Sequence[Value], given: Collection[str]) -> Arm:
+    """Return the arm with the parameters fixed that its preset sets, such as CutMix, except those that the spec gives itself.
+
+    So "none" is no augmentation, and no parameter of its preset is searched, in an arm whose space has `cutmix_probability`.
+
+    Args:
+        arm: An arm of a search.
+        words: The presets that its trials may have.
+        given: Names of the parameters that the spec gives: in `search.ranges`, in `search.fixed`, or as the factor.
+    """
+    if len(words) > 1:
+        return arm
+    values = PRESETS[str(words[0])]
+    chosen = {name: values[name] for name in arm.space.names if name in values and name not in given}
+    return replace(arm, space=arm.space.with_fixed(chosen))
+
+
+def list_excluded_keys(words: Sequence[Value], given: Iterable[str]) -> list[str]:
+    """Return a message if [train] gives keys that no arm uses, because the presets of all arms set them; else an empty list.
+
+    Args:
+        words: The presets of the arms of the study.
+        given: Keys of [train] that the spec gives.
+    """
+    if DEFAULT in words:
+        return []
+    excluded = ", ".join(f"train.{name}" for name in given if name in PRESET_KEYS)
+    choice = " and ".join(f'"{word}"' for word in words)
+    message = (
+        f'augmentation {choice} sets every key of the augmentation; remove {excluded}, or use augmentation "{DEFAULT}"'
+    )
+    return [message] if excluded else []

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from analysis.findings.baseline_findings import BaselineFindings
-from analysis.findings.comparison_findings import ComparisonRow
-from analysis.findings.intervention_findings import InterventionFindings
-from analysis.findings.score_findings import ArmScores
-from analysis.report.arm_tables import build_arm_rich_table
-from analysis.report.baseline_tables import build_baseline_rich_table, describe_handover
-from analysis.report.intervention_tables import build_intervention_rich_table, format_effect
-from analysis.report.side_metric_tables import format_side_line
-from analysis.report.tables import build_rich_table, format_row
+from analysis.arms.render import build_arm_rich_table
+from analysis.arms.values import ArmScores
+from analysis.baselines.render import build_baseline_rich_table, describe_handover
+from analysis.baselines.values import BaselineFindings
+from analysis.comparison.side_metric_tables import format_side_line
+from analysis.comparison.tables import build_rich_table, format_row
+from analysis.comparison.values import ComparisonRow
+from analysis.interventions.render import build_intervention_rich_table, format_effect
+from analysis.interventions.values import InterventionFindings
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import require_plan
 from study.interventions.forecast import describe_next_round
@@ -25,7 +25,7 @@ from study.results.rounds import find_parent, load_rounds
 from study.stages.stage import Session, StudyStage, run_stages
 from study.state.paths import ReportFormat
 from study.views.printing import print_line
-from study.views.recommendation import write_recommendation
+from study.views.recommended_spec import write_recommendation
 
 
 class Compare(StudyStage):

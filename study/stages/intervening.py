@@ -6,15 +6,14 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.findings.intervention_findings import Cell
-from analysis.findings.study_findings import to_plain
-from analysis.report.intervention_tables import build_stated_rich_table
+from analysis.interventions.render import build_stated_rich_table
+from analysis.interventions.values import Cell
+from analysis.report.study_findings import to_plain
 from search_spaces.errors import UserInputError
 from study.cluster.connection import THIS_PROCESS
-from study.confirmation.candidates import candidates, keep_trained
+from study.confirmation.candidates import candidates, complete_seeds, is_crashed, keep_trained
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import confirmation_seeds, read_plan
-from study.confirmation.runs import complete_seeds, is_crashed
 from study.confirmation.stated_interventions import dump_stated
 from study.inputs.preparation import prepare
 from study.interventions.derived_spec import derive_spec, keep_fitting

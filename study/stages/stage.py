@@ -11,8 +11,8 @@ from search_spaces.errors import UserInputError
 from study.cluster.connection import Cluster, check_cluster, connect_cluster
 from study.cluster.tasks import Workers
 from study.cluster.workers import make_workers
-from study.inputs.environment_changes import check_unchanged
 from study.inputs.preparation import Prepared, prepare
+from study.inputs.provenance import check_unchanged
 from study.open_study import OpenStudy, open_to_drive, read_passport
 from study.spec.study_spec import StudySpec
 from study.views.live_view import LiveView

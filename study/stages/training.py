@@ -3,18 +3,24 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from analysis.findings.baseline_findings import LINEAR_PROBE
-from analysis.report.baseline_lines import describe_baselines
+from analysis.baselines.lines import describe_baselines
+from analysis.baselines.values import LINEAR_PROBE
 from study.baselines.files import read_baselines
 from study.baselines.measuring import measure_baselines
 from study.baselines.stored import find_unread_probe, predict_test, write_baselines
 from study.cluster.tasks import Stage
-from study.confirmation.candidates import candidates, choose_by_ranking, keep_trained
-from study.confirmation.director import ConfirmationDirector, want
+from study.confirmation.candidates import (
+    candidates,
+    choose_by_ranking,
+    complete_seeds,
+    is_crashed,
+    keep_trained,
+    planned_runs,
+)
+from study.confirmation.confirmation_director import ConfirmationDirector, want
 from study.confirmation.evidence import find_undecided, is_confirmed
 from study.confirmation.plan import Plan, confirmation_seeds, followed_plan, make_plan, ranking_seeds, write_plan
 from study.confirmation.predictions_on_test import read_test_split
-from study.confirmation.runs import complete_seeds, is_crashed, planned_runs
 from study.open_study import full_trial_seconds, has_finished_search, require_finished_search
 from study.scheduling.director import Director
 from study.scheduling.search_director import SearchDirector

@@ -9,9 +9,9 @@ from search_spaces.errors import UserInputError
 from search_spaces.format import check_format
 from study.spec.reading import parse_spec, with_overrides
 from study.spec.study_spec import StudySpec
-from study.state.checksums import read_sealed_json, read_sealed_toml, write_sealed_json
 from study.state.paths import EXTENSIONS, SPEC
 from study.state.record_book import now_utc
+from study.state.sealed_files import read_sealed_json, read_sealed_toml, write_sealed_json
 from trainables.storage.store import Store
 
 BudgetKind = Literal["num_trials", "device_seconds"]

@@ -1,7 +1,7 @@
 """One driver at a time: each driver takes the study with the next token, which no other can take, and renews its lease.
 
 Token T is the file `lease/T`, created exclusively and then written by its holder alone. The driver with the largest token
-drives the study; an earlier one stops at its next write, before which it checks (`study.state.fenced_store`). No clocks of two
+drives the study; an earlier one stops at its next write, before which it checks (`study.state.sealed_files`). No clocks of two
 machines are compared: a lease is stale if a driver that wants it saw its file unchanged for `LEASE_SECONDS`, by its own clock.
 """
 

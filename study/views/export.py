@@ -12,32 +12,30 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.findings.arm_findings import ArmFinding
-from analysis.findings.baseline_findings import LINEAR_PROBE
-from analysis.findings.study_findings import to_plain
+from analysis.arms.values import ArmFinding
+from analysis.baselines.values import LINEAR_PROBE
 from analysis.report.model_card import build_model_card
+from analysis.report.study_findings import to_plain
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from search_spaces.settings import BUILT_IN_LOOP
 from study.baselines.files import read_baselines
 from study.baselines.handover import choose_handover
 from study.baselines.stored import read_probe_weights, read_test_predictions
+from study.confirmation.candidates import planned_runs
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import followed_plan
 from study.confirmation.predictions_on_test import TEST
-from study.confirmation.runs import planned_runs
 from study.inputs.provenance import STORED_SIZE
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.results.findings import digest_basis, load_findings
 from study.results.optuna_export import export_optuna, hide_password
 from study.state.paths import BASELINE_FOLDER, FINDINGS
-from study.views.exported_model import CARD, STUDY, explain_loading, write_model
+from study.views.exported_model import CARD, STUDY, check_packages, explain_loading, write_model, write_onnx
 from study.views.notebook import Study
-from study.views.onnx_export import check_packages, write_onnx
 from study.views.printing import print_line
 from trainables.models.catalog import read_backbone
-from trainables.records.ranking import best_trials
-from trainables.records.record import TrialRecord
+from trainables.records.record import TrialRecord, best_trials
 from trainables.storage.store import Store
 from trainables.training.evaluation import compute_mean_f1
 from trainables.training.predictions import Predictions

@@ -1,17 +1,26 @@
 """The files of an exported model in the layout that timm's `local-dir:` and Hugging Face read, and how to load it elsewhere."""
 
+import importlib.util
 import json
+import warnings
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors.torch import load
+from torch import nn
 
 from search_spaces.config import TrialConfig
-from search_spaces.extensions import locate
+from search_spaces.errors import UserInputError
+from search_spaces.extensions import locate, refusing
 from trainables.models import catalog
 from trainables.models.backbones import build_model
 from trainables.models.heads import find_head
+from trainables.seeds import torch_generator
 from trainables.training.trainable import TRAINABLE_ENTRY_POINTS, is_own_loop
 from trainables.training.trainable_run import unpack_state
 
@@ -85,3 +94,100 @@ def explain_loading(config: TrialConfig, num_classes: int) -> str:
     lines += ["from safetensors.torch import load_file", "", f"model = {builder}({given})"]
     lines += [f'model.load_state_dict(load_file("FOLDER/{WEIGHTS}"))', "model.eval()"]
     return "\n".join(lines)
+
+
+ONNX = "model.onnx"
+INPUT, OUTPUT = "input", "logits"
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+# Largest difference from torch's logits, as a part of the largest of them or of 1. Sums in another order differ by 1e-6.
+TOLERANCE = 1e-4
+# The model is traced with two images; others check that the number of images is free.
+TRACED_IMAGES, CHECKED_IMAGES = 2, (1, 5)
+# A protobuf file has at most 2 GB; larger models get a second file with their weights.
+MAX_BYTES = 1.5e9
+
+
+def check_packages() -> None:
+    """Raise UserInputError with what to install if a package of the extra is missing."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserInputError(
+            f'--onnx needs {", ".join(missing)}, not installed here; run `pip install "abstudy[onnx]"`, or leave out --onnx'
+        )
+
+
+def write_onnx(folder: Path, config: TrialConfig, weights: bytes, num_classes: int) -> dict[str, Any]:
+    """Write `model.onnx`, which maps normalized (N, 3, S, S) float32 images to (N, K) logits, for any number of images N.
+
+    Args:
+        folder: of the arm, where the file is written.
+        config: of the trial.
+        weights: content of the safetensors file.
+        num_classes: K.
+
+    Returns:
+        What `study.json` records: names, shapes, opset, versions, and the largest difference from torch's logits in float32 on
+        random images.
+
+    Raises:
+        UserInputError: if the model cannot be exported, or its logits differ by more than `TOLERANCE`.
+    """
+    model = build_model(config, num_classes, weights="none").eval()
+    model.load_state_dict(load(weights))
+    side, name = config.whole("image_size"), config.word("backbone")
+    generator = torch_generator(0, "onnx")
+    images = [torch.randn(n, 3, side, side, generator=generator) for n in (TRACED_IMAGES, *CHECKED_IMAGES)]
+    with refusing(lambda reason: f"{name} cannot be exported to ONNX: {reason}; leave out --onnx"):
+        opset = _export(model, images[0], folder / ONNX)
+        difference = _compare(model, folder / ONNX, images)
+    if not difference["max_difference"] <= difference["allowed"]:
+        raise UserInputError(
+            f"the ONNX model of {name} differs from torch by {difference['max_difference']:.2g} in its logits, more than "
+            f"{difference['allowed']:.2g}; leave out --onnx"
+        )
+    return {
+        "file": ONNX,
+        "input": {"name": INPUT, "shape": ["N", 3, side, side], "dtype": "float32"},
+        "output": {"name": OUTPUT, "shape": ["N", num_classes], "dtype": "float32"},
+        "opset": opset,
+        "versions": {package: metadata.version(package) for package in (*PACKAGES, "torch")},
+        "parity": difference,
+    }
+
+
+def _export(model: nn.Module, images: torch.Tensor, path: Path) -> int:
+    """Write the file; return the version of its operators."""
+    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own exporter
+        program = torch.onnx.export(
+            model,
+            (images,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            verbose=False,
+        )
+        assert program is not None
+        program.save(str(path), external_data=num_bytes > MAX_BYTES)
+    return int(program.model.opset_imports[""])
+
+
+def _compare(model: nn.Module, path: Path, images: list[torch.Tensor]) -> dict[str, Any]:
+    """Return the largest difference of the logits, over all batches."""
+    ort = importlib.import_module("onnxruntime")
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    differences, sizes = [], []
+    for batch in images:
+        with torch.no_grad():
+            expected: NDArray[np.float32] = model(batch).numpy()
+        found = session.run([OUTPUT], {INPUT: batch.numpy()})[0]
+        differences.append(np.abs(found - expected).max() if found.shape == expected.shape else np.inf)
+        sizes.append(np.abs(expected).max())
+    return {
+        "max_difference": float(np.max(differences)),
+        "max_logit": float(np.max(sizes)),
+        "allowed": TOLERANCE * max(1.0, float(np.max(sizes))),
+        "num_images": sum(len(batch) for batch in images),
+    }

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from analysis.evidence.image_outcomes import tabulate_images
-from analysis.findings.study_findings import Findings
+from analysis.arms.arm_evidence import tabulate_images
+from analysis.comparison.tables import HEADER, build_table_rows, list_records
 from analysis.report.rendering import mark_code
+from analysis.report.study_findings import Findings
 from analysis.report.summary import summarize
-from analysis.report.tables import HEADER, build_table_rows, list_records
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from search_spaces.extensions import trusting_code
@@ -20,8 +20,8 @@ from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.trained_models import load_model
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.results.findings import load_findings
-from study.results.image_files import load_image_files
 from study.results.rounds import load_rounds
+from study.results.test_images import load_image_files
 from study.state.paths import FINDINGS, open_study
 from study.views.reproduction import find_best_trial
 from trainables.records.record import TrialRecord
@@ -82,7 +82,7 @@ class Study:
     def images(self) -> pd.DataFrame:
         """Return a row per test image and arm, over the seeds of the comparison: what the models predict, and how surely.
 
-        The columns are those of `analysis.evidence.image_outcomes.tabulate_images`, and `file` where images were files and the
+        The columns are those of `analysis.arms.arm_evidence.tabulate_images`, and `file` where images were files and the
         study has been analyzed.
 
         Raises:

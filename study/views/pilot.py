@@ -8,11 +8,11 @@ from statistics import fmean
 
 from rich.console import Console
 
-from analysis.findings.comparison_findings import ComparisonRow
+from analysis.comparison.paired_difference import compute_difference
+from analysis.comparison.power import VarianceComponents
+from analysis.comparison.values import ComparisonRow
 from analysis.statistics.arm_predictions import ArmAverage, ArmPredictions, Side, stack_predictions
-from analysis.statistics.comparison import compute_difference
 from analysis.statistics.crossed_interval import CrossedEstimate
-from analysis.statistics.planning import VarianceComponents
 from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig
 from study.inputs.preparation import Prepared
@@ -21,7 +21,7 @@ from trainables.devices import choose_device
 from trainables.processes import prepare_to_train, share_threads
 from trainables.seeds import derive_seed
 from trainables.training.predictions import Predictions
-from trainables.training.runs import make_run
+from trainables.training.trial_cost import make_run
 
 # The confidence has no influence on the variances.
 CONFIDENCE = 0.95

@@ -8,11 +8,11 @@ from statistics import fmean
 
 from rich.console import Console
 
-from analysis.evidence.comparison_rows import compute_rows
-from analysis.report.inspection.sections import InspectionSection, SectionTable
-from analysis.statistics import planning
-from analysis.statistics.comparison import MAX_SEEDS
-from analysis.statistics.planning import LookForecast, PlannedTest, VarianceComponents
+from analysis.comparison import power as planning
+from analysis.comparison.paired_difference import MAX_SEEDS
+from analysis.comparison.power import LookForecast, PlannedTest, VarianceComponents
+from analysis.comparison.rows import compute_rows
+from analysis.images.render import InspectionSection, SectionTable
 from search_spaces.errors import UserInputError, list_some
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.inputs.fitted_defaults import fit_and_prepare

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from study.inputs.environment_changes import list_arithmetic_changes
+from study.inputs.provenance import list_arithmetic_changes
 from study.open_study import full_trial_seconds, load_study, read_passport
 from study.scheduling.replay import Replay, replay_search
 from study.scheduling.warm_start import earlier_trials

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from search_spaces.errors import UserInputError, nearest_name
-from study.confirmation.runs import runs_of
+from study.confirmation.candidates import runs_of
 from study.inputs.preparation import Prepared, prepare
 from study.inputs.provenance import list_differences, make_passport, package_versions
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
@@ -21,12 +21,11 @@ from study.state.paths import SPEC
 from study.views.printing import print_line
 from trainables.devices import choose_device, describe_libraries, device_name
 from trainables.processes import prepare_to_train
-from trainables.records.ranking import best_trials
-from trainables.records.record import TrialRecord, TrialState
+from trainables.records.record import TrialRecord, TrialState, best_trials
 from trainables.storage.store import Store
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.predictions import Predictions
-from trainables.training.runs import make_run
+from trainables.training.trial_cost import make_run
 from trainables.training.trial_run import TrialRun
 
 # The spread of macro-F1 over seeds where fewer than two trials of the configuration have other seeds: two standard deviations

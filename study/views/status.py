@@ -6,18 +6,17 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.report.baseline_lines import describe_baselines
-from analysis.report.inspection.sections import InspectionSection, SectionTable
+from analysis.baselines.lines import describe_baselines
+from analysis.images.render import InspectionSection, SectionTable
 from analysis.search.epoch_profile import EpochProfile, compute_epoch_profiles
 from search_spaces.errors import UserInputError
 from study.baselines.files import read_baselines
-from study.confirmation.read_count import count_test_reads
+from study.confirmation.plan import count_test_reads
 from study.open_study import OpenStudy, has_finished_search, load_study, read_passport
 from study.state.lease import read_holder
 from study.state.paths import REPORT_HTML, SPEC, Stage
-from study.views.live_view import build_progress_table, compute_progress, describe_progress
+from study.views.live_view import build_progress_table, compute_progress, describe_progress, has_finished_confirmation
 from study.views.printing import build_table, print_line, print_section
-from study.views.remaining_time import has_finished_confirmation
 from trainables.records.record import TrialState
 from trainables.storage.store import StorageError, Store
 

@@ -4,7 +4,7 @@ from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
-from study.views.remaining_time import plan_confirmation_trials
+from study.views.live_view import plan_confirmation_trials
 from trainables.models.backbones import build_model
 from trainables.records.trial_files import NUM_CHECKPOINTS_KEPT
 

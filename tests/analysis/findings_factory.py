@@ -6,30 +6,21 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_intervals
-from analysis.classes.confusion_examples import find_confusion_examples
-from analysis.classes.confusion_matrix import compute_confusion
-from analysis.classes.directed_confusions import compute_directed_confusions
-from analysis.findings.arm_findings import ArmFinding, ModelAudit
-from analysis.findings.baseline_findings import LINEAR_PROBE, MAJORITY, Baseline, BaselineFindings
-from analysis.findings.cause_findings import CueEffect, RootCause
-from analysis.findings.class_findings import ConfusedPair, ConfusionCluster, GroupContrast, HumanExcess, LabelIssue
-from analysis.findings.comparison_findings import SideMetric, Verdict
-from analysis.findings.heat_map_findings import ArmCam, CamAdmission, CamCandidate, CamPanel, CamTest, CamView
-from analysis.findings.interval import Interval, TwoIntervals
-from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve, TuningPoint
-from analysis.findings.shortcut_findings import (
-    AuditVerdict,
-    ClassAudit,
-    ClassGap,
-    ColorLoss,
-    FrequencyAudit,
-    PairPull,
-    RingAudit,
-)
-from analysis.findings.study_findings import Findings
+from analysis.arms.values import ArmFinding, ModelAudit
+from analysis.baselines.values import LINEAR_PROBE, MAJORITY, Baseline, BaselineFindings
+from analysis.causes.values import CueEffect, RootCause
+from analysis.comparison.paired_difference import compare_arms
+from analysis.comparison.values import SideMetric, Verdict
+from analysis.confusions.class_scores import compute_class_scores, compute_macro_f1_intervals
+from analysis.confusions.matrix import compute_confusion, find_confusion_examples
+from analysis.confusions.rates import compute_directed_confusions
+from analysis.confusions.values import ConfusedPair, ConfusionCluster, GroupContrast, HumanExcess, LabelIssue
+from analysis.heat_maps.values import ArmCam, CamAdmission, CamCandidate, CamPanel, CamTest, CamView
+from analysis.report.study_findings import Findings
+from analysis.search.values import ParameterImportance, RungFinding, SearchArm, TuningCurve, TuningPoint
+from analysis.shortcuts.values import AuditVerdict, ClassAudit, ClassGap, ColorLoss, FrequencyAudit, PairPull, RingAudit
 from analysis.statistics.arm_predictions import ArmPredictions
-from analysis.statistics.comparison import compare_arms
+from analysis.statistics.interval import Interval, TwoIntervals
 from trainables.seeds import numpy_generator
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

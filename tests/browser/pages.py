@@ -11,13 +11,13 @@ import plotly.offline
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.report.arm_figures import plot_class_f1
-from analysis.report.figures import figure_to_png
-from analysis.report.image_pages.explorer import ExplorerInput, build_explorer
-from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets
+from analysis.arms.arm_evidence import ArmEvidence
+from analysis.arms.render import plot_class_f1
+from analysis.comparison.tables import build_table_rows
+from analysis.formats.figures import figure_to_png
+from analysis.report.explorer import ExplorerInput, build_explorer
+from analysis.report.galleries import ThumbnailSheets
 from analysis.report.pages import PageSection, build_html, build_search_page
-from analysis.report.tables import build_table_rows
 from search_spaces.config import TrialConfig
 from tests.analysis.findings_factory import SEEDS, SKILLS, make_findings, make_predictions
 from trainables.records.record import EpochRecord, TrialRecord, TrialState

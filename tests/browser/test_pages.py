@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets
+from analysis.report.galleries import ThumbnailSheets
 from tests.browser.pages import open_browser, watch, write_explorer, write_pages
 
 PAGES = ("report.html", "explore.html")

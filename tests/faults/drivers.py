@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import UserInputError
-from study.state.fenced_store import FencedStore
 from study.state.lease import acquire_lease
+from study.state.sealed_files import FencedStore
 from tests.faults.campaign import ROOT, Outcome
 from tests.faults.storage import object_store
-from trainables.storage import exclusive, store
+from trainables.storage import durable as exclusive
+from trainables.storage import store
 from trainables.storage.durable import write_durably
 from trainables.storage.store import Store
 

@@ -23,10 +23,9 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import load_evidence, require_plan
-from study.confirmation.plan import read_plan
-from study.confirmation.read_count import count_test_reads
+from study.confirmation.plan import count_test_reads, read_plan
 from study.confirmation.stated_interventions import read_stated
-from study.inputs.environment_changes import read_changes
+from study.inputs.provenance import read_changes
 from study.open_study import load_study, read_passport
 from study.results.findings import load_findings
 from study.scheduling.warm_start import earlier_trials

@@ -15,8 +15,8 @@ from typing import Any
 from PIL import Image
 from pydantic import TypeAdapter
 
-from analysis.findings.intervention_findings import StatedInterventions
-from analysis.findings.study_findings import Findings
+from analysis.interventions.values import StatedInterventions
+from analysis.report.study_findings import Findings
 from search_spaces.format import FORMAT
 from study.confirmation.plan import Plan
 from study.spec.study_spec import StudySpec

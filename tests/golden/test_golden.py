@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from search_spaces.format import FORMAT
-from study.state.checksums import write_sealed_toml
+from study.state.sealed_files import write_sealed_toml
 from tests.golden import make_golden
 from tests.golden.make_golden import FINISHED, FORMS, describe_forms, strip_words
 from tests.study.command_line import run_cli

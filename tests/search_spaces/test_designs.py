@@ -8,7 +8,7 @@ import pytest
 from search_spaces.arms import make_fixed_arm, split_into_arms
 from search_spaces.designs import Contrast, contrast_with_first, make_factorial_design, make_one_at_a_time_design
 from search_spaces.errors import UserInputError
-from search_spaces.named_spaces import load_space
+from search_spaces.space_tables import load_space
 
 TRANSFER_LEARNING = load_space("transfer_learning")
 BASE = {

@@ -4,7 +4,7 @@ import pytest
 
 from search_spaces.arms import split_into_arms
 from search_spaces.errors import UserInputError
-from search_spaces.named_spaces import load_space
+from search_spaces.space_tables import load_space
 
 
 def test_names_with_a_prefix_are_levels() -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from search_spaces.arms import split_into_arms
-from search_spaces.named_spaces import load_space
 from search_spaces.portfolios import PORTFOLIOS, Recipe, fit_recipe
 from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, SearchSpace
+from search_spaces.space_tables import load_space
 
 SPACE = load_space("transfer_learning")
 

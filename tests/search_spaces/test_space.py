@@ -11,9 +11,9 @@ from search_spaces.arms import POOLED_ARM, split_into_arms
 from search_spaces.config import TrialConfig
 from search_spaces.distributions import suggest_hyperparameters, to_distribution
 from search_spaces.errors import UserInputError
-from search_spaces.named_spaces import load_space, space_names
 from search_spaces.settings import DEFAULTS
 from search_spaces.space import CategoricalParameter, Condition, FloatParameter, IntParameter, SearchSpace
+from search_spaces.space_tables import load_space, space_names
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SPACE_NAMES = space_names()

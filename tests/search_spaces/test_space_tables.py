@@ -5,9 +5,8 @@ import tomllib
 import pytest
 
 from search_spaces.errors import UserInputError
-from search_spaces.named_spaces import load_space, space_names
 from search_spaces.space import CategoricalParameter, Condition, FloatParameter, IntParameter, SearchSpace
-from search_spaces.space_tables import read_parameters
+from search_spaces.space_tables import load_space, read_parameters, space_names
 
 PUBLISHED = SearchSpace(
     name="transfer_learning",

@@ -9,9 +9,9 @@ import numpy as np
 import tomli_w
 import torch
 
-from analysis.findings.study_findings import Findings
+from analysis.report.study_findings import Findings
 from study.cluster.process_workers import ProcessWorkers
-from study.confirmation.director import ConfirmationDirector, want
+from study.confirmation.confirmation_director import ConfirmationDirector, want
 from study.confirmation.plan import confirmation_seeds, make_plan, write_plan
 from study.inputs.preparation import prepare
 from study.inputs.provenance import make_passport
@@ -20,12 +20,11 @@ from study.results.findings import compute_findings
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import with_overrides
 from study.state import paths
-from study.state.checksums import write_sealed_json, write_sealed_toml
 from study.state.record_book import RecordBook
+from study.state.sealed_files import write_sealed_json, write_sealed_toml
 from tests.study.simulated import FIXED, Curve, drive, learning_curve, make_spec
 from trainables.data.images import ImageSet
-from trainables.records.ranking import best_trials
-from trainables.records.record import TrialRecord, TrialState
+from trainables.records.record import TrialRecord, TrialState, best_trials
 from trainables.records.trial_files import TrialFiles
 from trainables.storage.store import Store
 from trainables.training.predictions import Predictions

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from study import cli
-from study.state.checksums import write_sealed_json
 from study.state.paths import PASSPORT
+from study.state.sealed_files import write_sealed_json
 from tests.study.command_line import run_cli
 from tests.study.searched import simulate
 

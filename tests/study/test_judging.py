@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.external.forensics import analyze_outside_arms
-from analysis.external.predictions import read_predictions_files
-from analysis.findings.class_findings import CONFUSION_TOLERANCE
+from analysis.confusions.values import CONFUSION_TOLERANCE
+from analysis.external.outside_findings import analyze_outside_arms
+from analysis.external.outside_predictions import read_predictions_files
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World
 from search_spaces.errors import UserInputError
 from tests.study.command_line import Outcome, run_cli

@@ -18,13 +18,11 @@ from study.confirmation import predictions_on_test
 from study.state.paths import TrialPaths
 from tests.trainables.training.test_checkpoint import DIVERGED, METRICS, make_checkpoint
 from tests.trainables.training.test_loop import CONFIG, CPU, DATA, change
-from trainables.records.checkpoint_writer import CheckpointWriter
 from trainables.records.record import RECORD, TrialRecord, TrialState
-from trainables.records.trial_files import RESULTS, WEIGHTS, TrialFiles
+from trainables.records.trial_files import RESULTS, WEIGHTS, CheckpointWriter, TrialFiles
 from trainables.storage.store import Store
-from trainables.training.epoch_metrics import EpochMetrics
+from trainables.training.epoch_metrics import EpochMetrics, Stopwatch
 from trainables.training.loop import TrainingRun
-from trainables.training.stopwatch import Stopwatch
 from trainables.trial_worker import TrialWorker
 
 RUNNING = TrialRecord(

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 
 from search_spaces.errors import UserInputError
-from trainables.data.disk_space import require_space
+from trainables.data.image_memory import require_space
 from trainables.data.pixel_files import read_checked, write_checked
 from trainables.storage.store import FileState, StorageError, Store
 

@@ -1,10 +1,8 @@
-"""Images larger than memory: one file of pixels per node, mapped into the memory of every trial on the node.
-
-Mapped pages are clean, so the kernel drops them when memory is short: mapped images alone never cause an out-of-memory kill.
-"""
+"""Space on a disk, asked for before it is needed."""
 
 import os
 import platform
+import shutil
 import sys
 import tempfile
 import uuid
@@ -21,6 +19,27 @@ from numpy.typing import NDArray
 from search_spaces.errors import UserInputError
 from trainables.data.pixel_files import ImageFacts, keep_pixels, open_pixels
 from trainables.processes import is_alive
+
+
+def require_space(folder: Path, num_bytes: int, what: str) -> None:
+    """Raise UserInputError unless the disk of `folder`, which is made, has room for `num_bytes` more.
+
+    Args:
+        folder: on this machine.
+        num_bytes: how many.
+        what: subject of the sentence "... needs 3.1 GB".
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise UserInputError(f"{folder} cannot be used ({error.strerror}); set resources.image_folder") from None
+    if num_bytes > free:
+        raise UserInputError(
+            f"{what} needs {num_bytes / 1e9:.1f} GB in {folder}, whose disk has {free / 1e9:.1f} GB left; set "
+            "resources.image_folder to a folder with space"
+        )
+
 
 # Default share of the machine's memory that decoded images may take.
 DEFAULT_SHARE = 0.25

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, check_choice
 from search_spaces.extensions import refusing
+from trainables.data.augmentation.pipeline import AugmentationSettings, prepare_batch
 from trainables.models.catalog import NUM_OUTPUTS, Backbone, read_backbone
 from trainables.models.convolutions import use_small_map_convolutions
 from trainables.models.heads import find_linear_head, replace_head
@@ -185,3 +186,27 @@ def count_forward_flops(config: TrialConfig, num_classes: int) -> int:
         Exception
     ):  # Whatever a network raises that looks at its values; the CPU raises it again if it is another reason.
         return count("cpu")
+
+
+def prepare_inputs(images: Tensor, config: TrialConfig) -> Tensor:
+    """Return (B, 3, S, S) float32 inputs for evaluation.
+
+    Args:
+        images: (B, H, W, 3) uint8.
+        config: Reads `backbone`, `image_size`, `interpolation` and `channels_last`.
+    """
+    backbone = read_backbone(config)
+    return prepare_batch(
+        images,
+        image_size=config.whole("image_size"),
+        interpolation=config.word("interpolation"),
+        channels_last=bool(config["channels_last"]),
+        mean=backbone.mean,
+        std=backbone.std,
+    )
+
+
+def read_augmentation(config: TrialConfig) -> AugmentationSettings:
+    """Return the augmentation of a configuration, with the normalization of its backbone."""
+    backbone = read_backbone(config)
+    return AugmentationSettings.from_config(config, backbone.mean, backbone.std)

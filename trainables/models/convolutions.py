@@ -16,7 +16,7 @@ Window = tuple[slice, slice]
 
 
 class FoldedConv2d(nn.Conv2d):
-    """An `nn.Conv2d` of which a batch normalization has become part (`trainables.models.folding`)."""
+    """An `nn.Conv2d` of which a batch normalization has become part (`trainables.models.heads`)."""
 
 
 class SmallMapConv2d(nn.Conv2d):

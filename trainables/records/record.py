@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -195,3 +196,25 @@ def compute_checksum(body: dict[str, Any]) -> str:
     """Return 32 hex digits of SHA-256 over the record's canonical JSON without its `config`."""
     canonical = json.dumps({k: v for k, v in body.items() if k != "config"}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def ran_every_epoch(record: TrialRecord) -> bool:
+    """Return whether the trial is COMPLETE and reported a finite macro-F1 at the last epoch of its configuration."""
+    return (
+        record.state is TrialState.COMPLETE
+        and record.last_macro_f1 is not None
+        and record.epochs[-1].epoch == record.config.whole("max_epochs")
+    )
+
+
+def best_trials(records: Sequence[TrialRecord], arm: str | None) -> tuple[TrialRecord, ...]:
+    """Return the trials that ran every epoch, the best first.
+
+    Trials rank by macro-F1 on the search split at the last epoch, highest first; ties go to the smallest trial id.
+
+    Args:
+        records: of one stage.
+        arm: whose trials are ranked; None ranks those of all arms together.
+    """
+    full = [r for r in records if arm in (None, r.config.arm) and ran_every_epoch(r)]
+    return tuple(sorted(full, key=lambda r: (-(r.last_macro_f1 or 0.0), r.trial_id)))

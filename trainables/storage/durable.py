@@ -1,9 +1,15 @@
 """Durable writes: the file is on disk when the call returns."""
 
+import contextlib
 import errno
 import mmap
 import os
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from search_spaces.errors import UserInputError, first_line
 
 # Files of at least this size bypass the page cache.
 DIRECT_FROM_BYTES = 8 * 2**20
@@ -51,3 +57,94 @@ def _write_direct(path: Path, data: bytes) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+# Schemes whose object stores take a conditional PUT (If-None-Match: *), which pyarrow cannot send.
+SCHEMES = ("s3", "gs")
+
+
+def link_new(aside: Path, path: Path, data: bytes) -> bool:
+    """Create a local file with all its content at once; return False if it exists.
+
+    Args:
+        aside: Another name in the same folder, which is removed.
+        path: The file.
+        data: Its content.
+    """
+    try:
+        write_durably(aside, data)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links; others may see the file before its content
+            with contextlib.suppress(FileExistsError), path.open("xb") as stream:
+                stream.write(data)
+                os.fsync(stream.fileno())
+                return True
+            return False
+    finally:
+        aside.unlink(missing_ok=True)
+    return True
+
+
+def put_new(uri: str, data: bytes) -> bool:
+    """Create an object with all its content at once by a conditional PUT; return False if it exists.
+
+    Args:
+        uri: Of the object, s3:// or gs://, with the options that pyarrow takes.
+        data: Its content.
+
+    Raises:
+        UserInputError: For a store that has no conditional PUT, or that ignores its condition.
+        OSError: If the store fails.
+    """
+    from obstore import exceptions, put
+
+    store, name = _open(uri)
+    try:
+        put(store, name, data, mode="create")
+    except exceptions.AlreadyExistsError:
+        return False
+    except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+        raise OSError(f"ACCESS_DENIED: {first_line(error)}") from None
+    except exceptions.NotSupportedError:
+        raise _refuse(uri) from None
+    except exceptions.BaseError as error:
+        raise OSError(first_line(error)) from None
+    # A service that ignores the condition would let two drivers in: it is asked once more for what must fail.
+    try:
+        put(store, name, data, mode="create")
+    except exceptions.BaseError:
+        return True
+    raise _refuse(uri)
+
+
+def _open(uri: str) -> tuple[Any, str]:
+    """Return the bucket of an object, and the object's name in it."""
+    parts = urlsplit(uri)
+    if parts.scheme not in SCHEMES:
+        raise _refuse(uri)
+    from obstore.store import GCSStore, S3Store
+
+    if parts.scheme == "gs":
+        return GCSStore(parts.netloc), parts.path.lstrip("/")
+    given = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    options: dict[str, Any] = {"region": given["region"]} if "region" in given else {}
+    if "endpoint_override" in given:
+        options["endpoint"] = f"{given.get('scheme', 'https')}://{given['endpoint_override']}"
+    # Of the AWS credentials that pyarrow finds, obstore does not read those in files of profiles; boto3 does.
+    if "AWS_ACCESS_KEY_ID" not in os.environ and find_spec("boto3") is not None:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        with contextlib.suppress(ValueError):  # none there; the machine's role is left
+            options["credential_provider"] = Boto3CredentialProvider()
+    bucket = S3Store(parts.netloc, client_options={"allow_http": True}, retry_config={"max_retries": 1}, **options)
+    return bucket, parts.path.lstrip("/")
+
+
+def _refuse(uri: str) -> UserInputError:
+    return UserInputError(
+        f"the storage of {uri} cannot create a file exclusively (a PUT with If-None-Match: *), without which two drivers could "
+        "write one study; use a folder, or an s3:// or gs:// service that can"
+    )

@@ -21,8 +21,7 @@ from tenacity import (
 )
 
 from search_spaces.errors import UserInputError, first_line
-from trainables.storage.durable import write_durably
-from trainables.storage.exclusive import link_new, put_new
+from trainables.storage.durable import link_new, put_new, write_durably
 
 Result = TypeVar("Result")
 

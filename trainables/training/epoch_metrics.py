@@ -1,9 +1,65 @@
-"""`EpochMetrics`: the measurements of one epoch of one trial, in memory, in checkpoints and in records."""
+"""Profile of an epoch: seconds by part."""
 
+from __future__ import annotations
+
+import contextlib
 import math
-from typing import Annotated, Any
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+if TYPE_CHECKING:
+    import torch
+
+# In their order within an epoch. "start" builds model and optimizer, in a trial's first epoch; "idle" is the time between a
+# report and the next step.
+PARTS = ("start", "data", "augment", "forward", "backward", "optimizer", "evaluate", "checkpoint", "report", "idle")
+
+
+class Stopwatch:
+    """Adds up wall seconds by part, if enabled.
+
+    On a CUDA device it synchronizes at both ends of a part, so that seconds are attributed to the part that spends them.
+    This slows training down, so it is disabled by default.
+    """
+
+    def __init__(self, device: torch.device, *, enabled: bool) -> None:
+        self.enabled = enabled
+        self._device = device
+        self._seconds: dict[str, float] = {}
+
+    def part(self, name: str) -> AbstractContextManager[None]:
+        """Return a context whose duration is added to the part `name`, one of `PARTS`."""
+        return self._measure(name) if self.enabled else contextlib.nullcontext()
+
+    def add(self, name: str, seconds: float) -> None:
+        """Add seconds that were measured elsewhere."""
+        if self.enabled:
+            self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
+    def take(self) -> dict[str, float]:
+        """Return the seconds by part since the last call, and reset them; empty if disabled."""
+        taken, self._seconds = self._seconds, {}
+        return taken
+
+    @contextlib.contextmanager
+    def _measure(self, name: str) -> Iterator[None]:
+        self._wait()
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._wait()
+            self.add(name, time.perf_counter() - started)
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            import torch
+
+            torch.cuda.synchronize(self._device)
 
 
 def _null_if_not_finite(value: Any) -> Any:
@@ -29,7 +85,7 @@ class EpochMetrics(BaseModel):
         train_images_per_second: Images trained on / `train_seconds`.
         peak_memory_bytes: On a CUDA device the epoch's highest allocation; on a CPU the highest resident size of the
             process so far.
-        part_seconds: Pairs of a part of the epoch (`trainables.training.stopwatch.PARTS`) and its seconds; empty unless
+        part_seconds: Pairs of a part of the epoch (`trainables.training.epoch_metrics.PARTS`) and its seconds; empty unless
             profiling is on.
     """
 

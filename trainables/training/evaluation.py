@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import check_choice
-from trainables.models.inputs import prepare_inputs
+from trainables.models.backbones import prepare_inputs
 from trainables.training.placed_images import PlacedImages, read_batches
 
 # Precision -> type of autocast; None for no autocast.

@@ -21,9 +21,8 @@ from search_spaces.settings import UNMIXED
 from trainables.data.augmentation.pipeline import augment_batch, resize_batch
 from trainables.data.image_memory import default_folder
 from trainables.devices import describe_libraries
-from trainables.models.backbones import build_model, place_model
+from trainables.models.backbones import build_model, place_model, read_augmentation
 from trainables.models.heads import find_head, remove_head
-from trainables.models.inputs import read_augmentation
 from trainables.seeds import torch_generator
 from trainables.training.evaluation import autocast, compute_logits, deterministic_kernels
 from trainables.training.placed_images import PlacedImages, gather_images, read_batches

@@ -12,9 +12,15 @@ from torch import Tensor, nn
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from trainables.data.augmentation.pipeline import augment_batch
-from trainables.models.backbones import build_model, compile_model, count_parameters, place_model, set_training_mode
+from trainables.models.backbones import (
+    build_model,
+    compile_model,
+    count_parameters,
+    place_model,
+    read_augmentation,
+    set_training_mode,
+)
 from trainables.models.heads import fold_state
-from trainables.models.inputs import read_augmentation
 from trainables.seeds import torch_generator
 from trainables.training.batches import EpochBatches
 from trainables.training.checkpoint import Checkpoint, PartialEpoch
@@ -24,12 +30,10 @@ from trainables.training.class_weights import (
     compute_weighted_cross_entropy,
 )
 from trainables.training.evaluation import autocast, compute_logits, deterministic_kernels
-from trainables.training.head_start import prepare_head
-from trainables.training.left_out import choose_training_images
-from trainables.training.module_noise import seeded_modules
+from trainables.training.linear_probe import prepare_head
 from trainables.training.placed_images import Place, describe_place, place_images, read_batches
-from trainables.training.steps import OptimizerSteps, check_recipe
-from trainables.training.trial_data import TrialData
+from trainables.training.steps import OptimizerSteps, check_recipe, seeded_modules
+from trainables.training.trial_data import TrialData, choose_training_images
 from trainables.training.trial_run import EpochInterrupted, TrialRun
 
 

@@ -13,7 +13,7 @@ from trainables.data.image_array import ImageArray
 from trainables.models.heads import find_head
 from trainables.training.evaluation import deterministic_kernels
 from trainables.training.frozen_features import borrow_backbone
-from trainables.training.head_start import compute_split
+from trainables.training.linear_probe import compute_split
 from trainables.training.loop import TrainingRun
 from trainables.training.placed_images import gather_images, place_images
 

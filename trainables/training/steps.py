@@ -1,6 +1,8 @@
-"""`OptimizerSteps`: what happens between the loss of a batch and the next weights."""
+"""Random numbers that modules draw while they train: dropout and stochastic depth use torch's global generator."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +10,10 @@ from torch import Tensor, nn
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from trainables.models.parameter_groups import BACKBONE, HEAD
+from trainables.seeds import derive_seed
 from trainables.training.checkpoint import Checkpoint, LossScale
 from trainables.training.optimization import (
+    WeightAverage,
     build_optimizer,
     build_schedule,
     find_lr,
@@ -18,7 +22,36 @@ from trainables.training.optimization import (
     restore_schedule,
 )
 from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS, FOR_GPUS
-from trainables.training.weight_average import WeightAverage
+
+
+@contextmanager
+def seeded_modules(
+    seed: int, epoch: int, device: torch.device, state: Tensor | None = None
+) -> Iterator[torch.Generator]:
+    """Seed the global generator of the device for an epoch; yield it, and restore its state at the end.
+
+    Args:
+        seed: Of the trial.
+        epoch: Number of the epoch.
+        device: That the modules compute on.
+        state: To continue from in the middle of the epoch, from `torch.Generator.get_state`.
+    """
+    generator = _find_generator(device)
+    before = generator.get_state()
+    generator.manual_seed(derive_seed(seed, "modules", epoch))
+    if state is not None:
+        generator.set_state(state)
+    try:
+        yield generator
+    finally:
+        generator.set_state(before)
+
+
+def _find_generator(device: torch.device) -> torch.Generator:
+    if device.type != "cuda":
+        return torch.default_generator
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return torch.cuda.default_generators[index]
 
 
 def check_recipe(config: TrialConfig, device: torch.device) -> None:

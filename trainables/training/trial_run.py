@@ -14,10 +14,9 @@ from search_spaces.errors import check_choice
 from trainables.data.splits import SPLIT_NAMES
 from trainables.devices import peak_memory_bytes
 from trainables.training.checkpoint import Checkpoint
-from trainables.training.epoch_metrics import EpochMetrics
+from trainables.training.epoch_metrics import EpochMetrics, Stopwatch
 from trainables.training.evaluation import compute_per_class_f1
 from trainables.training.predictions import Predictions
-from trainables.training.stopwatch import Stopwatch
 from trainables.training.trial_data import TrialData
 
 

@@ -11,15 +11,15 @@ from pathlib import Path, PurePosixPath
 
 from rich.console import Console
 
-from analysis.report.baseline_lines import describe_baselines
-from analysis.report.inspection.data import describe_class_counts
+from analysis.baselines.lines import describe_baselines
+from analysis.images.render import describe_class_counts
 from search_spaces.errors import UserInputError
 from study.baselines.measuring import preview_baselines
 from study.inputs.fitted_defaults import list_weightings
 from study.inputs.preparation import assemble, load_images, locate_weights, make_spec_splits
 from study.spec.reading import preset_names, read_preset, validate_spec
 from study.spec.study_spec import StudySpec
-from study.views.first_spec import findings
+from study.views.first_spec import first_findings as findings
 from study.views.first_spec.machine import choose_weights, find_machine, measure_costs
 from study.views.first_spec.proposal import count_split_images, propose
 from study.views.first_spec.spec_text import CROP_MIN_AREA, FirstSpec, make_name, takes_crops, write_spec_text

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.report.number_formats import format_seconds
+from analysis.formats.numbers import format_seconds
 from study.inputs.fitted_defaults import WEIGHTING, choose_batch_size, list_weightings
 from study.inputs.preparation import DEFAULT_TEST_FRACTION
 from study.views.first_spec.machine import Machine, estimate_probe_cost

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from analysis.report.number_formats import format_seconds
+from analysis.formats.numbers import format_seconds
 from study.inputs.fitted_defaults import STRENGTH, WEIGHTING
 from study.inputs.preparation import DEFAULT_TEST_FRACTION
 from study.views.first_spec.machine import WeightsChoice

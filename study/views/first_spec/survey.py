@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.decode_set import STORED_SIDE_RATIO
 from trainables.data.decoding.encoded_files import BadImageError, EncodedImages
-from trainables.data.decoding.headers import read_headers
-from trainables.data.decoding.image_decoder import ImageHeader, open_header
+from trainables.data.decoding.image_decoder import ImageHeader, open_header, read_headers
 from trainables.data.image_memory import default_folder
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_error, make_printable

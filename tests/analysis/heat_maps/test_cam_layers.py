@@ -6,8 +6,7 @@ import torch
 import torchvision
 from torch import nn
 
-from analysis.heat_maps.cam_layers import find_map_layers, to_map
-from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps.cam_layers import CamNetwork, find_map_layers, to_map
 from analysis.heat_maps.grad_cam import CamMethod, compute_cams, find_cam_layers
 from benchmarks.performance.reference_recipe import make_config
 

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torchvision.models import resnet18, resnet50
 
-from analysis.heat_maps import cam_network, grad_cam
-from analysis.heat_maps.arm_cams import compute_arm_cams
-from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps import cam_layers as cam_network
+from analysis.heat_maps import grad_cam
+from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.grad_cam import (
     CamLayer,
     CamMethod,
@@ -19,6 +19,7 @@ from analysis.heat_maps.grad_cam import (
     find_cam_layers,
     is_degenerate,
 )
+from analysis.heat_maps.panels import compute_arm_cams
 from benchmarks.performance.reference_recipe import make_config
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError

@@ -8,7 +8,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import nn
 
 from analysis.heat_maps import road
-from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.grad_cam import enlarge
 from analysis.heat_maps.road import KEPT_FRACTIONS, compute_road_gain, impute
 from benchmarks.performance.reference_recipe import make_config

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from analysis.audits.swap_effects import AuditImages
-from analysis.findings.heat_map_findings import CamAdmission, CamTest
 from analysis.heat_maps import choice, validity_tests
-from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.choice import divide_audit_images
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
+from analysis.heat_maps.values import CamAdmission, CamTest
+from analysis.shortcuts.swaps import AuditImages
 from benchmarks.performance.reference_recipe import make_config
 from benchmarks.validation.planted_maps import ForeignMaps, draw_scattered
 from benchmarks.validation.planted_models import to_audit_images

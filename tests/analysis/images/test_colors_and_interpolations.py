@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from analysis.images.colors import compute_class_colors, compute_color_histograms, probe_colors
-from analysis.images.interpolations import compute_radial_power, compute_spectra
+from analysis.images.appearance import compute_class_colors, compute_color_histograms, probe_colors
+from analysis.images.preprocessing import compute_radial_power, compute_spectra
 from analysis.images.probe import choose_images
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.findings.image_findings import NetworkFindings
 from analysis.images.duplicates import find_exact_duplicates
 from analysis.images.inspection import choose_probe_images, count_probe_images, find_doubtful_labels, inspect_features
+from analysis.images.values import NetworkFindings
 from search_spaces.config import TrialConfig
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits, make_splits

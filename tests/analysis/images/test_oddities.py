@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.images.oddities import compute_robust_z, find_oddities
+from analysis.images.appearance import compute_robust_z, find_oddities
 
 
 def test_planted_images_stand_out() -> None:

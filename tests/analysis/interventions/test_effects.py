@@ -6,17 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.findings.comparison_findings import ComparisonRow, Verdict
-from analysis.findings.interval import Interval
-from analysis.findings.intervention_findings import (
-    InterventionEffect,
-    Outcome,
-    Prediction,
-    StatedIntervention,
-    Target,
-    TargetEffect,
-    TargetKind,
-)
+from analysis.comparison.values import ComparisonRow, Verdict
 from analysis.interventions.effects import (
     PairedShares,
     TargetRule,
@@ -26,11 +16,21 @@ from analysis.interventions.effects import (
     mark_target,
 )
 from analysis.interventions.recommendation import recommend
+from analysis.interventions.values import (
+    InterventionEffect,
+    Outcome,
+    Prediction,
+    StatedIntervention,
+    Target,
+    TargetEffect,
+    TargetKind,
+)
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.families import Scale
+from analysis.statistics.interval import Interval
 from search_spaces.designs import make_factorial_runs
 from search_spaces.errors import UserInputError
-from tests.analysis.report.test_tables import ROW
+from tests.analysis.comparison.test_tables import ROW
 from trainables.seeds import numpy_generator
 
 NAMES = ("cat", "dog", "ship")

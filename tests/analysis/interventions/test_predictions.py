@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from analysis.audits.ring_swaps import Images
-from analysis.audits.swap_effects import AuditImages
-from analysis.findings.intervention_findings import Target, TargetKind
 from analysis.interventions.intervention import ChoosingModels
 from analysis.interventions.target_predictions import find_choosing, predict_without_cue, predict_without_reliance
+from analysis.interventions.values import Target, TargetKind
+from analysis.shortcuts.swaps import AuditImages, Images
 from trainables.seeds import numpy_generator
 
 NAMES = ("red", "green", "blue")

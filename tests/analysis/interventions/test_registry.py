@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from analysis.findings.arm_findings import ArmAudits
-from analysis.findings.class_findings import ArmConfusions, ConfusionCluster, DirectedConfusion, Materiality
-from analysis.findings.interval import Interval, TwoIntervals
-from analysis.findings.intervention_findings import TargetKind
+from analysis.arms.values import ArmAudits
+from analysis.confusions.values import ArmConfusions, ConfusionCluster, DirectedConfusion, Materiality
 from analysis.interventions import registry
 from analysis.interventions.built_in import HARD_EXAMPLES_SLOPE
 from analysis.interventions.intervention import Diagnosis
 from analysis.interventions.registry import load_interventions
+from analysis.interventions.values import TargetKind
+from analysis.statistics.interval import Interval, TwoIntervals
 from search_spaces import extensions
 from search_spaces.errors import UserInputError
 from tests.analysis.findings_factory import make_causes, make_ring_audit

@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from analysis.report.figures import figure_to_svg
-from tests.analysis.report.test_figures import DRAWINGS
+from analysis.formats.figures import figure_to_svg
+from tests.analysis.formats.test_figures import DRAWINGS
 
 
 @pytest.mark.parametrize("name", ["interval_bars", "arm_shares", "learning_curves"])

@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pytest
 
-from analysis.findings.class_findings import LabelIssue
-from analysis.findings.image_findings import Inspection, NetworkFindings, PairLoss, PairSeparability, Rung
-from analysis.findings.interval import Interval
-from analysis.images.examples import draw_examples
+from analysis.confusions.values import LabelIssue
 from analysis.images.inspection import inspect_images
-from analysis.report.inspection.page import build_inspection_page, describe_inspection
+from analysis.images.preprocessing import draw_examples
+from analysis.images.values import Inspection, NetworkFindings, PairLoss, PairSeparability, Rung
+from analysis.report.inspection_page import build_inspection_page, describe_inspection
+from analysis.statistics.interval import Interval
 from tests.analysis.report.test_pages import Page
 from trainables.data.augmentation.pipeline import AugmentationSettings
 from trainables.data.image_audit import audit_image_set

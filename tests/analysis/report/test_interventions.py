@@ -7,9 +7,18 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from analysis.findings.comparison_findings import Verdict
-from analysis.findings.interval import Interval
-from analysis.findings.intervention_findings import (
+from analysis.comparison.tables import build_table_rows
+from analysis.comparison.values import Verdict
+from analysis.formats.figures import figure_to_png
+from analysis.interventions.render import (
+    STATED_CHANGED,
+    build_intervention_csv,
+    build_intervention_rich_table,
+    build_stated_rich_table,
+    format_effect,
+    plot_interventions,
+)
+from analysis.interventions.values import (
     Collateral,
     InterventionEffect,
     InterventionFindings,
@@ -22,18 +31,9 @@ from analysis.findings.intervention_findings import (
     TargetEffect,
     TargetKind,
 )
-from analysis.findings.study_findings import Findings
-from analysis.report.figures import figure_to_png
-from analysis.report.intervention_figures import plot_interventions
-from analysis.report.intervention_tables import (
-    STATED_CHANGED,
-    build_intervention_csv,
-    build_intervention_rich_table,
-    build_stated_rich_table,
-    format_effect,
-)
 from analysis.report.pages import build_html, build_report_markdown
-from analysis.report.tables import build_table_rows
+from analysis.report.study_findings import Findings
+from analysis.statistics.interval import Interval
 from tests.analysis.findings_factory import make_findings
 
 

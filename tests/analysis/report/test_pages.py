@@ -8,17 +8,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from analysis.findings.comparison_findings import Verdict
-from analysis.findings.study_findings import Findings
-from analysis.report.baseline_tables import (
-    BASELINE_HEADER,
-    describe_below_table,
-    list_baseline_cells,
-    list_baseline_rows,
-)
-from analysis.report.comparison_sentences import describe_verdict
-from analysis.report.confusion_sentences import describe_images_to_decide
-from analysis.report.number_formats import (
+from analysis.baselines.render import BASELINE_HEADER, describe_below_table, list_baseline_cells, list_baseline_rows
+from analysis.comparison.render import describe_verdict
+from analysis.comparison.tables import build_table_rows
+from analysis.comparison.values import Verdict
+from analysis.confusions.render import describe_images_to_decide
+from analysis.formats.numbers import (
     escape_markdown,
     flatten_passport,
     format_bytes,
@@ -30,7 +25,7 @@ from analysis.report.number_formats import (
 )
 from analysis.report.pages import PageSection, build_html, build_report_markdown, build_search_page
 from analysis.report.sentences import describe_missing_gates
-from analysis.report.tables import build_table_rows
+from analysis.report.study_findings import Findings
 from search_spaces.errors import UserInputError
 from tests.analysis.findings_factory import make_baselines, make_findings
 

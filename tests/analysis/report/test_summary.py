@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from analysis.findings.class_findings import Materiality
-from analysis.findings.comparison_findings import Question, Verdict
-from analysis.findings.interval import Interval
-from analysis.findings.shortcut_findings import AuditVerdict
-from analysis.findings.study_findings import Findings
+from analysis.comparison.tables import build_table_rows
+from analysis.comparison.values import Question, Verdict
+from analysis.confusions.values import Materiality
 from analysis.report.pages import build_html, build_report_markdown
-from analysis.report.search_sentences import format_correlation
+from analysis.report.study_findings import Findings
 from analysis.report.summary import CERTAINTY, FAILURES, WHICH, summarize
-from analysis.report.tables import build_table_rows
+from analysis.search.render import format_correlation
+from analysis.shortcuts.values import AuditVerdict
+from analysis.statistics.interval import Interval
 from tests.analysis.findings_factory import make_baselines, make_findings, make_rung_finding
 
 FINDINGS = make_findings()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from analysis.search.epoch_profile import OTHER, compute_epoch_profiles
-from trainables.training.stopwatch import PARTS
+from trainables.training.epoch_metrics import PARTS
 
 
 def make_record(arm: str, *parts: dict[str, float]) -> Any:

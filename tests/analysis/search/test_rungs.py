@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from analysis.findings.search_findings import RungFinding
-from analysis.report.search_figures import plot_rungs
+from analysis.search.render import plot_rungs
 from analysis.search.rungs import (
     compute_rank_interval,
     compute_rung_finding,
     compute_rung_scores,
     compute_saved_device_seconds,
+    compute_search_arms,
 )
-from analysis.search.search_arms import compute_search_arms
+from analysis.search.values import RungFinding
 from search_spaces.config import TrialConfig
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
 

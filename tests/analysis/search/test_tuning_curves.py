@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.findings.search_findings import TuningCurve, find_lead_changes
-from analysis.report.search_figures import plot_tuning_curves
-from analysis.report.search_sentences import describe_tuning
+from analysis.search.render import describe_tuning, plot_tuning_curves
 from analysis.search.tuning_curves import compute_tuning_curves
+from analysis.search.values import TuningCurve, find_lead_changes
 from study.results.search_results import has_independent_trials
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from analysis.comparison.bootstrap import compute_crossed_bootstrap, draw_image_weights
+from analysis.comparison.paired_difference import compute_difference
 from analysis.statistics.arm_predictions import ArmPredictions
-from analysis.statistics.bootstrap import compute_crossed_bootstrap, draw_image_weights
-from analysis.statistics.comparison import compute_difference
 from benchmarks.validation.statistics_simulation import World
 from trainables.seeds import numpy_generator
 

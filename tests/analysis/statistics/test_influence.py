@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score, precision_score
 
-from analysis.findings.interval import Interval
 from analysis.statistics.crossed_interval import (
     CrossedEstimate,
     compute_crossed_interval,
@@ -13,8 +12,13 @@ from analysis.statistics.crossed_interval import (
     compute_p_value,
     compute_t_quantile,
 )
-from analysis.statistics.influence import compute_f1_influence, compute_macro_f1_influence, compute_precision_influence
-from analysis.statistics.metrics import compute_macro_f1
+from analysis.statistics.interval import Interval
+from analysis.statistics.metrics import (
+    compute_f1_influence,
+    compute_macro_f1,
+    compute_macro_f1_influence,
+    compute_precision_influence,
+)
 from search_spaces.errors import UserInputError
 
 NUM_CLASSES = 4

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.evidence.comparison_rows import RowRule, complete_row, compute_rows
-from analysis.findings.comparison_findings import Verdict
-from analysis.statistics.shared_variance import LENT_SHARE, MIN_ROWS, SQUARED_CORRELATION, share_variances
+from analysis.arms.arm_evidence import ArmEvidence
+from analysis.comparison.rows import RowRule, complete_row, compute_rows
+from analysis.comparison.values import Verdict
+from analysis.statistics.moderated_variances import LENT_SHARE, MIN_ROWS, SQUARED_CORRELATION, share_variances
 from benchmarks.validation.noisy_rounds import ALPHA, NoisyRound, run_noisy_round
 from search_spaces.designs import contrast_with_first
 from tests.analysis.statistics.test_looks import NAMES, make_evidence

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.audits.ring_audit import RingMeasurement
-from analysis.audits.ring_regions import RegionGaps
-from analysis.audits.swap_effects import SwapEffects
+from analysis.shortcuts.ring_audit import RingMeasurement
+from analysis.shortcuts.ring_regions import RegionGaps
+from analysis.shortcuts.swaps import SwapEffects
 from benchmarks.validation import audit_tables, planted_audits
 from benchmarks.validation.audit_tables import RHOS, RING_SHORTCUTS, list_worlds, tabulate_audits
 from benchmarks.validation.goals import Goal, Judgement, list_problems

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analysis.findings.comparison_findings import Verdict
-from analysis.findings.interval import Interval
+from analysis.comparison.values import Verdict
+from analysis.statistics.interval import Interval
 from benchmarks.validation.goals import Judgement, at_least_so_many
 from benchmarks.validation.planted_loops import NAME, PAIR, LoopOutcome, LoopWorld, TriedArm, calibrate, make_spec
 from benchmarks.validation.validate_interventions import KINDS

@@ -80,7 +80,7 @@ def test_files_are_made_once_and_identify_a_world_without_their_folder(cache: Wo
 
 def test_the_digest_covers_what_a_module_imports_and_nothing_else() -> None:
     upstream = worlds._build_graph().find_upstream_modules("benchmarks.validation.planted_causes")
-    assert {"analysis.audits.root_cause", "trainables.training.loop", "search_spaces.config"} <= upstream
+    assert {"analysis.causes.root_cause", "trainables.training.loop", "search_spaces.config"} <= upstream
     assert not [name for name in upstream if name.startswith(("analysis.report", "study"))]
     assert compute_digest("benchmarks.validation.planted_causes") != compute_digest(
         "benchmarks.validation.planted_models"

@@ -11,22 +11,22 @@ import torchvision
 from safetensors.torch import load_file
 from sklearn.metrics import f1_score
 
-from analysis.findings.baseline_findings import LINEAR_PROBE
-from analysis.findings.comparison_findings import Verdict
+from analysis.baselines.values import LINEAR_PROBE
+from analysis.comparison.paired_difference import compare_arms
+from analysis.comparison.values import Verdict
 from analysis.statistics.arm_predictions import ArmPredictions
-from analysis.statistics.comparison import compare_arms
 from study.baselines.files import read_baselines
 from study.baselines.handover import choose_handover, compute_handover
 from study.baselines.stored import read_test_predictions
 from study.confirmation.evidence import load_evidence, require_plan
-from study.confirmation.read_count import count_test_reads
+from study.confirmation.plan import count_test_reads
 from study.inputs.preparation import prepare
 from study.open_study import load_study, open_to_drive
 from study.results.comparison import compute_comparison
 from study.results.findings import load_findings
 from study.state import paths
 from tests.study.command_line import run_cli
-from trainables.models.inputs import prepare_inputs
+from trainables.models.backbones import prepare_inputs
 from trainables.storage.store import Store
 
 SPEC = """

@@ -13,8 +13,8 @@ from study.cluster.tune_run import Asker, DirectedScheduler, run_trials
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, make_report, make_spec, make_stage
+from trainables.devices import DeviceMemoryError
 from trainables.records.record import TrialState
-from trainables.training.device_memory import DeviceMemoryError
 from trainables.tune_adapter import encode_report
 
 

@@ -8,13 +8,12 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from study.cluster.tune_run import Asker, DirectedScheduler, DirectedSearcher
-from study.confirmation.director import ConfirmationDirector, want
+from study.confirmation.confirmation_director import ConfirmationDirector, want
 from study.scheduling.director import Director
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
-from trainables.records.ranking import best_trials
-from trainables.records.record import TrialState
+from trainables.records.record import TrialState, best_trials
 
 
 def make_directors(kind: str) -> tuple[Director, MemoryBook]:

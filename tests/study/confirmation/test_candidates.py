@@ -5,12 +5,11 @@ import math
 import pytest
 
 from study.confirmation.candidates import candidates, choose_by_ranking
-from study.confirmation.director import ConfirmationDirector, want
+from study.confirmation.confirmation_director import ConfirmationDirector, want
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, make_spec
-from trainables.records.ranking import best_trials
-from trainables.records.record import TrialRecord
+from trainables.records.record import TrialRecord, best_trials
 
 
 @pytest.mark.parametrize(("scores", "place"), [((0.5, 0.5), 0), ((0.5, 0.6), 1), ((0.6, 0.5), 0)])

@@ -1,10 +1,10 @@
 """The trials that a director of the confirmation starts, and those that it leaves to the next one."""
 
-from study.confirmation.director import ConfirmationDirector, want
+from study.confirmation.confirmation_director import ConfirmationDirector, want
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, make_spec
-from trainables.records.ranking import best_trials
+from trainables.records.record import best_trials
 
 
 def test_a_trial_left_by_a_dead_driver_is_unfinished_only_for_directors_that_want_it() -> None:

@@ -6,13 +6,12 @@ import pytest
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
-from study.confirmation.director import ConfirmationDirector, want
-from study.confirmation.runs import complete_seeds, failed_seeds, is_crashed, outcomes_of, planned_runs, runs_of
+from study.confirmation.candidates import complete_seeds, failed_seeds, is_crashed, outcomes_of, planned_runs, runs_of
+from study.confirmation.confirmation_director import ConfirmationDirector, want
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, make_spec
-from trainables.records.ranking import best_trials
-from trainables.records.record import TrialRecord
+from trainables.records.record import TrialRecord, best_trials
 
 ARMS = ("resnet18", "resnet50")
 

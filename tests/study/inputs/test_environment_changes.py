@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 
 from search_spaces.errors import UserInputError
-from study.inputs.environment_changes import (
+from study.inputs.provenance import (
+    PACKAGES,
     check_unchanged,
     describe_changed_versions,
+    describe_code,
+    describe_platform,
     find_changes,
     list_arithmetic_changes,
     read_changes,
 )
-from study.inputs.provenance import PACKAGES, describe_code, describe_platform
 from trainables.damaged_files import DamagedFileError
 from trainables.storage.store import Store
 

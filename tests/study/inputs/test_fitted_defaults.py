@@ -15,7 +15,7 @@ from study.scheduling.warm_start import describe_difference
 from study.spec.reading import dump_spec, load_spec, parse_spec
 from study.stages import launching, stage
 from study.state.budget_extensions import launched_spec
-from study.views.inspection import gather
+from study.views.data_inspection import gather
 from tests.study.command_line import run_cli
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits

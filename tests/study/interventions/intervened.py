@@ -13,12 +13,12 @@ import tomli_w
 import torch
 from rich.console import Console
 
-from analysis.classes import directed_confusions
-from analysis.report.figures import figure_to_png
-from analysis.report.intervention_figures import plot_interventions
+from analysis.confusions import rates as directed_confusions
+from analysis.formats.figures import figure_to_png
+from analysis.interventions.render import plot_interventions
 from study.cluster.process_workers import ProcessWorkers
+from study.confirmation.plan import note_test_read
 from study.confirmation.predictions_on_test import TEST
-from study.confirmation.read_count import note_test_read
 from study.inputs.preparation import Prepared, prepare
 from study.inputs.provenance import make_passport
 from study.open_study import OpenStudy
@@ -27,8 +27,8 @@ from study.scheduling.director import Director
 from study.spec.reading import validate_spec
 from study.stages import launching, stage, training
 from study.state import paths
-from study.state.checksums import write_sealed_json, write_sealed_toml
 from study.state.record_book import RecordBook, open_trial_files
+from study.state.sealed_files import write_sealed_json, write_sealed_toml
 from tests.study.searched import analyze_here
 from tests.study.simulated import drive, learning_curve
 from trainables.records.record import TrialRecord

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.findings.comparison_findings import Verdict
+from analysis.comparison.values import Verdict
 from study.confirmation.plan import read_plan
 from study.open_study import load_study
 from study.results.findings import load_findings

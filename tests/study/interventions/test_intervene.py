@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from analysis.findings.comparison_findings import Verdict
-from analysis.findings.intervention_findings import InterventionFindings, Outcome
+from analysis.comparison.values import Verdict
+from analysis.interventions.values import InterventionFindings, Outcome
 from search_spaces.errors import UserInputError
 from search_spaces.space import SearchSpace
 from search_spaces.space_tables import read_parameters
@@ -30,9 +30,9 @@ from study.spec.spaces import widen_space
 from study.spec.study_spec import StudySpec
 from study.stages import stage
 from study.state import paths
-from study.state.checksums import write_sealed_json
 from study.state.record_book import MemoryBook
-from study.views.recommendation import make_recommended_spec
+from study.state.sealed_files import write_sealed_json
+from study.views.recommended_spec import make_recommended_spec
 from tests.analysis.interventions.test_registry import make_diagnosis
 from tests.faults.payloads import place_payloads
 from tests.faults.storage import damage_files

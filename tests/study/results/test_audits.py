@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.audits.confused_images import ConfusedClasses
-from analysis.findings.class_findings import ArmConfusions, ConfusedPair, DirectedConfusion, Materiality
-from analysis.findings.interval import Interval, TwoIntervals
-from analysis.findings.shortcut_findings import SwapAudits
+from analysis.causes.confused_images import ConfusedClasses
+from analysis.confusions.values import ArmConfusions, ConfusedPair, DirectedConfusion, Materiality
+from analysis.shortcuts.values import SwapAudits
+from analysis.statistics.interval import Interval, TwoIntervals
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.cluster.tasks import Task

@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.evidence import comparison_rows
-from analysis.findings.interval import Interval
-from analysis.findings.score_findings import ArmScores
-from analysis.statistics.bootstrap import compute_crossed_bootstrap
+from analysis.arms.values import ArmScores
+from analysis.comparison import rows as comparison_rows
+from analysis.comparison.bootstrap import compute_crossed_bootstrap
+from analysis.statistics.interval import Interval
 from study.open_study import OpenStudy
 from study.results.comparison import compute_comparison, find_class_groups
 from study.results.findings import load_findings
 from study.spec.sections import AnalyzeSpec
 from study.state import paths
-from study.state.checksums import write_sealed_json
+from study.state.sealed_files import write_sealed_json
 from tests.study.searched import analyze_here, confirm, simulate
 from trainables.data.images import ImageSet
 from trainables.data.sources.descriptions import load_descriptions

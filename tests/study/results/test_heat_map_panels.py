@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.heat_maps.grad_cam import NoCamLayerError
-from study.results import heat_map_panels
+from study.results import figure_files as heat_map_panels
 from tests.study.simulated import make_spec
 from trainables.storage.store import Store
 

@@ -22,8 +22,7 @@ from study.spec.reading import validate_spec
 from study.views.export import export_study
 from tests.study.searched import ARMS, STATES, simulate
 from trainables.damaged_files import DamagedFileError
-from trainables.records.ranking import best_trials
-from trainables.records.record import TrialState
+from trainables.records.record import TrialState, best_trials
 
 
 @pytest.fixture(scope="module")

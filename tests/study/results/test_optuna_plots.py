@@ -9,20 +9,19 @@ import optuna
 import plotly.graph_objects as go
 import pytest
 
-from analysis.findings.study_findings import Findings
+from analysis.report.study_findings import Findings
 from study.open_study import OpenStudy
-from study.results import optuna_plots
+from study.results import search_results as optuna_plots
 from study.results.findings import load_findings
 from study.results.optuna_export import build_optuna_study, build_search_studies, compute_importances
-from study.results.optuna_plots import SearchView, _quiet, view_search
 from study.results.report import write_report
+from study.results.search_results import SearchView, _quiet, view_search
 from study.spec.sections import AnalyzeSpec
 from study.state import paths
 from study.state.paths import ReportFormat
 from tests.study.searched import ARMS, STATES, analyze_here, confirm, simulate
 from trainables.data.images import ImageSet
-from trainables.records.ranking import best_trials
-from trainables.records.record import TrialState
+from trainables.records.record import TrialState, best_trials
 
 OPTUNA = int(optuna.__version__.split(".")[0])
 

@@ -15,8 +15,7 @@ from study.scheduling.replay import replay_search
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import RecordBook
 from tests.study.simulated import FIXED, make_report, make_spec, make_stage
-from trainables.records.ranking import best_trials
-from trainables.records.record import TrialState
+from trainables.records.record import TrialState, best_trials
 from trainables.storage.store import Store
 from trainables.tune_adapter import encode_report
 

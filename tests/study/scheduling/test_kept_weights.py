@@ -9,8 +9,7 @@ import torch
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import RecordBook, open_trial_files
 from tests.study.simulated import FIXED, drive, make_spec
-from trainables.records.ranking import best_trials
-from trainables.records.record import TrialRecord
+from trainables.records.record import TrialRecord, best_trials
 from trainables.storage.store import Store
 
 

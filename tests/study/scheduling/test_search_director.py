@@ -14,8 +14,7 @@ from study.scheduling.told_trials import rank_as_tpe
 from study.state.record_book import MemoryBook, RecordBook
 from tests.study import simulated
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
-from trainables.records.ranking import best_trials
-from trainables.records.record import TrialRecord, TrialState
+from trainables.records.record import TrialRecord, TrialState, best_trials
 from trainables.storage.store import Store
 
 

@@ -10,12 +10,11 @@ from PIL import Image
 from search_spaces.errors import UserInputError
 from study.inputs.preparation import prepare
 from study.inputs.provenance import make_passport
-from study.scheduling.unseen_test import check_test_is_unseen
-from study.scheduling.warm_start import WarmStart
+from study.scheduling.warm_start import WarmStart, check_test_is_unseen
 from study.spec.reading import with_overrides
 from study.spec.study_spec import StudySpec
-from study.state.checksums import write_sealed_json, write_sealed_toml
 from study.state.paths import PASSPORT, SPEC
+from study.state.sealed_files import write_sealed_json, write_sealed_toml
 from tests.study.simulated import make_spec
 from trainables.storage.store import Store
 

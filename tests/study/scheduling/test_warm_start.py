@@ -10,9 +10,9 @@ from search_spaces.errors import UserInputError
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import collect_warm_start, read_warm_start, write_warm_start
 from study.spec.study_spec import StudySpec
-from study.state.checksums import write_sealed_toml
 from study.state.paths import SPEC
 from study.state.record_book import MemoryBook, RecordBook
+from study.state.sealed_files import write_sealed_toml
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord, TrialState

@@ -11,8 +11,8 @@ from search_spaces.config import Value
 from search_spaces.errors import UserInputError
 from study.confirmation.plan import make_plan, read_plan
 from study.open_study import load_study
+from study.scheduling.budget import is_search_finished
 from study.scheduling.search_director import SearchDirector
-from study.scheduling.turns import is_search_finished
 from study.spec.configuration_files import read_configurations
 from study.spec.reading import load_spec, validate_spec
 from study.spec.study_spec import StudySpec

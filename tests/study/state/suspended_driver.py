@@ -7,15 +7,14 @@ import json
 import sys
 from collections.abc import Callable
 
-from study.confirmation.plan import read_plan, write_plan
-from study.confirmation.read_count import note_test_read
-from study.inputs.environment_changes import check_unchanged
+from study.confirmation.plan import note_test_read, read_plan, write_plan
+from study.inputs.provenance import check_unchanged
 from study.open_study import OpenStudy, open_to_drive, read_passport
 from study.results.comparison import compute_comparison
 from study.state import lease, paths
 from study.state.budget_extensions import Extension, write_extension
-from study.state.checksums import write_sealed_json
 from study.state.interruption import StudyInterrupted
+from study.state.sealed_files import write_sealed_json
 from trainables.storage.store import Store
 
 LEASE_SECONDS, RENEW_SECONDS = 2.0, 0.2

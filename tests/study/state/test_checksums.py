@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from study.state.checksums import read_sealed_json, read_sealed_toml, write_sealed_json, write_sealed_toml
+from study.state.sealed_files import read_sealed_json, read_sealed_toml, write_sealed_json, write_sealed_toml
 from trainables.damaged_files import DamagedFileError
 from trainables.storage.store import Store
 

@@ -6,13 +6,13 @@ import pytest
 import tomli_w
 from rich.console import Console
 
-from analysis.search.search_arms import compute_search_arms
+from analysis.search.rungs import compute_search_arms
 from search_spaces.errors import UserInputError
 from study.open_study import read_passport
 from study.spec.reading import with_overrides
 from study.spec.study_spec import StudySpec
 from study.state import paths
-from study.state.checksums import write_sealed_json, write_sealed_toml
+from study.state.sealed_files import write_sealed_json, write_sealed_toml
 from study.views import reproduction
 from study.views.export import choose_exported_trial
 from study.views.live_view import compute_progress

@@ -20,8 +20,7 @@ from tests.study.command_line import run_cli
 from tests.study.searched import ARMS, confirm, simulate
 from tests.study.simulated import learning_curve, make_spec
 from trainables.damaged_files import DamagedFileError
-from trainables.records.ranking import best_trials
-from trainables.records.record import TrialRecord
+from trainables.records.record import TrialRecord, best_trials
 from trainables.storage.store import Store
 
 

@@ -14,7 +14,7 @@ from study.open_study import load_study
 from study.state import paths
 from study.state.record_book import RecordBook
 from tests.study.command_line import run_cli
-from trainables.records.ranking import best_trials
+from trainables.records.record import best_trials
 from trainables.storage.store import Store
 
 FINISHED = Path(__file__).parents[2] / "golden" / "finished"

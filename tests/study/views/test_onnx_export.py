@@ -15,9 +15,9 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.open_study import OpenStudy
 from study.state.record_book import open_trial_files
-from study.views import onnx_export
+from study.views import exported_model as onnx_export
 from study.views.export import choose_exported_trial, export_study
-from study.views.onnx_export import check_packages, write_onnx
+from study.views.exported_model import check_packages, write_onnx
 from tests.study.command_line import run_cli
 from tests.study.searched import simulate
 from trainables.models.backbones import build_model

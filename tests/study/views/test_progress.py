@@ -8,17 +8,17 @@ import pytest
 from rich.console import Console
 
 from search_spaces.errors import UserInputError
-from study.confirmation.director import ConfirmationDirector, want
+from study.confirmation.confirmation_director import ConfirmationDirector, want
 from study.confirmation.plan import confirmation_seeds, make_plan, write_plan
 from study.open_study import OpenStudy
 from study.scheduling.search_director import SearchDirector
-from study.state.checksums import write_sealed_json
 from study.state.paths import COMPARISON_CSV, REPORT_HTML, SPEC, open_study, study_uri
 from study.state.record_book import RecordBook
+from study.state.sealed_files import write_sealed_json
 from study.views.live_view import LiveView, build_progress_table, compute_progress, describe_progress
 from study.views.status import find_studies, study_state
 from tests.study.simulated import FIXED, drive, make_report, make_spec
-from trainables.records.ranking import best_trials
+from trainables.records.record import best_trials
 from trainables.storage.store import StorageError, Store
 
 

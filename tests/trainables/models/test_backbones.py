@@ -13,8 +13,8 @@ from trainables.models.backbones import build_model, count_forward_flops, count_
 from trainables.models.catalog import RESNETS
 from trainables.models.heads import Head
 from trainables.models.parameter_groups import freeze_layers, group_parameters
-from trainables.training.lr_peak import compute_lr_peak_epoch
 from trainables.training.optimization import build_optimizer, build_schedule, find_lr
+from trainables.training.recipe_rules import compute_lr_peak_epoch
 
 HYPERPARAMETERS: dict[str, Value] = {
     "backbone": "resnet18",

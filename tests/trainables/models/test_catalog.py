@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.grad_cam import compute_cams, find_cam_layers
 from benchmarks.performance.reference_recipe import make_config
 from search_spaces.config import TrialConfig
@@ -18,10 +18,15 @@ from search_spaces.errors import UserInputError
 from tests.trainables.models import own_backbones
 from trainables.data.augmentation.pipeline import IMAGENET_MEAN
 from trainables.data.splits import Splits
-from trainables.models.backbones import build_model, check_input_size, count_forward_flops, set_training_mode
+from trainables.models.backbones import (
+    build_model,
+    check_input_size,
+    count_forward_flops,
+    prepare_inputs,
+    set_training_mode,
+)
 from trainables.models.catalog import find_backbone, read_backbone
 from trainables.models.heads import find_head
-from trainables.models.inputs import prepare_inputs
 from trainables.models.parameter_groups import find_depths, find_spared, group_parameters
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.loop import TrainingRun

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from search_spaces import extensions
-from search_spaces.named_spaces import load_space
+from search_spaces.space_tables import load_space
 from trainables.models import catalog
 
 

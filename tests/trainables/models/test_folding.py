@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tests.trainables.models.test_backbones import change
 from trainables.models.backbones import build_model, place_model
 from trainables.models.convolutions import SmallMapConv2d
-from trainables.models.folding import fold_batch_norm
+from trainables.models.heads import fold_batch_norm
 
 CPU = torch.device("cpu")
 CONFIG = change(image_size=64)

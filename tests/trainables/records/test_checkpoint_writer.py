@@ -14,9 +14,8 @@ import pytest
 import torch
 
 from tests.trainables.records.test_trial_files import at_step, write_record
-from trainables.records.checkpoint_writer import CheckpointWriter
 from trainables.records.record import TrialState
-from trainables.records.trial_files import CHECKPOINTS, LostTrialError, TrialFiles
+from trainables.records.trial_files import CHECKPOINTS, CheckpointWriter, LostTrialError, TrialFiles
 from trainables.storage.store import StorageError, Store
 from trainables.training.checkpoint import Checkpoint
 

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from tests.analysis.search.test_rungs import make_record
-from trainables.records.ranking import best_trials
-from trainables.records.record import TrialRecord, TrialState
+from trainables.records.record import TrialRecord, TrialState, best_trials
 
 COMPLETE = TrialState.COMPLETE
 

@@ -10,7 +10,7 @@ import pytest
 from search_spaces.errors import UserInputError
 from tests.faults.storage import FaultyStore, object_store
 from trainables.storage import store as store_module
-from trainables.storage.exclusive import put_new
+from trainables.storage.durable import put_new
 from trainables.storage.store import StorageError, Store
 
 
@@ -98,6 +98,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trainables.storage.exclusive.write_durably", refuse)
+    monkeypatch.setattr("trainables.storage.durable.write_durably", refuse)
     with pytest.raises(StorageError, match="lease could not be created: No space left on device"):
         Store(tmp_path).create_bytes("lease", b"mine")

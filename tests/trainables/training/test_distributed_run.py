@@ -21,7 +21,7 @@ from trainables.training.distributed_run import DistributedRun
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.loop import TrainingRun
 from trainables.training.ranks import ARGUMENTS, MIN_SHARED_BYTES, read_arguments, write_arguments
-from trainables.training.runs import make_run
+from trainables.training.trial_cost import make_run
 from trainables.training.trial_run import EpochInterrupted
 
 # Without batch normalization and random numbers, so that the parts of a batch are trained as the batch is.

@@ -12,11 +12,10 @@ from trainables.models.backbones import build_model, place_model
 from trainables.models.heads import MEAN, find_head, fold_state
 from trainables.training import frozen_features
 from trainables.training.evaluation import compute_logits
-from trainables.training.head_start import measure_probe
-from trainables.training.linear_probe import draw_sample, fit_linear_probe
+from trainables.training.linear_probe import draw_sample, fit_linear_probe, measure_probe
 from trainables.training.loop import TrainingRun
 from trainables.training.probe_run import ProbeRun
-from trainables.training.runs import make_run
+from trainables.training.trial_cost import make_run
 
 DATA = make_data(num_train=48)
 PROBE = change(tuning="probe", max_epochs=3, max_lr=0.1, class_weighting="inverse_frequency")

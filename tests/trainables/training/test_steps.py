@@ -16,10 +16,9 @@ from search_spaces.errors import UserInputError
 from trainables.models.heads import Head
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.evaluation import autocast, deterministic_kernels
-from trainables.training.lr_peak import compute_lr_peak_epoch, find_latest_peak
-from trainables.training.optimization import build_optimizer, build_schedule
+from trainables.training.optimization import build_optimizer, build_schedule, compute_decay
+from trainables.training.recipe_rules import compute_lr_peak_epoch, find_latest_peak
 from trainables.training.steps import OptimizerSteps
-from trainables.training.weight_average import compute_decay
 
 # torch before 2.10 warns of its own call.
 IGNORE_STEP = pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step:UserWarning")

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from trainables.training.stopwatch import PARTS, Stopwatch
+from trainables.training.epoch_metrics import PARTS, Stopwatch
 
 CPU = torch.device("cpu")
 

@@ -11,14 +11,16 @@ from torch.nn import functional
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, check_choice
 from search_spaces.settings import AugmentationKeys
-from trainables.data.augmentation.color_jitter import jitter_colors
-from trainables.data.augmentation.mixing import mix_images
-from trainables.data.augmentation.pad_and_crop import pad_and_crop
+from trainables.data.augmentation.colors import jitter_colors, trivially_augment
+from trainables.data.augmentation.crops import (
+    NUM_CROP_DRAWS,
+    choose_crops,
+    erase_rectangles,
+    pad_and_crop,
+    resize_crops,
+)
+from trainables.data.augmentation.mixing import mix_images, swap_rings
 from trainables.data.augmentation.presets import apply_preset
-from trainables.data.augmentation.random_crops import NUM_CROP_DRAWS, choose_crops, resize_crops
-from trainables.data.augmentation.random_erasing import erase_rectangles
-from trainables.data.augmentation.random_ring_swap import swap_rings
-from trainables.data.augmentation.trivial_augment import trivially_augment
 from trainables.seeds import seed_of_state, torch_generator
 
 Channels = tuple[float, float, float]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
-from trainables.data.disk_space import require_space
+from trainables.data.image_memory import require_space
 from trainables.data.pixel_files import COPY_SUFFIX, delete_unused, read_checked, write_checked
 
 MAX_FILE_BYTES = 500_000_000

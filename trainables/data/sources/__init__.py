@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 # The loader of each source, imported when it is needed: a spec is checked with the names alone.
 SOURCES: Mapping[str, str] = MappingProxyType(
     {
-        "cifar10": "trainables.data.sources.cifar10:load_cifar10",
-        "fashion_mnist": "trainables.data.sources.fashion_mnist:load_fashion_mnist",
-        "digits": "trainables.data.sources.digits:load_digits",
+        "cifar10": "trainables.data.sources.published:load_cifar10",
+        "fashion_mnist": "trainables.data.sources.published:load_fashion_mnist",
+        "digits": "trainables.data.sources.published:load_digits",
         "planted": "trainables.data.sources.planted.scenes:load_planted",
         "folder": "trainables.data.sources.folders.folder:load_folder",
         "parquet": "trainables.data.sources.parquet:load_parquet",

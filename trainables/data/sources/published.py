@@ -1,14 +1,21 @@
 """Data sets that torchvision downloads: their archives, and advice for machines without network access."""
 
 import http.client
+import pickle
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from sklearn.datasets import load_digits as load_sklearn_digits
+from torchvision import datasets
 
 from search_spaces.errors import UserInputError, first_line
 from trainables.data.decoding.decoded_images import allocate_images
@@ -113,5 +120,106 @@ def build_image_set(
         class_names=description.class_names,
         source=source,
         official_test=official_test[kept],
+        class_groups=description.groups,
+    )
+
+
+def load_cifar10(path: str | None, *, seed: int = 0, num_images: Annotated[int, Field(ge=1)] | None = None) -> ImageSet:
+    """Return CIFAR-10; the published test images are the official test set.
+
+    Args:
+        path: Folder that holds cifar-10-python.tar.gz or cifar-10-batches-py/, or into which it is downloaded
+            (default "data").
+        seed: Seed of the subset.
+        num_images: Keep this many of the 50,000 training images, stratified.
+
+    Raises:
+        UserInputError: If the archive is missing and cannot be downloaded, with its name, URL and folder.
+
+    The batches are pickles, which torchvision opens only if their MD5 is the published one.
+    """
+    root = Path(path or DEFAULT_ROOT).expanduser()
+    archive = Archive(title="CIFAR-10", urls=(datasets.CIFAR10.url,), folder=root)
+    is_present = (root / datasets.CIFAR10.base_folder).is_dir() or (root / datasets.CIFAR10.filename).is_file()
+    train, test = load_published(archive, partial(_load_cifar10_part, root), is_present=is_present)
+    return build_image_set("cifar10", train, test, num_images, seed)
+
+
+def _load_cifar10_part(root: Path, train: bool) -> LabeledImages:
+    with warnings.catch_warnings():
+        # The published pickles hold arrays in an old format that newer NumPy warns about.
+        warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+        part = datasets.CIFAR10(root, train=train, download=True)
+    return np.asarray(part.data, dtype=np.uint8), np.asarray(part.targets, dtype=np.int64)
+
+
+# Raised by torchvision's IDX reader for files that are not IDX.
+MALFORMED = (AssertionError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
+
+
+def load_fashion_mnist(
+    path: str | None, *, seed: int = 0, num_images: Annotated[int, Field(ge=1)] | None = None
+) -> ImageSet:
+    """Return Fashion-MNIST; the published test images are the official test set.
+
+    The grayscale images are replicated into three equal channels.
+
+    Args:
+        path: Folder that holds FashionMNIST/raw/ with the four files (compressed or not), or into which they are
+            downloaded (default "data").
+        seed: Seed of the subset.
+        num_images: Keep this many of the 60,000 training images, stratified.
+
+    Raises:
+        UserInputError: If the files are missing and cannot be downloaded, with their names, URL and folder.
+    """
+    root = Path(path or DEFAULT_ROOT).expanduser()
+    folder = root / "FashionMNIST" / "raw"
+    names = [name for name, _ in datasets.FashionMNIST.resources]
+    archive = Archive(
+        title="Fashion-MNIST", urls=tuple(datasets.FashionMNIST.mirrors[0] + name for name in names), folder=folder
+    )
+    train, test = load_published(
+        archive,
+        partial(_load_fashion_part, root),
+        is_present=all((folder / name).is_file() or (folder / name).with_suffix("").is_file() for name in names),
+        malformed=MALFORMED,
+    )
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise UserInputError(f"Fashion-MNIST's files in {folder} hold images of different sizes; {archive.advice}")
+    return build_image_set("fashion_mnist", train, test, num_images, seed)
+
+
+def _load_fashion_part(root: Path, train: bool) -> LabeledImages:
+    part = datasets.FashionMNIST(root, train=train, download=True)
+    images, labels = part.data.numpy(), part.targets.numpy()
+    if images.ndim != 3 or images.dtype != np.uint8 or labels.shape != images.shape[:1]:
+        raise ValueError(f"images {images.shape} {images.dtype} and labels {labels.shape} do not belong together")
+    return images, labels.astype(np.int64)
+
+
+HIGHEST_LEVEL = 16
+
+
+def load_digits(*, seed: int = 0, num_images: Annotated[int, Field(ge=1)] | None = None) -> ImageSet:
+    """Return the digits: gray levels 0..16 scaled to 0..255 and replicated into three equal channels.
+
+    Args:
+        seed: Seed of the subset.
+        num_images: Keep this many of the 1,797 images, stratified.
+
+    Raises:
+        UserInputError: If `num_images` is out of range.
+    """
+    bunch = load_sklearn_digits()
+    labels = np.asarray(bunch.target, dtype=np.int64)
+    kept = choose_subset(labels, None, num_images, seed)
+    gray = np.rint(bunch.images[kept] * (255 / HIGHEST_LEVEL)).astype(np.uint8)
+    description = load_descriptions()["digits"]
+    return ImageSet(
+        images=np.repeat(gray[..., None], 3, axis=3),
+        labels=labels[kept],
+        class_names=description.class_names,
+        source="digits",
         class_groups=description.groups,
     )

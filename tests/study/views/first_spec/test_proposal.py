@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.report.number_formats import format_seconds
+from analysis.formats.numbers import format_seconds
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
-from study.views.first_spec import findings
+from study.views.first_spec import first_findings as findings
 from study.views.first_spec.machine import Machine, WeightsChoice, estimate_probe_cost
 from study.views.first_spec.proposal import (
     BUDGETS,

@@ -26,11 +26,24 @@ from tests.trainables.data.augmentation.test_augmentation import (
     make_labels,
     to_pixels,
 )
-from trainables.data.augmentation.color_jitter import adjust_contrast, adjust_hue, adjust_saturation, jitter_colors
-from trainables.data.augmentation.pad_and_crop import crop_padded, pad_and_crop
+from trainables.data.augmentation.colors import (
+    NUM_BINS,
+    OPERATIONS,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    draw_operations,
+    jitter_colors,
+    trivially_augment,
+)
+from trainables.data.augmentation.crops import (
+    NUM_RECTANGLE_DRAWS,
+    choose_rectangles,
+    crop_padded,
+    erase_rectangles,
+    pad_and_crop,
+)
 from trainables.data.augmentation.pipeline import AugmentationSettings, augment_batch
-from trainables.data.augmentation.random_erasing import NUM_RECTANGLE_DRAWS, choose_rectangles, erase_rectangles
-from trainables.data.augmentation.trivial_augment import NUM_BINS, OPERATIONS, draw_operations, trivially_augment
 
 NUM_BOXES = 4000
 ADDITIONS: dict[str, Any] = {

@@ -18,8 +18,8 @@ from tests.trainables.data.augmentation.test_augmentation import (
     make_labels,
     to_pixels,
 )
+from trainables.data.augmentation.crops import NUM_CROP_DRAWS, choose_crops, resize_crops
 from trainables.data.augmentation.pipeline import augment_batch
-from trainables.data.augmentation.random_crops import NUM_CROP_DRAWS, choose_crops, resize_crops
 
 NUM_BOXES = 4000
 CROPS = change(OFF, crop_min_area=0.3)

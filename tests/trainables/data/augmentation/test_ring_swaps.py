@@ -7,14 +7,13 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from analysis.audits.ring_swaps import swap_ring
+from analysis.shortcuts.swaps import swap_ring
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from tests.trainables.data.augmentation.changed_settings import change
 from tests.trainables.data.augmentation.test_augmentation import EVERYTHING, OFF, augment, make_images, prepare
+from trainables.data.augmentation.mixing import RING_FRACTIONS, choose_donors, make_ring, swap_rings
 from trainables.data.augmentation.pipeline import AugmentationSettings, augment_batch
-from trainables.data.augmentation.random_ring_swap import choose_donors, swap_rings
-from trainables.data.rings import RING_FRACTIONS, make_ring
 
 SIZE = 32
 # Unequal classes, not in their order.

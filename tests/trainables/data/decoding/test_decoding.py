@@ -32,8 +32,7 @@ from trainables.data.decoding import decoded_images as decoding
 from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import Decoded, decode_files
 from trainables.data.decoding.encoded_files import BadImageError, DiskImages
-from trainables.data.decoding.headers import read_headers
-from trainables.data.decoding.image_decoder import FORMATS, Shape, decode_image
+from trainables.data.decoding.image_decoder import FORMATS, Shape, decode_image, read_headers
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.pixel_files import find_pixel_file, measure_facts, open_writer
 

@@ -18,9 +18,10 @@ from trainables.data.sources.folders.image_files import (
     FoundFiles,
     ImageFile,
     Split,
+    check_classes,
+    check_repeated,
     explain_suffix,
 )
-from trainables.data.sources.folders.layout_checks import check_classes, check_repeated
 from trainables.data.sources.folders.manifest import SUFFIXES, is_manifest, read_columns, read_manifest
 from trainables.data.sources.labeled_files import PARTS, LabeledFiles
 

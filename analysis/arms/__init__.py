@@ -1,0 +1,1 @@
+"""One arm: its evidence, scores and findings."""

@@ -1,0 +1,103 @@
+"""`ArmEvidence`: the confirmation trials of one arm with their test predictions."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import numpy as np
+import pandas as pd
+from scipy.special import log_softmax
+
+from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
+from analysis.statistics.metrics import IntArray
+from trainables.records.record import TrialRecord
+from trainables.training.predictions import Predictions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmEvidence:
+    """What was measured of one arm.
+
+    Attributes:
+        arm: its name.
+        source: the search trial whose configuration was confirmed.
+        runs: records of the confirmation trials that have test predictions, in the order of the plan's seeds.
+        predictions: test predictions of `runs`, in the same order.
+        shared_seconds: device-seconds per trial of what the arm's trials share, such as the features of probes.
+        failed_seeds: planned seeds whose trial ended without an outcome; no row can use them.
+    """
+
+    arm: str
+    source: TrialRecord
+    runs: Sequence[TrialRecord]
+    predictions: Sequence[Predictions]
+    failed_seeds: frozenset[int] = frozenset()
+    shared_seconds: float = 0.0
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of `runs`."""
+        return tuple(r.config.seed for r in self.runs)
+
+    @property
+    def diverged(self) -> tuple[TrialRecord, ...]:
+        """The runs that diverged; their predictions are those of the last finite epoch, or labels drawn at random."""
+        return tuple(r for r in self.runs if r.diverged)
+
+    def finished(self) -> "ArmEvidence":
+        """Return the evidence of the runs that did not diverge."""
+        return self.with_seeds({r.config.seed for r in self.runs if not r.diverged})
+
+    @property
+    def device_seconds(self) -> float:
+        """Mean device-seconds of a confirmation trial, with its part of what the arm's trials share."""
+        return fmean(r.device_seconds for r in self.runs) + self.shared_seconds
+
+    def with_seeds(self, seeds: Collection[int]) -> "ArmEvidence":
+        """Return the evidence of these seeds only."""
+        kept = [(r, p) for r, p in zip(self.runs, self.predictions, strict=True) if r.config.seed in seeds]
+        return replace(self, runs=[r for r, _ in kept], predictions=[p for _, p in kept])
+
+    def with_images(self, sample_ids: IntArray) -> "ArmEvidence":
+        """Return the evidence on some of the test images only, which are given by their (n,) sample ids."""
+        return replace(self, predictions=[p.take(np.isin(p.sample_ids, sample_ids)) for p in self.predictions])
+
+    def stacked(self) -> ArmPredictions:
+        """Return the test predictions of S seeds on N images as one value.
+
+        Raises:
+            UserInputError: if the seeds do not share their images.
+        """
+        by_seed = {r.config.seed: p for r, p in zip(self.runs, self.predictions, strict=True)}
+        return stack_predictions(self.arm, by_seed)
+
+
+def tabulate_images(evidence: ArmEvidence, class_names: Sequence[str]) -> pd.DataFrame:
+    """Return a row per test image, over the seeds of an arm.
+
+    Columns: arm, sample_id, label, predicted (by most seeds), correct (share of the seeds), agreement (share of the seeds that
+    predict `predicted`), confidence (mean probability of `predicted`), loss (mean cross-entropy of the label).
+
+    Args:
+        evidence: of at least one seed.
+        class_names: K names; a class indexes them.
+    """
+    names, first = np.array(class_names), evidence.predictions[0]
+    log_probabilities = log_softmax(
+        np.stack([found.logits for found in evidence.predictions]).astype(np.float64), axis=2
+    )
+    predicted = log_probabilities.argmax(axis=2)
+    counts = np.stack([(predicted == number).sum(axis=0) for number in range(len(names))])
+    most, images = counts.argmax(axis=0), np.arange(len(first.labels))
+    return pd.DataFrame(
+        {
+            "arm": evidence.arm,
+            "sample_id": first.sample_ids,
+            "label": names[first.labels],
+            "predicted": names[most],
+            "correct": (predicted == first.labels).mean(axis=0),
+            "agreement": counts[most, images] / len(predicted),
+            "confidence": np.exp(log_probabilities[:, images, most]).mean(axis=0),
+            "loss": -log_probabilities[:, images, first.labels].mean(axis=0),
+        }
+    )

@@ -1,0 +1,1 @@
+"""Simple models that a study must beat."""

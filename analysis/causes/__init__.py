@@ -1,0 +1,1 @@
+"""Root causes of confused pairs of classes."""

@@ -1,0 +1,1 @@
+"""The A/B comparison: rows, verdicts, divergence, metrics beside macro-F1."""

@@ -1,0 +1,1 @@
+"""Which classes are confused: matrix, rates, clusters, label issues, scores of classes."""

@@ -1,0 +1,163 @@
+"""Sentences on the confusions of classes, and on groups of classes."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from rich.table import Table
+
+from analysis.confusions.values import (
+    CONFUSION_TOLERANCE,
+    ArmConfusions,
+    ConfusedPair,
+    Confusion,
+    ConfusionCluster,
+    DirectedConfusion,
+    GroupContrast,
+    Materiality,
+)
+from analysis.formats.numbers import format_bounds, format_count, format_interval, format_percent, join_verdicts
+from analysis.formats.table_formats import to_terminal
+from analysis.statistics.interval import TwoIntervals
+from search_spaces.errors import list_some
+from trainables.records.confusion_figure import MOST_ANNOTATED_CLASSES, plot_rate_matrix
+
+# Confusions that a sentence names; the table has the others.
+MAX_NAMED = 15
+
+
+def describe_clusters(found: ArmConfusions, arm: str) -> str:
+    """Return the clusters of classes that an arm confuses, with their stability."""
+    if not found.confused_pairs:
+        return f"{arm} confuses no pair of classes more often than expected by chance."
+    if not found.clusters:
+        return (
+            "The pairs below are confused more often than expected by chance, but no cluster of classes appears in at least "
+            "95 % of the bootstrap samples."
+        )
+    named = "; ".join(
+        f"{', '.join(c.classes)} (in {format_percent(c.stability, 0)} of the bootstrap samples)" for c in found.clusters
+    )
+    return f"Clusters of confused classes: {named}."
+
+
+def describe_directed(found: ArmConfusions) -> str:
+    """Return how many directed confusions are material, and over how many cells the intervals are simultaneous."""
+    material = [c for c in found.directed if c.verdict is Materiality.MATERIAL]
+    named = list_some((f"{c.true_class} predicted as {c.predicted_class}" for c in material), MAX_NAMED, "; ")
+    return (
+        f"Confusions of more than {format_percent(CONFUSION_TOLERANCE, 0)} of the true class, for these models: "
+        f"{named or 'none'}. The intervals hold jointly for all {found.num_directed} cells."
+    )
+
+
+def describe_images_to_decide(cell: DirectedConfusion) -> str:
+    """Return how many images of the true class would decide an undecided confusion; "" for a decided one."""
+    if cell.verdict is not Materiality.UNDECIDED:
+        return ""
+    if cell.images_to_decide is None:
+        return "no number of images decides a rate this close to the tolerance"
+    return (
+        f"about {format_count(cell.images_to_decide)} images of {cell.true_class} (now {format_count(cell.num_images)})"
+    )
+
+
+def describe_contrast(contrast: GroupContrast, arm: str) -> str:
+    """Return the difference in F1 between two groups of classes, with its permutation test over classes."""
+    one, other = contrast.groups
+    return (
+        f"{arm}: mean F1 of the {one} classes minus mean F1 of the {other} classes: {100 * contrast.difference:+.1f} pp "
+        f"(exact permutation test over {contrast.num_classes} classes: p = {contrast.p_value:.3f}; smallest attainable p: "
+        f"{contrast.smallest_p:.3f})."
+    )
+
+
+FILTERS = {
+    "clusters": describe_clusters,
+    "directed": describe_directed,
+    "decision": describe_images_to_decide,
+    "contrast": describe_contrast,
+}
+
+
+def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
+    """Return the confused pairs of an arm for a terminal of at least 80 columns."""
+    header = ("classes", "confusion rate", "expected\nby chance", "adjusted\np", "excess over\nhumans (pp)")
+    rows = [
+        (
+            "\n".join(pair.classes),
+            format_interval(pair.rate.models).replace(" [", "\n["),
+            format_percent(pair.expected_rate),
+            f"{pair.p_adjusted:.3f}",
+            "not compared"
+            if pair.human is None
+            else format_bounds(pair.human.excess.models, lambda end: f"{100 * end:+.1f}"),
+        )
+        for pair in pairs
+    ]
+    return to_terminal("Pairs confused more often than expected by chance", header, rows, no_wrap=True)
+
+
+def build_directed_table(cells: Sequence[DirectedConfusion]) -> Table:
+    """Return directed confusions of an arm for a terminal of at least 80 columns."""
+    rows = [
+        (
+            cell.true_class,
+            cell.predicted_class,
+            format_interval(cell.rate),
+            join_verdicts(cell.verdict, cell.recipe_verdict),
+            "" if cell.images_to_decide is None else f"{cell.images_to_decide:,}",
+        )
+        for cell in cells
+    ]
+    header = ("true class", "predicted class", "rate", "verdict", "images that\nwould decide")
+    return to_terminal("Most frequent confusions", header, rows)
+
+
+FRAME_COLORS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00")
+FRAME_LINES = ("-", "--", ":", "-.")
+
+
+def plot_confusion(
+    confusion: Confusion, class_names: Sequence[str], title: str, clusters: Sequence[ConfusionCluster] = ()
+) -> Figure:
+    """Draw the rates of a confusion matrix in percent, each with the half-width of its interval for these models.
+
+    Args:
+        confusion: rates of K classes; a cell with rate 0 shows "0" alone.
+        class_names: K names.
+        title: of the figure.
+        clusters: groups of classes whose cells get a frame.
+
+    Raises:
+        UserInputError: if the names do not fit the matrix.
+    """
+    rates = np.array([[cell.estimate for cell in row] for row in confusion.rates])
+    texts = [[_rate_text(cell) for cell in row] for row in confusion.rates]
+    is_annotated = len(class_names) <= MOST_ANNOTATED_CLASSES
+    note = "rate in % ± half-width of its interval for these models" if is_annotated else "color: rate"
+    if clusters:
+        note += "; frames: clusters of confused classes"
+    figure = plot_rate_matrix(rates, texts, class_names, title=f"{title}\n{note}")
+    for index, cluster in enumerate(clusters):
+        _frame_cells(figure.axes[0], [class_names.index(name) for name in cluster.classes], index)
+    return figure
+
+
+def _frame_cells(axes: Axes, classes: Sequence[int], index: int) -> None:
+    """Draw a frame around each off-diagonal cell of one cluster."""
+    color, line = FRAME_COLORS[index % len(FRAME_COLORS)], FRAME_LINES[index % len(FRAME_LINES)]
+    for row, column in itertools.permutations(classes, 2):
+        frame = Rectangle(
+            (column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor=color, linestyle=line, linewidth=2.2
+        )
+        axes.add_patch(frame)
+
+
+def _rate_text(cell: TwoIntervals) -> str:
+    if cell.estimate == 0:
+        return "0"
+    return f"{100 * cell.estimate:.1f}\n±{50 * (cell.models.high - cell.models.low):.1f}"

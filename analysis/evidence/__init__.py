@@ -1,1 +1,0 @@
-"""From records and predictions to findings: an arm's evidence, its scores, the rows of the comparison, warnings."""

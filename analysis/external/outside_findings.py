@@ -1,0 +1,191 @@
+"""Comparison of models that were trained elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.arms.scores import compute_arm_confusions
+from analysis.comparison.paired_difference import compare_arms
+from analysis.comparison.side_metrics import compute_side_metrics
+from analysis.comparison.values import ComparisonRow
+from analysis.confusions.class_scores import compute_class_scores, compute_macro_f1_intervals
+from analysis.confusions.label_issues import list_label_issues
+from analysis.confusions.matrix import compute_confusion
+from analysis.confusions.values import LabelIssue
+from analysis.external.outside_predictions import OutsidePredictions
+from analysis.external.values import OutsideArm, OutsideFindings
+from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
+from analysis.statistics.interval import Interval, TwoIntervals
+from search_spaces.errors import list_some, nearest_name
+from trainables.training.predictions import Predictions
+
+
+def compare_outside_arms(
+    predictions: OutsidePredictions,
+    *,
+    control: str | None,
+    margin: float,
+    alpha: float,
+    groups: Mapping[str, Sequence[str]],
+) -> tuple[ComparisonRow, ...]:
+    """Return a row per arm against the control, with the metrics beside macro-F1.
+
+    With one seed of an arm, a row is about these models: their difference on new images. Arms with several runs need not have the
+    same seeds; where they differ, the runs do not pair, and the row has no metrics beside macro-F1.
+
+    Args:
+        predictions: of all arms, without the problems of `list_comparison_problems`.
+        control: name of an arm; None for the first.
+        margin: equivalence margin in macro-F1, a fraction.
+        alpha: family-wise error rate over the rows.
+        groups: names of classes by the name of their group, for the metrics beside macro-F1.
+    """
+    arms = {arm: stack_predictions(arm, by_seed) for arm, by_seed in predictions.arms.items()}
+    names = list(arms)
+    control = names[0] if control is None else control
+    rows = []
+    for name in names:
+        if name == control:
+            continue
+        treatment, do_pair = arms[name], _do_pair(arms[name].seeds, arms[control].seeds)
+        if do_pair:
+            treatment = replace(treatment, seeds=arms[control].seeds)
+        row = compare_arms(
+            treatment, arms[control], margin=margin, alpha=alpha, num_rows=len(names) - 1, cost_ratio=None
+        )
+        if not do_pair:
+            rows.append(row)
+            continue
+        treatment_runs, control_runs = ([_order_by_seed(predictions.arms[arm])] for arm in (name, control))
+        beside = compute_side_metrics(
+            treatment_runs, control_runs, predictions.names, groups, has_scores=predictions.has_scores
+        )
+        rows.append(replace(row, side_metrics=beside))
+    return tuple(rows)
+
+
+def list_comparison_problems(predictions: OutsidePredictions, control: str | None) -> list[str]:
+    """Return why the arms cannot be compared: an unknown control, classes without images."""
+    problems = []
+    if control is not None and control not in predictions.arms:
+        problems.append(f"the predictions have no arm {control!r}{nearest_name(control, predictions.arms)}")
+    if absent := predictions.absent_classes:
+        problems.append(
+            f"macro-F1 needs images of every class, but {len(absent)} have none: {list_some(absent)}; compare on images of all "
+            "classes, leave the classes out of the probabilities, or judge each arm alone"
+        )
+    return problems
+
+
+def list_unpaired(predictions: OutsidePredictions, control: str | None) -> list[str]:
+    """Return the arms whose seeds do not pair with those of the control."""
+    names = list(predictions.arms)
+    chosen = names[0] if control is None else control
+    return [name for name in names if not _do_pair(*(tuple(sorted(predictions.arms[arm])) for arm in (name, chosen)))]
+
+
+def _do_pair(seeds: tuple[int, ...], others: tuple[int, ...]) -> bool:
+    """Return whether two arms have the same seeds, or one each, which are two models and no sample of seeds."""
+    return seeds == others or len(seeds) == len(others) == 1
+
+
+def _order_by_seed(by_seed: Mapping[int, Predictions]) -> list[Predictions]:
+    return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+CONFIDENCE = 0.95
+NO_HUMAN_COUNTS = "There are no human counts, so it is not known how humans confuse these classes."
+
+
+def analyze_outside_arms(
+    predictions: OutsidePredictions,
+    *,
+    human: NDArray[np.float64] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    control: str | None = None,
+) -> OutsideFindings:
+    """Return the forensics of models that were trained elsewhere.
+
+    One seed is enough: everything is then said about these models, and nothing about the recipe.
+
+    Args:
+        predictions: of all arms.
+        human: (N, K) shares of annotators who chose each class, in the order of the sample ids; None without human counts.
+        groups: named groups of classes whose F1 is contrasted.
+        control: the arm that the others are compared with; None for the first.
+
+    Raises:
+        UserInputError: for groups with unknown classes.
+    """
+    stacked = [stack_predictions(arm, by_seed) for arm, by_seed in predictions.arms.items()]
+    names = predictions.names
+    return OutsideFindings(
+        class_names=names,
+        num_images=len(stacked[0].labels),
+        arms=tuple(_analyze_arm(arm, names, human, groups or {}) for arm in stacked),
+        label_issues=_list_label_issues(predictions),
+        human_note=NO_HUMAN_COUNTS if human is None else "",
+        notes=tuple(_list_notes(predictions, stacked, control)),
+    )
+
+
+def _analyze_arm(
+    arm: ArmPredictions, names: tuple[str, ...], human: NDArray[np.float64] | None, groups: Mapping[str, Sequence[str]]
+) -> OutsideArm:
+    scores = compute_class_scores(arm, names, CONFIDENCE)
+    macro_f1 = compute_macro_f1_intervals(arm, CONFIDENCE)
+    # The F1 of a class without images is 0, so that the mean over the others is this multiple of the mean over all.
+    factor = arm.num_classes / len(np.unique(arm.labels))
+    return OutsideArm(
+        arm=arm.name,
+        seeds=arm.seeds,
+        test_macro_f1=TwoIntervals(
+            models=_scale(macro_f1.models, factor),
+            recipe=None if macro_f1.recipe is None else _scale(macro_f1.recipe, factor),
+        ),
+        class_scores=scores,
+        confusion=compute_confusion(arm, names, CONFIDENCE),
+        **vars(compute_arm_confusions(arm, scores, groups, human)),
+    )
+
+
+def _scale(interval: Interval, factor: float) -> Interval:
+    low, estimate, high = (min(factor * x, 1.0) for x in (interval.low, interval.estimate, interval.high))
+    return Interval(estimate=estimate, low=low, high=high)
+
+
+def _list_label_issues(predictions: OutsidePredictions) -> tuple[LabelIssue, ...]:
+    if not predictions.has_scores:
+        return ()
+    every = [found for by_seed in predictions.arms.values() for found in by_seed.values()]
+    issues, names = list_label_issues(every, predictions.names), predictions.image_names
+    if names is None:
+        return issues
+    return tuple(replace(issue, sample_id=names[int(issue.sample_id)]) for issue in issues)
+
+
+def _list_notes(predictions: OutsidePredictions, stacked: Sequence[ArmPredictions], control: str | None) -> list[str]:
+    notes = []
+    single = [arm.name for arm in stacked if len(arm.seeds) == 1]
+    if single:
+        which = "this model" if len(single) == 1 else "these models"
+        notes.append(
+            f"One seed of {', '.join(single)}: intervals and verdicts are for {which} on new images. They say nothing about the "
+            "recipe, that is about training again with a new seed; this needs predictions of at least two seeds."
+        )
+    if unpaired := list_unpaired(predictions, control):
+        notes.append(
+            f"Seeds of {', '.join(unpaired)} are not those of {control or stacked[0].name}, so that their runs do not pair: the "
+            "interval has the variance of both sides, and the metrics beside macro-F1 are left out."
+        )
+    absent = predictions.absent_classes
+    if absent:
+        notes.append(
+            f"{len(absent)} of {len(predictions.names)} classes have no images: {list_some(absent)}. Macro-F1 is the mean over "
+            "the others."
+        )
+    if not predictions.has_scores:
+        notes.append("There are no probabilities, so suspected label errors are not listed.")
+    return notes

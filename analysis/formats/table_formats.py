@@ -1,0 +1,57 @@
+"""Tables for the terminal and as csv, markdown and LaTeX."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from analysis.statistics.interval import Interval
+
+
+def to_terminal(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str | Text]], caption: str = "", *, no_wrap: bool = False
+) -> Table:
+    """Return a table for a terminal; markup in cells is shown as it is."""
+    table = Table(title=title, caption=caption, box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in header:
+        table.add_column(name, no_wrap=no_wrap)
+    for cells in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
+    return table
+
+
+def to_csv(records: Sequence[Mapping[str, object]]) -> str:
+    """Return records as csv, with a column per key of the first."""
+    return str(pd.DataFrame(list(records)).to_csv(index=False, lineterminator="\n"))
+
+
+def list_bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """Return the columns of csv for the ends of an interval."""
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def list_points(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """Return the columns of csv for a difference of fractions and its interval, in percentage points."""
+    ends = (None,) * 3 if interval is None else (interval.estimate, interval.low, interval.high)
+    keys = (f"{name}_pp", f"{name}_low_pp", f"{name}_high_pp")
+    return {key: None if end is None else 100 * end for key, end in zip(keys, ends, strict=True)}
+
+
+def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a markdown table; bars in cells are escaped."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+    return line(header) + line(["---"] * len(header)) + "".join(line(row) for row in rows)
+
+
+def to_latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return an escaped LaTeX tabular, which needs the package booktabs; minus signs, < and > are in math mode."""
+    table = pd.DataFrame(list(rows), columns=list(header), dtype="str")
+    text = table.to_latex(index=False, escape=True, column_format="l" + "r" * (len(header) - 1))
+    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", text.replace("<", "$<$").replace(">", "$>$"))

@@ -1,0 +1,272 @@
+"""The sections of an inspection, which the terminal and the page share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.formats.numbers import format_count, format_interval, format_percent
+from analysis.images.values import MAX_DISTANCE, MIN_CORRELATION, ODDITY_THRESHOLD, ImagePair, Inspection, Oddities
+from trainables.data.splits import SPLIT_NAMES
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SectionTable:
+    """A table.
+
+    Attributes:
+        columns: headings.
+        rows: cells as text.
+        text: numbers of the columns beside the first that hold text, counted from 1.
+    """
+
+    columns: Row
+    rows: tuple[Row, ...]
+    text: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectionSection:
+    """One section.
+
+    Attributes:
+        anchor: its id.
+        title: its heading.
+        lines: sentences.
+        tables: after the sentences.
+        note: how to read it, for the page.
+    """
+
+    anchor: str
+    title: str
+    lines: tuple[str, ...] = ()
+    tables: tuple[SectionTable, ...] = ()
+    note: str = ""
+
+
+# Pairs with different labels that a sentence names.
+MOST_CONFLICTS = 5
+ODDITY_UNITS = {
+    "blurred": "variance of the Laplacian",
+    "dark": "mean gray level, 0 to 255",
+    "bright": "mean gray level, 0 to 255",
+    "small": "root of the area in px",
+    "large": "root of the area in px",
+    "wide": "width / height",
+    "tall": "width / height",
+}
+
+
+def describe_stages(found: Inspection) -> InspectionSection:
+    """Return the section on shapes and values, from the files to the logits."""
+    rows = tuple(
+        (
+            stage.name,
+            "x".join(map(str, stage.shape)),
+            stage.dtype,
+            f"{stage.minimum:g}",
+            f"{stage.maximum:g}",
+            stage.layout,
+            stage.problem or "none",
+        )
+        for stage in found.stages
+    )
+    lines = []
+    origin = found.image_set.origin
+    if origin is not None:
+        kinds = ", ".join(f"{kind} {format_count(number)}" for kind, number in origin.kinds.items())
+        lines.append(f"files: {format_count(len(origin.names))}; kinds: {kinds}")
+        if len(origin.sizes):
+            lines.append(f"sizes: {describe_sizes(origin.sizes)}")
+        if origin.skipped:
+            names = "; ".join(f"{s.name}: {s.reason}" for s in origin.skipped[:5])
+            more = f"; and {len(origin.skipped) - 5} more" if len(origin.skipped) > 5 else ""
+            lines.append(f"not used: {len(origin.skipped)} files ({names}{more})")
+    else:
+        lines.append("the source records no files: images and labels come as arrays")
+    columns = ("stage", "shape", "dtype", "min", "max", "layout", "problem")
+    return InspectionSection(
+        anchor="stages",
+        title="Dimensional audit: from file to logits",
+        lines=tuple(lines),
+        tables=(SectionTable(columns=columns, rows=rows, text=(3, 6, 7)),),
+        note="N images, H rows, W columns, C channels, K classes, D features. The range of files is that of their sides in px.",
+    )
+
+
+def describe_sizes(sizes: NDArray[np.integer[Any]]) -> str:
+    """Return the sizes of images in words: the one that all have, or the range of sides and ratios; (N, 2) width and height."""
+    width, height = sizes.T
+    if (sizes == sizes[0]).all():
+        return f"{width[0]}x{height[0]} px"
+    return (
+        f"width {width.min()} to {width.max()} px (median {np.median(width):g}), height {height.min()} to "
+        f"{height.max()} px (median {np.median(height):g}), width / height {(width / height).min():.2f} to "
+        f"{(width / height).max():.2f}"
+    )
+
+
+def describe_class_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]], most: int) -> InspectionSection:
+    """Return the section on the images of each class, the most frequent class first.
+
+    Args:
+        names: of the classes.
+        counts: images of each class, by split.
+        most: classes that are listed; of more, it lists those with the most and the fewest training images.
+    """
+    totals = np.array(counts["train"])
+    order = np.argsort(-totals, kind="stable")
+    largest, smallest = most // 2, most - most // 2
+    if len(order) > most:
+        order = np.concatenate([order[:largest], order[-smallest:]])
+    by_class = {names[k]: [counts[split][k] for split in SPLIT_NAMES] for k in order}
+    by_class["all"] = [sum(counts[split]) for split in SPLIT_NAMES]
+    rows = tuple((name, *map(format_count, (*own, sum(own)))) for name, own in by_class.items())
+    rarest, commonest = int(totals.argmin()), int(totals.argmax())
+    ratio = f"{totals[commonest] / totals[rarest]:.1f} times" if totals[rarest] else "infinitely many times"
+    lines = [f"the largest class, {names[commonest]}, has {ratio} the training images of the smallest, {names[rarest]}"]
+    if totals[commonest] == totals[rarest]:
+        lines = [f"balanced: {format_count(totals[commonest])} training images of each class"]
+    if len(names) > most:
+        lines.append(f"the {largest} largest and the {smallest} smallest of {len(names)} classes are listed")
+    rare = [f"{names[k]} in {split}" for split in SPLIT_NAMES for k in range(len(names)) if counts[split][k] < 2]
+    if rare:
+        more = f" and {len(rare) - 10} more" if len(rare) > 10 else ""
+        lines.append(
+            f"fewer than two images: {', '.join(rare[:10])}{more}; intervals need two: add images, merge or drop classes"
+        )
+    return InspectionSection(
+        anchor="balance",
+        title="Images per class",
+        lines=tuple(lines),
+        tables=(SectionTable(columns=("class", *SPLIT_NAMES, "all"), rows=rows),),
+    )
+
+
+def describe_duplicates(found: Inspection, most: int) -> InspectionSection:
+    """Return the section on equal and nearly equal images; at most `most` pairs are listed."""
+    exact, near = found.images.exact, found.images.near
+    lines = []
+    for name, pairs in (("exact duplicates", exact), ("near-duplicates", near)):
+        across = sum(p.is_across for p in pairs)
+        num_conflicts = sum(p.is_conflict for p in pairs)
+        lines.append(
+            f"{name}: {_count_pairs(len(pairs))}, {across} across splits, {num_conflicts} with different labels"
+            if pairs
+            else f"{name}: none"
+        )
+    if any(p.is_across for p in (*exact, *near)):
+        lines.append(
+            "a pair across splits makes scores on held-out images too high: remove one of the two, or give both one group"
+        )
+    conflicts = [p for p in (*exact, *near) if p.is_conflict]
+    if conflicts:
+        named = "; ".join(_name_conflict(found, p) for p in conflicts[:MOST_CONFLICTS])
+        more = f"; and {len(conflicts) - MOST_CONFLICTS} more" if len(conflicts) > MOST_CONFLICTS else ""
+        lines.append(f"different labels: {named}{more}")
+    pairs = (*exact, *near)
+    pairs = tuple(sorted(pairs, key=lambda p: (not p.is_across, not p.is_conflict)))
+    if len(pairs) > most:
+        lines.append(f"the first {most} of {len(pairs)} pairs are listed")
+    rows = tuple(_pair_row(found, pair) for pair in pairs[:most])
+    columns = ("image", "split", "image", "split", "labels", "kind")
+    return InspectionSection(
+        anchor="duplicates",
+        title="Duplicates and near-duplicates",
+        lines=tuple(lines),
+        tables=(SectionTable(columns=columns, rows=rows, text=(2, 3, 4, 5, 6)),) if rows else (),
+        note=(
+            f"Near: perceptual hashes (ImageHash, phash) differ in at most {MAX_DISTANCE} of 64 bits, and gray thumbnails "
+            f"correlate by {MIN_CORRELATION} or more. Copies that were compressed, "
+            "resized or brightened are found, cropped ones often not; different images may look alike."
+        ),
+    )
+
+
+def _name_conflict(found: Inspection, pair: ImagePair) -> str:
+    names = found.name_image(pair.first), found.name_image(pair.second)
+    labels = (found.image_set.class_names[k] for k in pair.labels)
+    return " and ".join(f"{name} ({label})" for name, label in zip(names, labels, strict=True))
+
+
+def _pair_row(found: Inspection, pair: ImagePair) -> Row:
+    first, second = (found.image_set.class_names[k] for k in pair.labels)
+    labels = f"CONFLICT: {first} / {second}" if pair.is_conflict else first
+    kind = "equal pixels" if pair.distance is None else f"{pair.distance} of 64 bits differ"
+    names = found.name_image(pair.first), found.name_image(pair.second)
+    return names[0], pair.splits[0], names[1], pair.splits[1], labels, kind
+
+
+def describe_oddities(found: Inspection) -> InspectionSection:
+    """Return the section on images that stand out."""
+    rows = []
+    for odd in found.images.oddities:
+        listed = ", ".join(
+            f"{found.name_image(i)} ({_format_measure(v)})"
+            for i, v in zip(odd.sample_ids[:3], odd.values[:3], strict=True)
+        )
+        rows.append((odd.kind, str(odd.num_beyond), _format_measure(odd.median), ODDITY_UNITS[odd.kind], listed or "—"))
+    lines = [
+        "worth a look, not a verdict: these images are far from the median of this set, which may be as it should be"
+    ]
+    if found.image_set.origin is None:
+        lines.append("sizes and shapes: the source records none")
+    return InspectionSection(
+        anchor="odd",
+        title="Blurred, dark, bright and odd-sized images",
+        lines=tuple(lines),
+        tables=(
+            SectionTable(
+                columns=("kind", "images", "median", "measure", "most extreme"), rows=tuple(rows), text=(4, 5)
+            ),
+        ),
+        note=(
+            "Images whose modified z-score (distance from the median over the scaled median absolute deviation) exceeds "
+            f"{ODDITY_THRESHOLD:g}; sharpness, size and shape on a logarithmic scale."
+        ),
+    )
+
+
+def describe_oddity(odd: Oddities) -> str:
+    """Return a caption for the images of one kind."""
+    return f"{odd.kind}: {format_count(odd.num_beyond)} images; {ODDITY_UNITS[odd.kind]}, median {_format_measure(odd.median)}"
+
+
+def _format_measure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def describe_colors(found: Inspection, most: int) -> InspectionSection:
+    """Return the section on color; at most `most` classes are listed."""
+    names, colors = found.image_set.class_names, found.images.class_colors
+    rows = tuple(
+        (names[k], *("—" if np.isnan(value) else f"{value:.0f}" for value in colors[k]))
+        for k in range(len(names))[:most]
+    )
+    lines = [
+        f"{probe.features}: macro-F1 {format_interval(probe.macro_f1)}, {format_percent(probe.chance)} expected by chance"
+        for probe in found.images.color_probes
+    ]
+    if not lines:
+        lines = ["what color predicts: a probe needs two classes with two images each (or two groups)"]
+    else:
+        lines[0] = (
+            f"what color alone predicts on {format_count(found.images.num_color_images)} images, out of fold: {lines[0]}"
+        )
+    if len(names) > most:
+        lines.append(f"the first {most} of {len(names)} classes are listed")
+    return InspectionSection(
+        anchor="color",
+        title="Color",
+        lines=tuple(lines),
+        tables=(SectionTable(columns=("mean color", "red", "green", "blue"), rows=rows),),
+        note="A network may use what color alone predicts. Intervals, at 95 %, are for new images.",
+    )
+
+
+def _count_pairs(number: int) -> str:
+    return "1 pair" if number == 1 else f"{format_count(number)} pairs"

@@ -1,1 +1,0 @@
-"""Small images in pages: strips, thumbnails, and the pages and sections that show test images."""

@@ -1,0 +1,115 @@
+"""The region of the outer ring that an arm relies on: a corner, a side, or the whole ring."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.shortcuts.swaps import AuditImages, Classify, SwapEffects, bound_mean, measure_gaps, swap_ring
+from analysis.statistics.metrics import IntArray
+from trainables.seeds import numpy_generator
+
+ALL_AROUND = "all around"
+# A region is named if swapping it costs this share of the accuracy that swapping the whole ring costs.
+SHARE = 0.5
+# Every model predicts each image twenty times, hence the limit.
+MAX_IMAGES = 400
+
+
+def split_ring(ring: NDArray[np.bool_]) -> Mapping[str, NDArray[np.bool_]]:
+    """Return the four corners and the four sides of an (H, W) ring by name; their union is the ring."""
+    rows, columns = (_three_parts(np.asarray((~ring).any(axis=axis))) for axis in (1, 0))
+    names = (
+        ("top left corner", "top side", "top right corner"),
+        ("left side", "", "right side"),
+        ("bottom left corner", "bottom side", "bottom right corner"),
+    )
+    return {
+        name: rows[i][:, None] & columns[j][None, :]
+        for i, line in enumerate(names)
+        for j, name in enumerate(line)
+        if name
+    }
+
+
+def _three_parts(inside: np.ndarray) -> tuple[NDArray[np.bool_], ...]:
+    first = int(inside.argmax())
+    before = np.arange(len(inside)) < first
+    return before, inside, ~inside & ~before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionGaps:
+    """Gaps of images by region of the ring.
+
+    Attributes:
+        whole: with the whole ring swapped.
+        parts: with one corner or side swapped, by its name.
+        rests: with the rest of the ring swapped, by the name of the part that is kept; of the parts that may be named.
+    """
+
+    whole: SwapEffects
+    parts: Mapping[str, SwapEffects]
+    rests: Mapping[str, SwapEffects]
+
+    def take_first(self) -> "RegionGaps":
+        """Return the gaps of the first model."""
+        parts, rests = ({n: gaps.take_first() for n, gaps in group.items()} for group in (self.parts, self.rests))
+        return RegionGaps(whole=self.whole.take_first(), parts=parts, rests=rests)
+
+    def find_first(self, classes: IntArray) -> tuple[str, str]:
+        """Return the two parts with the largest gaps over the images of some classes, the larger first."""
+        first, second = sorted(self.parts, key=lambda name: -self.parts[name].of_classes(classes).values.mean())[:2]
+        return first, second
+
+
+def measure_regions(
+    classify: Classify,
+    audit_images: AuditImages,
+    ring: NDArray[np.bool_],
+    failing: tuple[IntArray, IntArray],
+    *,
+    seed: int = 0,
+) -> RegionGaps:
+    """Return the gaps of images of failing classes when each of the eight regions is swapped alone.
+
+    Args:
+        classify: the arm's S models.
+        audit_images: images that no model was trained on.
+        ring: (H, W) bool, True in the ring.
+        failing: classes that fail for all models together, and for the first one alone; not both empty.
+        seed: of the choice of donors, which are the same for all regions.
+    """
+    targets = audit_images.thin(MAX_IMAGES, np.unique(np.concatenate(failing)))
+
+    def measure(region: NDArray[np.bool_]) -> SwapEffects:
+        swap, generator = partial(swap_ring, ring=region), numpy_generator(seed, "ring region")
+        return measure_gaps(classify, audit_images, swap, generator, targets)
+
+    parts = split_ring(ring)
+    gaps = RegionGaps(whole=measure(ring), parts={name: measure(region) for name, region in parts.items()}, rests={})
+    sides = zip((gaps, gaps.take_first()), failing, strict=True)
+    named = {side.find_first(classes)[0] for side, classes in sides if len(classes)}
+    return replace(gaps, rests={name: measure(ring & ~parts[name]) for name in sorted(named)})
+
+
+def name_region(gaps: RegionGaps, failing: IntArray) -> str:
+    """Return the corner or side of the ring that the models rely on, or "all around".
+
+    The region with the largest gap is named if its gap is at least half of that of the whole ring, if the gap of the rest of the
+    ring is smaller than that half, and if its lead over the next region lies above 0 at 95 %, for these models. A model that
+    relies on a whole frame may lose most with one side, but it also loses with the rest.
+
+    Args:
+        gaps: of the models.
+        failing: the classes that fail; images of other classes do not count.
+    """
+    first, second = gaps.find_first(failing)
+    own, next_one, whole, rest = (
+        found.of_classes(failing) for found in (gaps.parts[first], gaps.parts[second], gaps.whole, gaps.rests[first])
+    )
+    lead = bound_mean(replace(own, values=own.values - next_one.values)).models
+    is_own = own.values.mean() >= SHARE * whole.values.mean() > rest.values.mean()
+    return first if is_own and lead.low > 0 else ALL_AROUND

@@ -1,0 +1,294 @@
+"""Images whose outer ring is taken from another image, and the donors of these rings."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.shortcuts.values import GAP_TOLERANCE, AuditVerdict
+from analysis.statistics.families import Scale, class_cells, compute_family, compute_two_intervals, mean_cell
+from analysis.statistics.interval import Interval, TwoIntervals
+from analysis.statistics.metrics import FloatArray, IntArray
+from search_spaces.errors import UserInputError
+
+Images = NDArray[np.uint8]
+FEW_EDGES_SHARE = 1 / 3
+# ITU-R BT.601.
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def swap_ring(images: Images, donors: Images, ring: NDArray[np.bool_]) -> Images:
+    """Return `images` with the ring of `donors`, both (n, H, W, 3)."""
+    return np.where(ring[None, :, :, None], donors, images)
+
+
+def fill_center(images: Images, ring: NDArray[np.bool_], color: NDArray[np.uint8]) -> Images:
+    """Return (n, H, W, 3) images whose center, everything inside the ring, has one color (3,)."""
+    return np.where(ring[None, :, :, None], images, color)
+
+
+def draw_partners(labels: IntArray, generator: np.random.Generator, *, same_class: bool) -> IntArray:
+    """Return a random donor for each image, of its own class or of another class.
+
+    Every image is the donor of exactly one other, so that the donors add no variance by repetition. Only where one class has
+    more than half of the images are images of the other classes used several times.
+
+    Args:
+        labels: (N,) classes.
+        generator: of the choice.
+        same_class: whether donors come from the image's own class.
+
+    Returns:
+        (N,) indices of the donors.
+
+    Raises:
+        UserInputError: if a class has only one image, or there is only one class.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2 or len(classes) < 2:
+        problem = f"class {classes[counts.argmin()]} has one" if len(classes) > 1 else "there is only one class"
+        raise UserInputError(f"ring swaps need two classes and two images of each, but {problem}")
+    if not same_class:
+        return _match_other_classes(labels, generator, evenly=2 * counts.max() <= len(labels))
+    partners = np.empty(len(labels), dtype=np.int64)
+    for label in classes:
+        # Another position of a random order: never the image itself.
+        order = generator.permutation(np.flatnonzero(labels == label))
+        partners[order] = np.roll(order, int(generator.integers(1, len(order))))
+    return partners
+
+
+def _match_other_classes(labels: IntArray, generator: np.random.Generator, *, evenly: bool) -> IntArray:
+    """Return donors of other classes, each image once where `evenly`: a random permutation, fixed by random exchanges."""
+    partners = generator.permutation(len(labels))
+    while len(clashes := np.flatnonzero(labels[partners] == labels)):
+        others = generator.integers(len(labels), size=len(clashes))
+        if not evenly:
+            partners[clashes] = others
+            continue
+        for one, other in zip(clashes.tolist(), others.tolist(), strict=True):
+            partners[[one, other]] = partners[[other, one]]
+    return partners
+
+
+def find_few_edges(images: Images, labels: IntArray, ring: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the third of each class with the fewest edges in the ring.
+
+    Edges are measured by the absolute differences between the gray values of neighboring pixels inside the ring.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        labels: (N,) classes.
+        ring: (H, W) bool, True in the ring.
+
+    Returns:
+        (N,) bool, True for these images.
+    """
+    gray = images.astype(np.float32).mean(axis=3)
+    total = np.zeros(len(images))
+    for axis, both in ((1, ring[1:] & ring[:-1]), (2, ring[:, 1:] & ring[:, :-1])):
+        total += (np.abs(np.diff(gray, axis=axis)) * both).sum(axis=(1, 2))
+    few_edges = np.zeros(len(images), dtype=bool)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        few_edges[own[np.argsort(total[own], kind="stable")[: max(2, round(FEW_EDGES_SHARE * len(own)))]]] = True
+    return few_edges
+
+
+ALPHA = 0.05
+# Return the (S, n) classes that the arm's S models predict for (n, H, W, 3) images.
+Classify = Callable[[Images], IntArray]
+# Return (n, H, W, 3) images in which a part comes from the donors, also (n, H, W, 3).
+Swap = Callable[[Images, Images], Images]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditImages:
+    """The images of an audit.
+
+    Attributes:
+        images: (N, H, W, 3) uint8.
+        labels: (N,) int64 in [0, K).
+        class_names: K names.
+        masks: (N, H, W) bool, True on the object; None where the masks are not known.
+        groups: (N,) number of each image's group, where images were sampled in groups.
+    """
+
+    images: Images
+    labels: IntArray
+    class_names: tuple[str, ...]
+    masks: NDArray[np.bool_] | None = None
+    groups: IntArray | None = None
+
+    def effects(self, values: FloatArray) -> "SwapEffects":
+        """Return (S, N) values of these images as effects."""
+        return SwapEffects(values=values, labels=self.labels, class_names=self.class_names, groups=self.groups)
+
+    def take(self, indices: IntArray) -> "AuditImages":
+        """Return the images with these indices."""
+        return AuditImages(
+            images=self.images[indices],
+            labels=self.labels[indices],
+            class_names=self.class_names,
+            masks=None if self.masks is None else self.masks[indices],
+            groups=take_groups(self.groups, indices),
+        )
+
+    def thin(self, number: int, classes: IntArray | None = None) -> IntArray:
+        """Return the sorted indices of about `number` images: equally many of each class, at least two, the first ones.
+
+        Args:
+            number: of images.
+            classes: that they belong to; all by default.
+        """
+        classes = np.unique(self.labels) if classes is None else classes
+        each = max(2, number // len(classes))
+        return np.sort(np.concatenate([np.flatnonzero(self.labels == c)[:each] for c in classes]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapEffects:
+    """What a swap or a removal of a part of n images changes in what S models predict.
+
+    Attributes:
+        values: (S, n), such as 1 where a model is correct only before, and -1 where it is correct only after.
+        labels: (n,) int64 in [0, K).
+        class_names: K names.
+        groups: (n,) number of each image's group; None where images are independent.
+    """
+
+    values: FloatArray
+    labels: IntArray
+    class_names: tuple[str, ...]
+    groups: IntArray | None = None
+
+    def take(self, chosen: IntArray | NDArray[np.bool_]) -> "SwapEffects":
+        """Return the effects on some images."""
+        groups = take_groups(self.groups, chosen)
+        return replace(self, values=self.values[:, chosen], labels=self.labels[chosen], groups=groups)
+
+    def of_classes(self, classes: IntArray) -> "SwapEffects":
+        """Return the effects on images of some classes."""
+        return self.take(np.isin(self.labels, classes))
+
+    def take_first(self) -> "SwapEffects":
+        """Return the effects on the first model."""
+        return replace(self, values=self.values[:1])
+
+
+def thin_in_proportion(labels: IntArray, classes: IntArray, number: int) -> IntArray:
+    """Return the sorted indices of about `number` images of some classes, as many of each as its share of them, at least two.
+
+    Args:
+        labels: (N,) classes of the images.
+        classes: that they belong to.
+        number: of images; all if there are no more.
+    """
+    members = [np.flatnonzero(labels == c) for c in classes]
+    share = min(1.0, number / max(sum(map(len, members)), 1))
+    return np.sort(np.concatenate([own[: max(2, math.ceil(share * len(own)))] for own in members]))
+
+
+def take_groups(groups: IntArray | None, indices: IntArray | NDArray[np.bool_]) -> IntArray | None:
+    """Return the groups of some images; None where images are independent."""
+    return None if groups is None else groups[indices]
+
+
+def make_classifier(compute_logits: Callable[[Images], FloatArray]) -> Classify:
+    """Return the function that maps images to the classes that the models predict, from that to their (S, n, K) logits."""
+
+    def classify(images: Images) -> IntArray:
+        return np.asarray(compute_logits(images).argmax(axis=2), dtype=np.int64)
+
+    return classify
+
+
+def measure_gaps(
+    classify: Classify,
+    audit_images: AuditImages,
+    swap: Swap,
+    generator: np.random.Generator,
+    targets: IntArray | None = None,
+) -> SwapEffects:
+    """Return how swaps across classes change what is predicted correctly, against swaps within the class.
+
+    Args:
+        classify: the arm's S models.
+        audit_images: N images, which are also the donors.
+        swap: takes a part of each image from its donor.
+        generator: of the donors.
+        targets: (n,) indices of the images that are classified; all N by default.
+
+    Returns:
+        1 where a model is correct only after the swap within the class, -1 where only after the swap across classes.
+
+    Raises:
+        UserInputError: if a class has only one image, or there is only one class.
+    """
+    # One donor each: averaging over several would hide that donors are a sample too.
+    targets = np.arange(len(audit_images.labels)) if targets is None else targets
+    images, labels = audit_images.images, audit_images.labels
+    correct = []
+    for same_class in (True, False):
+        donors = draw_partners(labels, generator, same_class=same_class)[targets]
+        swapped = swap(images[targets], images[donors])
+        correct.append(np.asarray(classify(swapped) == labels[targets], dtype=np.float64))
+    return SwapEffects(
+        values=correct[0] - correct[1],
+        labels=labels[targets],
+        class_names=audit_images.class_names,
+        groups=take_groups(audit_images.groups, targets),
+    )
+
+
+def bound_classes(
+    effects: SwapEffects, *, scale: Scale = Scale.DIFFERENCE, is_simultaneous: bool = True
+) -> dict[str, TwoIntervals]:
+    """Return the mean of each class by its name, with its intervals at 95 %.
+
+    Args:
+        effects: of S models; S = 1 gives no interval for the recipe.
+        scale: range of the values.
+        is_simultaneous: whether the intervals hold for all classes together.
+
+    Returns:
+        Those of the present classes, in the order of `class_names`.
+
+    Raises:
+        UserInputError: for a class with one image.
+    """
+    cells = class_cells(effects.values, effects.labels, effects.groups)
+    confidence = 1 - ALPHA / (max(len(cells), 1) if is_simultaneous else 1)
+    names = [effects.class_names[label] for label in np.unique(effects.labels)]
+    return dict(zip(names, compute_family(cells, scale=scale, confidence=confidence), strict=True))
+
+
+def bound_mean(effects: SwapEffects, *, scale: Scale = Scale.DIFFERENCE) -> TwoIntervals:
+    """Return the mean over all images with its intervals at 95 %; the arguments are those of `bound_classes`."""
+    cell = mean_cell(effects.values, effects.labels, effects.groups)
+    return compute_two_intervals(cell, scale=scale, confidence=1 - ALPHA)
+
+
+def judge_gap(gap: Interval) -> AuditVerdict:
+    """Return FAIL where the whole interval lies above the tolerance, PASS where it lies below, else UNDECIDED."""
+    if gap.low > GAP_TOLERANCE:
+        return AuditVerdict.FAIL
+    return AuditVerdict.PASS if gap.high < GAP_TOLERANCE else AuditVerdict.UNDECIDED
+
+
+def judge_both(gap: TwoIntervals) -> tuple[AuditVerdict | None, AuditVerdict | None]:
+    """Return the verdicts of `judge_gap` for these models and for the recipe; None where there is no interval."""
+    models, recipe = (None if interval is None else judge_gap(interval) for interval in (gap.models, gap.recipe))
+    return models, recipe
+
+
+def judge_classes(verdicts: Iterable[AuditVerdict | None]) -> AuditVerdict | None:
+    """Return FAIL if a class fails, PASS if every class passes, else UNDECIDED; None where the verdicts are."""
+    found = set(verdicts)
+    if None in found:
+        return None
+    if AuditVerdict.FAIL in found:
+        return AuditVerdict.FAIL
+    return AuditVerdict.PASS if found == {AuditVerdict.PASS} else AuditVerdict.UNDECIDED

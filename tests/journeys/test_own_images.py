@@ -1,0 +1,125 @@
+"""Images as people have them: one study from a manifest to its report, and trials of two other layouts."""
+
+import io
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import torch
+
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError
+from study.inputs.preparation import prepare
+from study.spec.reading import parse_spec
+from study.state import paths
+from study.state.record_book import RecordBook
+from study.state.sealed_files import read_sealed_json
+from study.views.notebook import load
+from tests.study.command_line import run_cli
+from tests.trainables.data.sources.layout_files import write_classes, write_imagefolder, write_listed
+from trainables.records.record import TrialState
+from trainables.storage.store import Store
+from trainables.training.loop import TrainingRun
+
+SPEC = """
+name = "own"
+[data]
+source = "folder"
+path = "{path}"
+{data}
+[model]
+weights = "none"
+[train]
+image_size = 8
+batch_size = 8
+precision = "fp32"
+[search]
+factor = "interpolation"
+num_trials = 2
+max_epochs = 1
+asha = {{ enabled = false }}
+fixed = {{ backbone = "resnet18", class_weighting = "none" }}
+[confirm]
+top_k = 1
+looks = [2]
+[analyze]
+num_panels = 0
+num_audit_images = 0
+"""
+HYPERPARAMETERS = {
+    "backbone": "resnet18",
+    "interpolation": "bicubic",
+    "max_lr": 0.001,
+    "backbone_lr_ratio": 0.5,
+    "weight_decay": 0.01,
+    "label_smoothing": 0.0,
+    "cutmix_probability": 0.5,
+    "class_weighting": "none",
+    "class_weight_strength": 0.0,
+}
+
+
+def test_a_study_runs_from_a_manifest_with_groups_to_its_report(tmp_path: Path) -> None:
+    manifest = write_listed(tmp_path / "images", count=80, per_group=4)
+    (tmp_path / "spec.toml").write_text(SPEC.format(path=manifest, data='group = "patient"'))
+    outcome = run_cli("run", tmp_path / "spec.toml", "--storage", tmp_path / "studies", "--local")
+    assert outcome.status == 0, outcome
+    store = Store(tmp_path / "studies" / "own")
+    assert store.exists(paths.REPORT_HTML)
+    assert read_sealed_json(store, paths.PASSPORT)["data"]["class_names"] == ["cat", "dog"]
+    assert [r.state for r in RecordBook(store).of_stage("confirmation")] == [TrialState.COMPLETE] * 4
+    check_files_are_named(store, pd.read_csv(manifest)["path"].tolist())
+
+
+def check_files_are_named(store: Store, files: list[str]) -> None:
+    study = load(store.address)
+    images, findings = study.images(), study.findings()
+    listed = pd.read_csv(io.StringIO(store.read_text(paths.TEST_IMAGES_CSV)))
+    assert set(listed["file"]) <= set(files)
+    assert list(listed) == ["sample_id", "file", "label"]
+    assert images["file"].tolist() == 2 * listed["file"].tolist()
+    shown = {sample_id for arm in findings.arms for cell in arm.examples for sample_id in cell.sample_ids}
+    assert shown
+    assert shown <= set(findings.image_files)
+    for sample_id in shown:
+        assert findings.name_image(sample_id) == dict(zip(listed["sample_id"], listed["file"], strict=True))[sample_id]
+        assert all(
+            findings.name_image(sample_id) in store.read_text(page) for page in (paths.REPORT_HTML, paths.EXPLORE_HTML)
+        )
+
+
+def test_classes_with_one_image_and_files_that_are_not_used_are_named_at_the_launch(tmp_path: Path) -> None:
+    write_classes(write_classes(tmp_path / "images"), ("eel",), per_class=6, start=900_000)
+    for name in ("a.heic", "b.HEIC", "notes.txt"):
+        (tmp_path / "images" / "eel" / name).write_bytes(b"other")
+    (tmp_path / "spec.toml").write_text(SPEC.format(path=tmp_path / "images", data=""))
+    with mock.patch("study.stages.stage.connect_cluster", side_effect=UserInputError("no cluster")):
+        outcome = run_cli("run", tmp_path / "spec.toml", "--storage", tmp_path, width=1000)
+    assert outcome.errors == "error: no cluster\n"
+    assert "3 files are not used: 2 .heic (not an image), 1 .txt (not an image); `study inspect" in outcome.output
+    assert "warning: a split has one image only of 1 of the 3 classes: eel (6 in all, one in search, " in outcome.output
+
+
+def train(path: Path) -> tuple[TrainingRun, dict[str, int]]:
+    """Return a trial of a study of the folder, after its only epoch, and the sizes of the splits."""
+    prepared = prepare(parse_spec(SPEC.format(path=path, data=""), "test"))
+    config = TrialConfig(arm="bicubic", seed=0, hyperparameters=HYPERPARAMETERS, fixed=prepared.fixed)
+    run = TrainingRun(config, prepared.data, device=torch.device("cpu"), weights="none")
+    run.run_epoch()
+    sizes = {name: len(getattr(prepared.splits, name)) for name in ("train", "search", "confirm", "test")}
+    return run, sizes
+
+
+def test_a_trial_of_an_imagefolder_with_published_splits(tmp_path: Path) -> None:
+    run, sizes = train(write_imagefolder(tmp_path, {"train": 40, "validation": 16, "test": 12}))
+    assert sizes == {"train": 40, "search": 8, "confirm": 8, "test": 12}
+    assert run.predict("test").logits.shape == (12, 2)
+
+
+def test_a_trial_of_nested_class_folders(tmp_path: Path) -> None:
+    run, sizes = train(write_classes(tmp_path, ("animals/cat", "animals/dog", "cars")))
+    assert sizes == {"train": 30, "search": 9, "confirm": 9, "test": 12}
+    predictions = run.predict("confirm")
+    assert predictions.logits.shape == (9, 3)
+    assert np.bincount(predictions.labels).tolist() == [3, 3, 3]
