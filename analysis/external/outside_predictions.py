@@ -59,8 +59,8 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
     """Return the predictions of all files together.
 
     A file is an npz archive, or a table in parquet or csv (`analysis.external.outside_files`). It has labels, which are numbers
-    or names of classes, and probabilities, logits or predicted classes. The name of the arm, the seed and the ids of the images may
-    be left out: the arm is then named like the file, the seed is 0, and the images are numbered from 0.
+    or names of classes, and probabilities, logits or predicted classes. The name of the arm, the seed and the ids of the images
+    may be left out: the arm is then named like the file, the seed is 0, and the images are numbered from 0.
 
     Args:
         paths: of the files, at least one.
