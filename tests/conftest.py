@@ -33,17 +33,17 @@ def trusted() -> Iterator[None]:
 
 # Files that run whole studies, the longest first: the one that begins last must not leave the other worker without work.
 LONGEST = (
-    "study/test_whole_study.py",
+    "journeys/test_whole_study.py",
     "study/cluster/test_two_nodes.py",
     "docs/test_tutorial.py",
     "study/spec/test_configuration_files.py",
-    "study/test_own_images.py",
-    "study/test_stop_and_resume.py",
-    "study/test_own_loop_study.py",
+    "journeys/test_own_images.py",
+    "journeys/test_stop_and_resume.py",
+    "journeys/test_own_loop_study.py",
     "study/scheduling/test_hand_over.py",
     "study/cluster/test_hang_watch.py",
     "faults/test_faults.py",
-    "study/test_bad_input.py",
+    "journeys/test_bad_input.py",
 )
 
 
