@@ -48,13 +48,16 @@ def write_page(file: Path, parts: Sequence[str | Table]) -> None:
     file.write_text("\n\n".join([head + MARK, *texts]) + "\n")
 
 
-def publish_simulation(started: float, tables: Sequence[Table], problems: Sequence[str], file: Path | None) -> None:
+def publish_simulation(
+    started: float, tables: Sequence[Table], problems: Sequence[str], num_open: str, file: Path | None
+) -> None:
     """Print tables and missed goals, write them to `file` if there is one, and exit with status 1 where goals were missed.
 
-    `started` is the value of `time.perf_counter` at the start; `problems` are the missed goals.
+    `started` is the value of `time.perf_counter` at the start; `problems` are the missed goals; `num_open` tells how many are
+    open, such as "3 of 12".
     """
     machine = f"{today()}, {describe_machine('numpy', 'scipy')}; {(time.perf_counter() - started) / 60:.1f} minutes."
-    ending = f"Goals missed: {'; '.join(problems) or 'none'}."
+    ending = f"Goals missed: {'; '.join(problems) or 'none'}. Open: {num_open}."
     for table in tables:
         table.print()
     print(ending)

@@ -8,7 +8,7 @@ from statistics import fmean
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.pages import Table
-from benchmarks.validation.goals import Goal, at_least, at_most_so_many, format_share, make_plain
+from benchmarks.validation.goals import Goal, at_least, at_most, format_share, make_plain
 from benchmarks.validation.planted_audits import CONTROL, AuditedWorld, AuditOutcome, audit_world
 from benchmarks.validation.planted_models import pretrain
 from benchmarks.validation.worlds import WorldCache
@@ -18,7 +18,8 @@ RING_SHORTCUTS = ("corner_patch", "frame", "background")
 WAVE = "sinusoid"
 REGIONS = {"corner_patch": "top left corner", "frame": "all around", "background": "all around"}
 RHOS = (0.5, 0.8, 1.0)
-FEWEST_CONTROLS = 30
+# Of control worlds; none of 72 is the fewest that meets it.
+MAX_ALARMS = 0.05
 # Worlds in the sample and in the whole: controls, and worlds of each shortcut, rho and extent.
 SAMPLE_WORLDS = (8, 1)
 WHOLE_WORLDS = (32, 2)
@@ -94,9 +95,9 @@ def _tabulate_alarms(worlds: Sequence[AuditedWorld], controls: Outcomes, goals: 
         ]
         rows.append([setting, *(format_share(sum(map(mark, found)), len(found)) for mark in marks)])
     alarms = sum(any(r.is_confirmed for r in o.rings) for o in controls)
-    goals.append(at_most_so_many("false alarms of the ring audit", alarms, len(controls), 0, FEWEST_CONTROLS))
+    goals.append(at_most("false alarms of the ring audit", alarms, len(controls), MAX_ALARMS))
     waves = sum(o.frequency_fails for o in controls)
-    goals.append(at_most_so_many("false alarms of the frequency test", waves, len(controls), 0, FEWEST_CONTROLS))
+    goals.append(at_most("false alarms of the frequency test", waves, len(controls), MAX_ALARMS))
     columns = ["objects reach the ring / masks", "confirmed FAIL", "for the recipe", "first model alone", "any FAIL"]
     return Table("Audits of control worlds: false alarms", [*columns, "frequency test fails"], rows)
 

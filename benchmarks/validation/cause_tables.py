@@ -6,7 +6,7 @@ from statistics import fmean
 
 from analysis.causes.values import MIXED
 from benchmarks.pages import Table
-from benchmarks.validation.goals import Goal, at_least, at_most_so_many, format_share
+from benchmarks.validation.goals import Goal, at_least, at_most, format_share
 from benchmarks.validation.planted_causes import (
     CAUSES,
     NULLS,
@@ -21,7 +21,8 @@ from benchmarks.validation.worlds import WorldCache
 # Worlds for each null, planted worlds for each cue and for a common background, worlds for each cue with other pairs of the same
 # cue, and single models for each cue and each null: of the sample, and whole.
 COUNTS = {False: (6, 3, 1, 1), True: (20, 8, 3, 3)}
-FEWEST_NULLS, FEWEST_PLANTED, SHARE_NAMED = 60, 20, 0.7
+# Of worlds, at least and at most; no error in 72 worlds is the fewest that meets the second.
+MIN_NAMED, MAX_WRONG = 0.7, 0.05
 # What makes the weights that all networks start from.
 CUES = "cues"
 CAUSE_WEIGHTS = {CUES: pretrain_cues}
@@ -56,11 +57,9 @@ def _judge(found: Sequence[tuple[CauseWorld, Outcomes]]) -> list[Goal]:
     right = sum(o.cause == cue for cue, o in planted)
     wrong = sum(_names_a_cue(o) and o.cause != cue for cue, o in [*planted, *shared])
     return [
-        at_most_so_many("null worlds in which a cue is named", sum(false), len(false), 1, FEWEST_NULLS),
-        at_least("planted worlds in which the cue is named", right, len(planted), SHARE_NAMED),
-        at_most_so_many(
-            "worlds with a cue in which another is named", wrong, len(planted) + len(shared), 0, FEWEST_PLANTED
-        ),
+        at_most("null worlds in which a cue is named", sum(false), len(false), MAX_WRONG),
+        at_least("planted worlds in which the cue is named", right, len(planted), MIN_NAMED),
+        at_most("worlds with a cue in which another is named", wrong, len(planted) + len(shared), MAX_WRONG),
     ]
 
 

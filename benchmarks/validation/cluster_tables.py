@@ -1,13 +1,12 @@
 """Tables of FORENSICS.md on simulated arms: level and power of the cluster test."""
 
-import math
-
 import numpy as np
 
 from analysis.confusions.clusters import ALPHA, compute_pair_test, find_clusters
 from benchmarks.pages import Table
 from benchmarks.validation.cluster_simulation import NUM_CLASSES, ConfusedArm
-from benchmarks.validation.goals import Goal, make_plain
+from benchmarks.validation.goals import Goal
+from benchmarks.validation.statistics_goals import Goals, Rate
 from benchmarks.validation.worlds import WorldCache
 
 NUM_PERMUTATIONS = 199
@@ -18,21 +17,26 @@ NAMES = tuple(f"class {i}" for i in range(NUM_CLASSES))
 
 
 def tabulate_clusters(cache: WorldCache) -> tuple[list[Table], list[Goal]]:
-    """Return the tables of level and power of the cluster test, and the goal of its level."""
+    """Return the tables of level and power of the cluster test, and the goals of its level."""
     nulls = [ConfusedArm(num_images=n, num_seeds=s) for n in (300, 1000) for s in (1, 3, 6)]
     found = cache.compute(find_pairs, ((arm, block) for arm in nulls for block in range(LEVEL_BLOCKS)))
     count = LEVEL_BLOCKS * ARMS_PER_BLOCK
-    rates = np.reshape(found, (len(nulls), count)).mean(axis=1)
-    limit = ALPHA + 2 * math.sqrt(ALPHA * (1 - ALPHA) / count)
-    rows = [[str(arm.num_images), str(arm.num_seeds), f"{rate:.3f}"] for arm, rate in zip(nulls, rates, strict=True)]
+    hits = np.reshape(found, (len(nulls), count)).sum(axis=1).tolist()
+    rows = [[str(a.num_images), str(a.num_seeds), f"{h / count:.3f}"] for a, h in zip(nulls, hits, strict=True)]
     title = f"Cluster test, family-wise error on {count} null matrices with unequal margins"
-    goal = make_plain(
-        "family-wise error of the cluster test, worst row",
-        f"at most {limit:.3f}",
-        f"{rates.max():.3f}",
-        bool(rates.max() <= limit),
+    goals = Goals()
+    goals.judge(
+        [
+            Rate(
+                name=f"family-wise error of the cluster test, {images} images, S = {seeds}",
+                hits=h,
+                count=count,
+                most=ALPHA,
+            )
+            for (images, seeds, _), h in zip(rows, hits, strict=True)
+        ]
     )
-    return [Table(title, ["images", "seeds", "a pair is found"], rows), _tabulate_power(cache)], [goal]
+    return [Table(title, ["images", "seeds", "a pair is found"], rows), _tabulate_power(cache)], goals.judged
 
 
 def _tabulate_power(cache: WorldCache) -> Table:

@@ -24,6 +24,7 @@ PEEKS = (2, 3, 4, 5, 6, 8, 10, 14, 20)
 DIFFERENT = {Verdict.BETTER, Verdict.WORSE}
 PRODUCT = "crossed t (the product's)"
 PLANNED, FULL_ALPHA = "planned looks (the product's)", "looks at the full alpha"
+CLUSTERED = "clustered by group"
 ANYTIME, EVERY_LOOK = "anytime (the product's)", "crossed t at every look"
 
 
@@ -44,7 +45,7 @@ def measure_groups(world: World, number: int) -> dict[str, tuple[float, float]]:
     treatment, control = draw_pair(world, number, "groups")
     without = replace(treatment, groups=None), replace(control, groups=None)
     return {
-        "clustered by group": _bounds(compute_difference(treatment, control, 1 - ALPHA)),
+        CLUSTERED: _bounds(compute_difference(treatment, control, 1 - ALPHA)),
         "images as if independent": _bounds(compute_difference(*without, 1 - ALPHA)),
     }
 

@@ -150,5 +150,3 @@ BINOMIAL_FAMILIES = {
     "differences, 10 x 20 to 400, S = 3": _rated(Kind.DIFFERENCES, 3, IMBALANCED, FROM_5_TO_40),
     **{f"losses of 10 %, 10 x 100, S = {s}": _rated(Kind.LOSSES, s, (100,) * 10, (0.1,) * 10) for s in (1, 3)},
 }
-# Families in which most cells expect less than one hit cannot be wrong as often as allowed.
-MOSTLY_ZEROS = frozenset(name for name in BINOMIAL_FAMILIES if name.startswith("90 directed"))

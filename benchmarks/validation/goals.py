@@ -36,33 +36,22 @@ class Goal:
 
 def at_least(name: str, number: int, total: int, share: float) -> Goal:
     """Return the goal that a share is at least `share`: met or missed where the exact interval lies on one side of it."""
-    low, high = compute_exact_interval(number, total)
-    judgement = Judgement.MET if low >= share else Judgement.MISSED if high < share else Judgement.OPEN
+    judgement = judge_interval(compute_exact_interval(number, total), least=share)
     return Goal(name=name, rule=f"at least {share:.2f}", measured=format_share(number, total), judgement=judgement)
 
 
 def at_most(name: str, number: int, total: int, share: float) -> Goal:
     """Return the goal that a share is at most `share`: met or missed where the exact interval lies on one side of it."""
-    low, high = compute_exact_interval(number, total)
-    judgement = Judgement.MET if high <= share else Judgement.MISSED if low > share else Judgement.OPEN
+    judgement = judge_interval(compute_exact_interval(number, total), most=share)
     return Goal(name=name, rule=f"at most {share:.2f}", measured=format_share(number, total), judgement=judgement)
 
 
-def at_most_so_many(name: str, number: int, total: int, most: int, fewest_worlds: int) -> Goal:
-    """Return the goal that at most `most` of at least `fewest_worlds` count: missed above, open below so many worlds."""
-    judgement = Judgement.MISSED if number > most else Judgement.MET if total >= fewest_worlds else Judgement.OPEN
-    rule = f"{f'at most {most}' if most else 'none'} of at least {fewest_worlds}"
-    return Goal(name=name, rule=rule, measured=format_share(number, total), judgement=judgement)
-
-
-def at_least_so_many(name: str, number: int, total: int, least: int, fewest_worlds: int) -> Goal:
-    """Return the goal that at least `least` of `fewest_worlds` count: open below so many worlds."""
-    enough = total >= fewest_worlds
-    judgement = (
-        Judgement.OPEN if not enough else Judgement.MET if number * fewest_worlds >= least * total else Judgement.MISSED
-    )
-    rule = f"at least {least} of {fewest_worlds}"
-    return Goal(name=name, rule=rule, measured=format_share(number, total), judgement=judgement)
+def judge_interval(interval: tuple[float, float], *, least: float = 0.0, most: float = 1.0) -> Judgement:
+    """Return "met" if an interval (low, high) lies within [least, most], "missed" if outside, else "open"."""
+    low, high = interval
+    if least <= low and high <= most:
+        return Judgement.MET
+    return Judgement.MISSED if high < least or low > most else Judgement.OPEN
 
 
 def make_plain(name: str, rule: str, measured: str, is_met: bool) -> Goal:
@@ -73,7 +62,7 @@ def make_plain(name: str, rule: str, measured: str, is_met: bool) -> Goal:
 def tabulate_goals(goals: Sequence[Goal]) -> Table:
     """Return one row per goal."""
     rows = [[goal.name, goal.rule, goal.measured, goal.judgement.value] for goal in goals]
-    title = "Goals, judged by exact intervals at 95 %"
+    title = "Goals, judged by exact intervals at 95 %, all cells of a table together where their number is given"
     return Table(title, ["goal", "rule", "measured", "judgement"], rows)
 
 
@@ -82,11 +71,16 @@ def list_problems(goals: Sequence[Goal]) -> list[str]:
     return [f"{g.name}: {g.measured}, goal {g.rule}" for g in goals if g.judgement is Judgement.MISSED]
 
 
-def compute_exact_interval(number: int, total: int) -> tuple[float, float]:
-    """Return the Clopper-Pearson interval of a share at 95 %; (0, 1) of none."""
+def count_open(goals: Sequence[Goal]) -> str:
+    """Return the number of open goals as a text, such as "3 of 12"."""
+    return f"{sum(goal.judgement is Judgement.OPEN for goal in goals)} of {len(goals)}"
+
+
+def compute_exact_interval(number: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Clopper-Pearson interval of a share; (0, 1) of none."""
     if not total:
         return 0.0, 1.0
-    interval = binomtest(number, total).proportion_ci(0.95, method="exact")
+    interval = binomtest(number, total).proportion_ci(confidence, method="exact")
     return float(interval.low), float(interval.high)
 
 

@@ -8,7 +8,7 @@ from analysis.comparison.paired_difference import compute_difference
 from analysis.comparison.power import LookForecast, PlannedTest, VarianceComponents, forecast_looks
 from benchmarks.pages import Table
 from benchmarks.parallel import repeat
-from benchmarks.validation.statistics_goals import Goals
+from benchmarks.validation.statistics_goals import Goals, Rate
 from benchmarks.validation.statistics_simulation import REGIMES, World
 from trainables.seeds import numpy_generator
 
@@ -55,7 +55,7 @@ def measure_forecast(world: PlannedWorld, number: int) -> tuple[LookForecast, fl
 
 def tabulate_forecasts(count: int, goals: Goals) -> Table:
     """Return the share of the planned studies whose half-width falls inside the 80 % range, `count` studies a row."""
-    rows = []
+    rows, rates = [], []
     inside_all: list[bool] = []
     for regime, seed_sd in REGIMES.items():
         for earlier, planned in PAIRS:
@@ -72,7 +72,8 @@ def tabulate_forecasts(count: int, goals: Goals) -> Table:
             share = float(np.mean(inside))
             rows.append([regime, str(earlier), str(planned), *cells, f"{share:.3f}"])
             name = f"study plan, half-width inside its 80 % range, {regime}: {planned} seeds planned from {earlier}"
-            rows[-1].append(goals.judge(name, sum(inside), count, *GOAL))
+            rates.append(Rate(name=name, hits=sum(inside), count=count, least=GOAL[0], most=GOAL[1]))
+    rows = [[*row, judgement] for row, judgement in zip(rows, goals.judge(rates), strict=True)]
     rows.append(["all", "", "", "", "", "", f"{np.mean(inside_all):.3f}", ""])
     head = [
         "seed noise",
@@ -82,6 +83,7 @@ def tabulate_forecasts(count: int, goals: Goals) -> Table:
         "80 % range",
         "found",
         "inside",
+        "goal",
     ]
     title = f"study plan: half-width against its forecast, {count} studies a row (goal {GOAL[0]} to {GOAL[1]} inside)"
     return Table(title, head, rows)

@@ -13,7 +13,7 @@ from benchmarks.pages import publish_simulation
 from benchmarks.validation.audit_tables import WAVE_WEIGHTS, tabulate_audits
 from benchmarks.validation.cause_tables import CAUSE_WEIGHTS, tabulate_causes
 from benchmarks.validation.cluster_tables import tabulate_clusters
-from benchmarks.validation.goals import list_problems, tabulate_goals
+from benchmarks.validation.goals import count_open, list_problems, tabulate_goals
 from benchmarks.validation.map_tables import tabulate_maps
 from benchmarks.validation.worlds import DEFAULT_FOLDER, WorldCache
 
@@ -39,7 +39,8 @@ def main(
     ]
     tables = [table for found, _ in sections for table in found]
     goals = [goal for _, found in sections for goal in found]
-    publish_simulation(started, [tabulate_goals(goals), *tables], list_problems(goals), PAGE if whole else None)
+    tables = [tabulate_goals(goals), *tables]
+    publish_simulation(started, tables, list_problems(goals), count_open(goals), PAGE if whole else None)
 
 
 if __name__ == "__main__":

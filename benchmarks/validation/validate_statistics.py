@@ -14,6 +14,7 @@ from benchmarks.parallel import repeat
 from benchmarks.validation.comparison_measures import (
     ALPHA,
     ANYTIME,
+    CLUSTERED,
     LOOKS,
     MARGIN,
     PEEKS,
@@ -31,11 +32,10 @@ from benchmarks.validation.family_simulation import (
     BINOMIAL_FAMILIES,
     EXTREME_SPREAD,
     GAUSSIAN_FAMILIES,
-    MOSTLY_ZEROS,
     FamilyWorld,
     measure_family,
 )
-from benchmarks.validation.goals import list_problems, tabulate_goals
+from benchmarks.validation.goals import count_open, list_problems, tabulate_goals
 from benchmarks.validation.plan_simulation import tabulate_forecasts
 from benchmarks.validation.selection_simulation import (
     CHUNK,
@@ -44,12 +44,13 @@ from benchmarks.validation.selection_simulation import (
     measure_divergence,
     measure_ranking,
 )
-from benchmarks.validation.statistics_goals import Goals
+from benchmarks.validation.statistics_goals import Goals, Rate
 from benchmarks.validation.statistics_simulation import REGIMES, World
 
 PAGE = Path(__file__).parents[1] / "STATISTICS.md"
-LOWEST, HIGHEST, HIGHEST_OF_TWO_SEEDS = 0.93, 0.99, 0.995
 SHIFT = 0.10
+# Place of a judgement in a row, which is known when all cells of a table are: the confidence is corrected over them.
+GOAL = "goal"
 POWER_DIFFERENCES = (0.01, 0.02, 0.04)
 
 
@@ -74,10 +75,10 @@ def tabulate_coverage(counts: Counts, goals: Goals) -> list[Table]:
         "unbalanced 1:20": World(seed_sd=0.05, num_seeds=2, shifts=(0.0, 0.0), imbalance=20.0),
         "class x seed effect (0.15)": World(seed_sd=0.05, num_seeds=2, shifts=(0.0, 0.0), class_seed_sd=0.15),
     }
-    rows = []
+    rows, rates = [], []
     for name, world in worlds.items():
         for num_seeds in (2, 3, 5, 10):
-            cells = [name, str(num_seeds)]
+            rows.append([name, str(num_seeds)])
             for shift in (0.0, SHIFT):
                 case = replace(world, num_seeds=num_seeds, shifts=(0.0, shift))
                 truth = case.compute_true_difference()
@@ -85,11 +86,11 @@ def tabulate_coverage(counts: Counts, goals: Goals) -> list[Table]:
                 label = f"coverage, {name}, S = {num_seeds}, difference {100 * truth:.1f} pp"
                 hits = sum(low <= truth <= high for low, high in found)
                 width = 50 * float(np.mean([high - low for low, high in found]))
-                cells += [f"{100 * truth:.2f}", f"{hits / len(found):.3f}", f"{width:.2f}"]
-                cells.append(_judge_coverage(goals, label, hits, len(found), num_seeds))
-            rows.append(cells)
+                rows[-1] += [f"{100 * truth:.2f}", f"{hits / len(found):.3f}", f"{width:.2f}", GOAL]
+                rates.append(Rate.of_coverage(label, hits, len(found), width))
     head = ["seed noise", "S", *(["difference (pp)", "coverage", "half-width (pp)", "goal"] * 2)]
-    return [Table(f"Coverage of the product's 95 % intervals, {counts.coverage} comparisons a cell", head, rows)]
+    title = f"Coverage of the product's 95 % intervals, {counts.coverage} comparisons a cell"
+    return [Table(title, head, _insert_judgements(rows, goals.judge(rates)))]
 
 
 def tabulate_methods(counts: Counts) -> list[Table]:
@@ -115,7 +116,7 @@ def tabulate_methods(counts: Counts) -> list[Table]:
 
 def tabulate_verdicts(counts: Counts, goals: Goals) -> list[Table]:
     """Return family-wise errors of tables of three rows: wrong BETTER or WORSE, and wrong EQUIVALENT at the margin."""
-    rows = []
+    rows, rates = [], []
     for regime, seed_sd in REGIMES.items():
         for num_seeds in (3, 10):
             equal = World(seed_sd=seed_sd, num_seeds=num_seeds, shifts=(0.0,) * 4)
@@ -124,10 +125,10 @@ def tabulate_verdicts(counts: Counts, goals: Goals) -> list[Table]:
             claimed, equivalent = (sum(f[i] for f in none) for i in (0, 1))
             wrong = sum(f[1] for f in apart)
             where = f"{regime}, S = {num_seeds}"
-            goals.judge_error(f"wrong BETTER or WORSE, {where}", claimed, len(none), ALPHA)
-            goals.judge_error(f"wrong EQUIVALENT, {where}", wrong, len(apart), ALPHA)
-            rates = [f"{hits / len(none):.4f}" for hits in (claimed, equivalent, wrong)]
-            rows.append([regime, str(num_seeds), *rates])
+            rates.append(Rate(name=f"wrong BETTER or WORSE, {where}", hits=claimed, count=len(none), most=ALPHA))
+            rates.append(Rate(name=f"wrong EQUIVALENT, {where}", hits=wrong, count=len(apart), most=ALPHA))
+            rows.append([regime, str(num_seeds), *(f"{hits / len(none):.4f}" for hits in (claimed, equivalent, wrong))])
+    goals.judge(rates)
     head = [
         "seed noise",
         "S",
@@ -141,7 +142,7 @@ def tabulate_verdicts(counts: Counts, goals: Goals) -> list[Table]:
 
 def tabulate_looks(counts: Counts, goals: Goals) -> list[Table]:
     """Return false positives and power of planned looks, and of looks at any time."""
-    rows = []
+    rows, errors = [], []
     for regime, seed_sd in REGIMES.items():
         base = World(seed_sd=seed_sd, num_seeds=LOOKS[-1], shifts=(0.0, 0.0))
         for difference in (0.0, *POWER_DIFFERENCES):
@@ -151,10 +152,13 @@ def tabulate_looks(counts: Counts, goals: Goals) -> list[Table]:
                 **_count(repeat(measure_peeking, replace(planned, num_seeds=PEEKS[-1]), counts.looks)),
             }
             if not difference:
-                for name in (PLANNED, ANYTIME):
-                    goals.judge_error(f"false positives, {name}, {regime}", found[name], counts.looks, ALPHA)
+                errors += [
+                    Rate(name=f"false positives, {name}, {regime}", hits=found[name], count=counts.looks, most=ALPHA)
+                    for name in (PLANNED, ANYTIME)
+                ]
             rates = [f"{hits / counts.looks:.3f}" for hits in found.values()]
             rows.append([regime, f"{100 * difference:.0f}", *rates])
+    goals.judge(errors)
     seeds = ", ".join(map(str, LOOKS)), ", ".join(map(str, PEEKS))
     title = (
         f"Tables that find a difference (at 0 pp: false positives), {counts.looks} a cell; planned looks at {seeds[0]} seeds, "
@@ -165,21 +169,22 @@ def tabulate_looks(counts: Counts, goals: Goals) -> list[Table]:
 
 def tabulate_power(counts: Counts, goals: Goals) -> list[Table]:
     """Return the power at a true difference as large as the mean MDE of the rows."""
-    rows = []
+    rows, rates = [], []
     for num_seeds in (3, 5, 10):
         world = World(seed_sd=0.05, num_seeds=num_seeds, shifts=(0.0, 0.0))
         detectable = float(np.mean([mde for _, mde in repeat(measure_power, world, max(2, counts.power // 4))]))
         found = repeat(measure_power, replace(world, shifts=(0.0, world.find_shift(detectable))), counts.power)
         hits = sum(is_better for is_better, _ in found)
-        goal = goals.judge(f"power at the MDE, S = {num_seeds}", hits, len(found), 0.7, 0.9)
-        rows.append([str(num_seeds), f"{100 * detectable:.2f}", f"{hits / len(found):.3f}", goal])
+        rates.append(Rate(name=f"power at the MDE, S = {num_seeds}", hits=hits, count=len(found), least=0.7, most=0.9))
+        rows.append([str(num_seeds), f"{100 * detectable:.2f}", f"{hits / len(found):.3f}", GOAL])
     title = f"Power at the minimum detectable effect, seed noise 0.05, {counts.power} comparisons a row"
+    rows = _insert_judgements(rows, goals.judge(rates))
     return [Table(title, ["S", "mean MDE (pp)", "power", "goal (.7 to .9)"], rows)]
 
 
 def tabulate_families(families: Mapping[str, FamilyWorld], title: str, counts: Counts, goals: Goals) -> Table:
     """Return simultaneous coverage and mean half-width of each family, for both questions."""
-    rows = []
+    rows, rates = [], []
     for name, world in families.items():
         found = repeat(measure_family, world, counts.families)
         cells = [name]
@@ -188,43 +193,42 @@ def tabulate_families(families: Mapping[str, FamilyWorld], title: str, counts: C
                 cells += ["-", "-", "-"]
                 continue
             hits = sum(f[question][0] for f in found)
-            label = f"{title}, {name}, for the {question}"
-            if name == EXTREME_SPREAD:
-                goal: str = "-"
-            elif name in MOSTLY_ZEROS:
-                goal = goals.judge(label, hits, len(found), LOWEST, 1.0)
-            else:
-                goal = _judge_coverage(goals, label, hits, len(found), world.num_seeds)
-            width = 100 * np.mean([f[question][1] for f in found])
-            cells += [f"{hits / len(found):.3f}", f"{width:.1f}", goal]
+            width = 100 * float(np.mean([f[question][1] for f in found]))
+            has_goal = name != EXTREME_SPREAD
+            if has_goal:
+                rates.append(Rate.of_coverage(f"{title}, {name}, for the {question}", hits, len(found), width))
+            cells += [f"{hits / len(found):.3f}", f"{width:.1f}", GOAL if has_goal else "-"]
         rows.append(cells)
     columns = [
         f"{question}: {what}" for question in ("models", "recipe") for what in ("coverage", "half-width (pp)", "goal")
     ]
+    rows = _insert_judgements(rows, goals.judge(rates))
     return Table(f"{title}, {counts.families} families a row", ["family", *columns], rows)
 
 
 def tabulate_groups(counts: Counts, goals: Goals) -> list[Table]:
     """Return the coverage with images in groups of ten, considered and ignored."""
-    rows = []
+    rows, rates = [], []
     for num_seeds in (3, 10):
         world = World(seed_sd=0.02, num_seeds=num_seeds, shifts=(0.0, 0.0), group_size=10, group_sd=0.7)
         found = repeat(measure_groups, world, counts.families)
         hits = {n: sum(f[n][0] <= 0.0 <= f[n][1] for f in found) for n in found[0]}
-        goal = _judge_coverage(goals, f"groups, S = {num_seeds}", hits["clustered by group"], len(found), num_seeds)
-        rows.append([str(num_seeds), *(f"{h / len(found):.3f}" for h in hits.values()), goal])
+        width = 50 * float(np.mean([f[CLUSTERED][1] - f[CLUSTERED][0] for f in found]))
+        rates.append(Rate.of_coverage(f"groups, S = {num_seeds}", hits[CLUSTERED], len(found), width))
+        rows.append([str(num_seeds), *(f"{h / len(found):.3f}" for h in hits.values()), GOAL])
     title = f"Coverage with groups of ten images that span classes, {counts.families} comparisons a row"
-    return [Table(title, ["S", *hits, "goal"], rows)]
+    return [Table(title, ["S", *hits, "goal"], _insert_judgements(rows, goals.judge(rates)))]
 
 
 def tabulate_selection(counts: Counts, goals: Goals) -> list[Table]:
     """Return one-sided errors after a ranking, and the coverage where trials diverge."""
     total = counts.chunks * CHUNK
-    rows = []
+    rows, rates = [], []
     for name, world in RANKING_CASES.items():
         hits = _count(repeat(measure_ranking, world, counts.chunks))
-        goals.judge_error(f"ranking, {name}", hits["fresh"], total, ALPHA / 2)
+        rates.append(Rate(name=f"ranking, {name}", hits=hits["fresh"], count=total, most=ALPHA / 2))
         rows.append([name, *(f"{hits[kind] / total:.4f}" for kind in ("fresh", "reused"))])
+    goals.judge(rates)
     diverged = []
     for num_seeds in (3, 5, 10):
         hits = _count(repeat(measure_divergence, DivergenceWorld(num_seeds=num_seeds, rate=0.1), counts.chunks))
@@ -243,8 +247,10 @@ def tabulate_selection(counts: Counts, goals: Goals) -> list[Table]:
     ]
 
 
-def _judge_coverage(goals: Goals, name: str, hits: int, count: int, num_seeds: int) -> str:
-    return goals.judge(name, hits, count, LOWEST, HIGHEST_OF_TWO_SEEDS if num_seeds == 2 else HIGHEST)
+def _insert_judgements(rows: Sequence[Sequence[str]], judgements: Sequence[str]) -> list[list[str]]:
+    """Return the rows with each `GOAL`, in reading order, replaced by the next judgement."""
+    remaining = iter(judgements)
+    return [[next(remaining) if cell == GOAL else cell for cell in row] for row in rows]
 
 
 def _count(found: Sequence[Mapping[str, int]]) -> dict[str, int]:
@@ -281,7 +287,9 @@ def main(
     counts = Counts(**{name: max(2, round(share * getattr(usual, name))) for name in Counts.__dataclass_fields__})
     goals = Goals()
     tables = run_all(counts, goals)
-    publish_simulation(started, tables, list_problems(goals.judged), PAGE if share == 1.0 else None)
+    publish_simulation(
+        started, tables, list_problems(goals.judged), count_open(goals.judged), PAGE if share == 1.0 else None
+    )
 
 
 if __name__ == "__main__":

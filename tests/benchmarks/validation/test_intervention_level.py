@@ -72,5 +72,8 @@ def test_the_page_has_a_row_per_pool_and_design(monkeypatch: pytest.MonkeyPatch)
     goals = Goals()
     table = validate_interventions.tabulate_level(3, goals)
     assert len(table.rows) == len(validate_interventions.DESIGNS)
-    assert {goal.judgement for goal in goals.judged} <= {Judgement.MET, Judgement.MISSED}
+    assert {goal.rule for goal in goals.judged} == {"at most 0.025", "at most 0.05"}
+    assert len(goals.judged) == 3 * len(table.rows)
+    # Three tables decide nothing.
+    assert {goal.judgement for goal in goals.judged} == {Judgement.OPEN}
     assert len(validate_interventions.tabulate_old_control(3).rows) == 1

@@ -135,13 +135,13 @@ def list_judgements(goals: list[Goal]) -> dict[str, Judgement]:
 
 
 def test_tables_of_a_perfect_audit_miss_no_goal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_tables, "WHOLE_WORLDS", (32, 40))
+    monkeypatch.setattr(audit_tables, "WHOLE_WORLDS", (72, 40))
     tables, goals = tabulate_audits(StoredOutcomes(give_perfect), whole=True)  # type: ignore[arg-type]
     assert {goal.judgement for goal in goals} == {Judgement.MET}
     alarms, rings, power, separation, waves = tables
     assert [row[0] for row in alarms.rows] == ["yes / no", "yes / yes", "no / no", "no / yes", "all"]
-    assert alarms.rows[0][1].startswith("0 of 8")
-    assert alarms.rows[4][1] == "0 of 32 = 0.00 [0.00, 0.11]"
+    assert alarms.rows[0][1].startswith("0 of 18")
+    assert alarms.rows[4][1] == "0 of 72 = 0.00 [0.00, 0.05]"
     assert len(rings.rows) == len(RING_SHORTCUTS) * len(RHOS) * 2
     assert [row[:2] for row in power.rows] == [
         [e, r] for e in ("all classes", "one class") for r in ("0.5", "0.8", "1.0")

@@ -5,9 +5,10 @@ import pytest
 
 from analysis.comparison.values import Verdict
 from analysis.statistics.interval import Interval
-from benchmarks.validation.goals import Judgement, at_least_so_many
+from benchmarks.validation.goals import Goal, Judgement
 from benchmarks.validation.planted_loops import NAME, PAIR, LoopOutcome, LoopWorld, TriedArm, calibrate, make_spec
-from benchmarks.validation.validate_interventions import KINDS
+from benchmarks.validation.validate_interventions import KINDS, tabulate_loops
+from benchmarks.validation.worlds import WorldCache
 from study.spec.reading import validate_spec
 from trainables.data.sources.planted.classes import CueExchange
 from trainables.data.sources.planted.scenes import make_planted_scenes
@@ -74,11 +75,25 @@ def _around(value: float, error: float) -> Interval:
 
 
 @pytest.mark.parametrize(
-    ("number", "total", "judgement"),
-    [(2, 2, Judgement.OPEN), (7, 10, Judgement.MET), (6, 10, Judgement.MISSED), (13, 20, Judgement.MISSED)],
+    ("num_worlds", "judgements"),
+    [(10, [Judgement.OPEN, Judgement.OPEN, Judgement.MISSED]), (30, [Judgement.MET, Judgement.MET, Judgement.MISSED])],
 )
-def test_a_sample_of_worlds_leaves_the_goal_open(number: int, total: int, judgement: Judgement) -> None:
-    assert at_least_so_many("worlds", number, total, 7, 10).judgement is judgement
+def test_ten_worlds_in_which_all_is_claimed_leave_the_goals_of_help_open(
+    monkeypatch: pytest.MonkeyPatch, num_worlds: int, judgements: list[Judgement]
+) -> None:
+    claimed = LoopOutcome(arms=(make_arm(),))
+    monkeypatch.setattr(WorldCache, "repeat", lambda _cache, _function, _world, count: [claimed] * count)
+    goals: list[Goal] = []
+    tabulate_loops(num_worlds, goals)
+    assert [goal.judgement for goal in goals] == judgements
+
+
+def test_no_claim_in_ten_worlds_without_help_leaves_the_goal_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = LoopOutcome(arms=(make_arm(Verdict.UNDECIDED),))
+    monkeypatch.setattr(WorldCache, "repeat", lambda _cache, _function, _world, count: [nothing] * count)
+    goals: list[Goal] = []
+    tabulate_loops(10, goals)
+    assert [goal.judgement for goal in goals] == [Judgement.MISSED, Judgement.MISSED, Judgement.OPEN]
 
 
 def test_two_predictions_make_no_line() -> None:

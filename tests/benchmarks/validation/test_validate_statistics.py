@@ -1,10 +1,13 @@
 """The simulations behind the comparison, on tiny samples, and the truths that they are judged by."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from analysis.statistics.metrics import compute_macro_f1
-from benchmarks.validation import statistics_simulation, validate_statistics
+from benchmarks.validation import plan_simulation, statistics_simulation, validate_statistics
 from benchmarks.validation.comparison_measures import measure_groups
 from benchmarks.validation.family_simulation import BINOMIAL_FAMILIES, GAUSSIAN_FAMILIES, measure_family
 from benchmarks.validation.goals import Judgement, list_problems
@@ -15,7 +18,7 @@ from benchmarks.validation.selection_simulation import (
     measure_divergence,
     measure_ranking,
 )
-from benchmarks.validation.statistics_goals import Goals
+from benchmarks.validation.statistics_goals import Goals, Rate
 from benchmarks.validation.statistics_simulation import World
 from benchmarks.validation.validate_statistics import Counts
 
@@ -34,13 +37,46 @@ def _small(monkeypatch):
 
 def test_rates_are_judged_by_their_exact_interval():
     goals = Goals()
-    assert goals.judge("a", 3800, 4000, 0.93, 0.99) is Judgement.MET
-    assert goals.judge("b", 3600, 4000, 0.93, 0.99) is Judgement.MISSED
-    assert goals.judge("c", 4000, 4000, 0.93, 0.99) is Judgement.MISSED
-    assert goals.judge("d", 19, 20, 0.93, 0.99) is Judgement.OPEN
-    assert goals.judge_error("e", 119, 2000, 0.05) is Judgement.MET
-    assert goals.judge_error("f", 120, 2000, 0.05) is Judgement.MISSED
-    assert [text.partition(":")[0] for text in list_problems(goals.judged)] == ["b", "c", "f"]
+    cells = [
+        Rate.of_coverage("a", 3800, 4000, 1.0),
+        Rate.of_coverage("b", 3600, 4000, 1.0),
+        Rate.of_coverage("c", 19, 20, 1.0),
+        Rate(name="d", hits=80, count=2000, most=0.05),
+        Rate(name="e", hits=130, count=2000, most=0.05),
+        Rate(name="f", hits=800, count=1000, least=0.7, most=0.9),
+        Rate(name="g", hits=100, count=2000, most=0.05),
+    ]
+    judged = [goals.judge([cell])[0] for cell in cells]
+    expected = [*["met", "missed", "open", "met", "missed", "met", "open"]]
+    assert judged == expected
+    assert [text.partition(":")[0] for text in list_problems(goals.judged)] == ["b", "e"]
+    assert [goal.rule for goal in goals.judged] == [
+        *["at least 0.93"] * 3,
+        *["at most 0.05"] * 2,
+        "0.7 to 0.9",
+        "at most 0.05",
+    ]
+
+
+def test_the_interval_of_a_cell_is_corrected_over_the_cells_of_its_table():
+    goals = Goals()
+    error = Rate(name="error", hits=125, count=2000, most=0.05)
+    coverage = Rate.of_coverage("coverage", 1830, 2000, 1.0)
+    assert goals.judge([error]) == goals.judge([coverage]) == [Judgement.MISSED]
+    assert goals.judge([error] * 20) == [Judgement.OPEN] * 20
+    assert goals.judge([coverage] * 20) == [Judgement.OPEN] * 20
+    wrong = Rate(name="wrong", hits=160, count=2000, most=0.05)
+    assert goals.judge([error, wrong] * 10) == [Judgement.OPEN, Judgement.MISSED] * 10
+    low, high = binomtest(125, 2000).proportion_ci(1 - 0.05 / 20, method="exact")
+    assert goals.judged[2].measured == f"0.0625 [{low:.4f}, {high:.4f}], 20 cells"
+
+
+def test_coverage_above_99_percent_is_met_and_stands_beside_the_half_width():
+    goals = Goals()
+    assert goals.judge([Rate.of_coverage("wide", 3990, 4000, 5.36)]) == [Judgement.MET]
+    goals.judge([Rate.of_coverage("usual", 3800, 4000, 5.36)])
+    assert goals.judged[0].measured.endswith("]; half-width 5.4 pp")
+    assert "half-width" not in goals.judged[1].measured
 
 
 @pytest.mark.parametrize(
@@ -125,4 +161,16 @@ def test_tables_of_coverage_methods_and_families():
     ]
     for table in tables:
         assert all(len(row) == len(table.columns) for row in table.rows)
+        assert not any(cell == validate_statistics.GOAL for row in table.rows for cell in row)
     assert not any("spread 1.0" in goal.name for goal in goals.judged)
+
+
+def test_forecasts_of_all_rows_are_judged_together(monkeypatch):
+    forecast = SimpleNamespace(low=0.01, high=0.03, half_width=0.02)
+    found = [(forecast, half_width) for half_width in [0.02] * 8 + [0.04] * 2]
+    monkeypatch.setattr(plan_simulation, "repeat", lambda _function, _world, count: found * (count // 10))
+    goals = Goals()
+    table = plan_simulation.tabulate_forecasts(300, goals)
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    assert {row[-1] for row in table.rows[:-1]} == {"met"}
+    assert all(goal.measured.endswith(", 16 cells") for goal in goals.judged)
