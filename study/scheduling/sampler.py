@@ -2,7 +2,7 @@
 
 The sampler is seeded again for every suggestion, from the study's seed, the arm, and the index of the trial in its arm. A
 suggestion therefore depends only on the seed and on the earlier reports of the arm. A custom sampler
-(`study.scheduling.own_sampler`) is made once per arm instead, and asked again for the recorded trials. The first suggestions are
+(`study.scheduling.custom_sampler`) is made once per arm instead, and asked again for the recorded trials. The first suggestions are
 the configurations that the search is to start with; a prior then takes the place of the sampler for its parameters, at first
 always and later rarely.
 """
@@ -20,8 +20,8 @@ from search_spaces.config import Value
 from search_spaces.distributions import suggest_hyperparameters
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.extensions import locating
-from study.scheduling.own_sampler import expect_experimental, make_custom_sampler
-from study.scheduling.told_trials import SamplerHistory, draw_from_prior
+from study.scheduling.custom_sampler import expect_experimental, make_custom_sampler
+from study.scheduling.sampler_history import SamplerHistory, draw_from_prior
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.sections import SAMPLERS, PriorSpec
 from study.spec.starts import list_starts

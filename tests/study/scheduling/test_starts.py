@@ -9,8 +9,8 @@ import pytest
 
 from search_spaces.config import Value
 from study.scheduling.replay import replay_search
+from study.scheduling.sampler_history import NUM_CERTAIN, draw_from_prior, prior_share
 from study.scheduling.search_director import SearchDirector
-from study.scheduling.told_trials import NUM_CERTAIN, draw_from_prior, prior_share
 from study.spec.sections import PriorSpec
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, make_spec
