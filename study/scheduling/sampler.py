@@ -2,9 +2,9 @@
 
 The sampler is seeded again for every suggestion, from the study's seed, the arm, and the index of the trial in its arm. A
 suggestion therefore depends only on the seed and on the earlier reports of the arm. A custom sampler
-(`study.scheduling.custom_sampler`) is made once per arm instead, and asked again for the recorded trials. The first suggestions are
-the configurations that the search is to start with; a prior then takes the place of the sampler for its parameters, at first
-always and later rarely.
+(`study.scheduling.custom_sampler`) is made once per arm instead, and asked again for the recorded trials. The first
+suggestions are the configurations that the search is to start with; a prior then takes the place of the sampler for its
+parameters, at first always and later rarely.
 """
 
 import warnings
