@@ -13,7 +13,7 @@ from analysis.comparison import tables
 from analysis.comparison.side_metric_tables import build_side_csv, format_side_line
 from analysis.comparison.values import ComparisonRow
 from analysis.confusions.class_scores import list_unknown_classes
-from analysis.confusions.label_issues import compute_human_shares
+from analysis.confusions.human_counts import compute_human_shares
 from analysis.confusions.render import (
     build_directed_table,
     build_pair_table,

@@ -1,52 +1,15 @@
-"""The sections of an inspection, which the terminal and the page share."""
+"""What an inspection finds on images without a network, in words and tables."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.formats.numbers import format_count, format_interval, format_percent
+from analysis.formats.sections import InspectionSection, Row, SectionTable
 from analysis.images.values import MAX_DISTANCE, MIN_CORRELATION, ODDITY_THRESHOLD, ImagePair, Inspection, Oddities
 from trainables.data.splits import SPLIT_NAMES
-
-Row = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SectionTable:
-    """A table.
-
-    Attributes:
-        columns: headings.
-        rows: cells as text.
-        text: numbers of the columns beside the first that hold text, counted from 1.
-    """
-
-    columns: Row
-    rows: tuple[Row, ...]
-    text: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InspectionSection:
-    """One section.
-
-    Attributes:
-        anchor: its id.
-        title: its heading.
-        lines: sentences.
-        tables: after the sentences.
-        note: how to read it, for the page.
-    """
-
-    anchor: str
-    title: str
-    lines: tuple[str, ...] = ()
-    tables: tuple[SectionTable, ...] = ()
-    note: str = ""
-
 
 # Pairs with different labels that a sentence names.
 MOST_CONFLICTS = 5

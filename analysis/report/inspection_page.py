@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.formats.figures import ARM_COLORS, INK, error_lengths
+from analysis.formats.sections import InspectionSection
 from analysis.images import probe_render as probes
 from analysis.images import render as data
-from analysis.images.render import InspectionSection
 from analysis.images.values import Inspection, NetworkFindings, Rung, Spectra
 from analysis.report.rendering import ReportFigure, draw_strip, embed_figure, render
 from trainables.records.confusion_figure import literal_text, plot_rate_matrix

@@ -15,7 +15,8 @@ from study.inputs.preparation import check_class_groups
 from study.inputs.provenance import make_passport
 from study.open_study import check_is_new, create_to_drive, has_finished_search
 from study.scheduling.sampler import check_custom_sampler
-from study.scheduling.warm_start import check_test_is_unseen, collect_warm_start
+from study.scheduling.unseen_test import check_test_is_unseen
+from study.scheduling.warm_start import collect_warm_start
 from study.spec.configuration_files import GivenConfiguration, describe_changed_settings
 from study.spec.starts import describe_starts
 from study.spec.study_spec import StudySpec

@@ -12,7 +12,7 @@ from analysis.comparison import power as planning
 from analysis.comparison.paired_difference import MAX_SEEDS
 from analysis.comparison.power import LookForecast, PlannedTest, VarianceComponents
 from analysis.comparison.rows import compute_rows
-from analysis.images.render import InspectionSection, SectionTable
+from analysis.formats.sections import InspectionSection, SectionTable
 from search_spaces.errors import UserInputError, list_some
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.inputs.fitted_defaults import fit_and_prepare

@@ -180,6 +180,13 @@ def test_bad_input_is_refused(compute):
         compute(arm, NAMES[:3], 0.95)
     with pytest.raises(UserInputError, match="confidence"):
         compute(arm, NAMES, 95)
+
+
+def test_a_class_with_one_image_has_the_widest_interval_and_the_others_keep_theirs():
+    arm = draw_arm()
     lone = np.where(np.arange(240) == 0, 3, np.arange(240) % 3)
-    with pytest.raises(UserInputError, match="class 3 has 1"):
-        compute(make_arm(lone, arm.predicted), NAMES, 0.95)
+    *others, alone = compute_class_scores(make_arm(lone, arm.predicted), NAMES, 0.95)
+    assert (alone.recall.models.low, alone.recall.models.high) == (0.0, 1.0)
+    assert all(score.recall.models.high - score.recall.models.low < 0.3 for score in others)
+    found = compute_macro_f1_intervals(make_arm(lone, arm.predicted), 0.95)
+    assert 0.0 <= found.models.low < found.models.estimate < found.models.high <= 1.0

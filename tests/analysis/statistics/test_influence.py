@@ -215,7 +215,7 @@ def test_one_seed_has_an_estimate_but_no_interval():
 @pytest.mark.parametrize(
     ("labels", "shape", "confidence", "message"),
     [
-        ([0, 0, 1], (2, 3), 0.95, "class 1 has 1"),
+        ([1], (2, 1), 0.95, "at least two images, but there is one image"),
         ([0, 0, 5, 5], (2, 4), 0.95, r"must lie in \[0, 4\)"),
         ([0, 0, 1, 1], (2, 4), 1.0, "0 < confidence < 1"),
         ([0, 0, 1, 1], (2, 5), 0.95, "influence"),

@@ -10,7 +10,8 @@ from PIL import Image
 from search_spaces.errors import UserInputError
 from study.inputs.preparation import prepare
 from study.inputs.provenance import make_passport
-from study.scheduling.warm_start import WarmStart, check_test_is_unseen
+from study.scheduling.unseen_test import check_test_is_unseen
+from study.scheduling.warm_start import WarmStart
 from study.spec.reading import with_overrides
 from study.spec.study_spec import StudySpec
 from study.state.paths import PASSPORT, SPEC

@@ -129,7 +129,7 @@ def test_a_second_start_decodes_nothing(folder: Path, tmp_path: Path, monkeypatc
     first = stream("folder", folder, tmp_path)
     make_data(first)
     monkeypatch.setattr("trainables.data.decoding.decode_set.decode_image", None)
-    monkeypatch.setattr("trainables.data.decoding.streamed_images.decode_image", None)
+    monkeypatch.setattr("trainables.data.decoding.encoded_source.decode_image", None)
     again = stream("folder", folder, tmp_path)
     assert make_data(again).splits.fingerprint == make_data(first).splits.fingerprint
 
