@@ -27,6 +27,8 @@ from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import earlier_trials
 from study.stages.stage import Session, StudyStage
 from study.state.interruption import StudyInterrupted
+from study.views.pilot import find_ranked_basis
+from study.views.planning import describe_chance
 from study.views.printing import print_line
 from study.views.status import print_stage
 from trainables.records.record import TrialRecord
@@ -141,6 +143,8 @@ def _plan(session: Session) -> Plan:
     # What failed with an error before a resume; no result of the comparison is known yet.
     crashed = {record.fingerprint for record in study.book.of_stage("confirmation") if is_crashed(record)}
     _train(session, [(source, ranking) for source in contested], crashed)
+    if (basis := find_ranked_basis(study, chosen, ranking)) is not None:
+        print_line(describe_chance(spec, session.prepare().splits, basis), session.console)
     winners = choose_by_ranking(study.book, chosen, ranking)
     first = confirmation_seeds(spec)[: spec.confirm.looks[0]]
     _train(session, [(winner, first) for winner in winners.values()], crashed)
