@@ -29,6 +29,7 @@ from trainables.training.trial_cost import make_run
 
 # The confidence has no influence on the variances.
 CONFIDENCE = 0.95
+CONFIRM = "confirm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ def _train(spec: StudySpec, arm: Arm, seed: int, prepared: Prepared) -> Predicti
     with closing(run):
         while not run.is_finished:
             run.run_epoch()
-        return run.predict("confirm")
+        return run.predict(CONFIRM)
 
 
 def find_ranked_basis(
@@ -120,15 +121,18 @@ def find_ranked_basis(
 def _find_ranked(
     study: OpenStudy, candidates: Mapping[str, TrialRecord], seeds: Sequence[int]
 ) -> dict[str, list[TrialRecord]]:
-    """Return the complete ranking trials of one candidate per arm, of the seeds that all of them have."""
-    by_arm = {arm: {r.config.seed: r for r in runs_of(study.book, source)} for arm, source in candidates.items()}
+    """Return the complete ranking trials of one candidate per arm, of the seeds that all of them predicted with."""
+    by_arm = {
+        arm: {r.config.seed: r for r in runs_of(study.book, source) if CONFIRM in r.predictions}
+        for arm, source in candidates.items()
+    }
     common = [seed for seed in seeds if all(seed in runs for runs in by_arm.values())]
     return {arm: [runs[seed] for seed in common] for arm, runs in by_arm.items()}
 
 
 def _read_confirm(study: OpenStudy, trials: Mapping[str, Sequence[TrialRecord]]) -> dict[str, dict[int, Predictions]]:
     return {
-        arm: {r.config.seed: trial_files(study, r).read_predictions("confirm", r.digests) for r in runs}
+        arm: {r.config.seed: trial_files(study, r).read_predictions(CONFIRM, r.digests) for r in runs}
         for arm, runs in trials.items()
     }
 

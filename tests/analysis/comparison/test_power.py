@@ -65,6 +65,19 @@ def test_three_seeds_cannot_decide_one_point_and_the_stated_seeds_and_images_can
     assert forecast_looks(KNOWN, replace(TEST, margin=margin))[0].meets(DECIDES_MARGIN)
 
 
+def test_the_stated_seeds_and_images_decide_twice_the_margin_as_often_as_not() -> None:
+    goal, few = planning.DECIDES_TWICE_BY_HALF, replace(TEST, num_images=2000)
+    assert not forecast_looks(KNOWN, few)[0].meets(goal)
+    seeds, images = (find(KNOWN, few, goal) for find in (planning.find_needed_seeds, planning.find_needed_images))
+    assert seeds is not None
+    assert images is not None
+    for enough in (replace(few, looks=(seeds + 1,)), replace(few, num_images=images)):
+        assert forecast_looks(KNOWN, enough)[0].meets(goal)
+        assert not forecast_looks(KNOWN, enough)[0].meets(DECIDES_MARGIN)
+    for too_few in (replace(few, looks=(seeds - 1,)), replace(few, num_images=images * 9 // 10)):
+        assert not forecast_looks(KNOWN, too_few)[0].meets(goal)
+
+
 def test_power_grows_over_the_looks_and_more_rows_and_looks_widen_the_interval() -> None:
     looks = forecast_looks(KNOWN, replace(TEST, looks=(3, 6, 10)))
     assert all(a <= b for one, other in itertools.pairwise(looks) for a, b in zip(one.power, other.power, strict=True))
