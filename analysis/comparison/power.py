@@ -37,6 +37,24 @@ MAX_IMAGES = 10_000_000
 CHUNK = 100
 
 
+class Goal(NamedTuple):
+    """What a planned comparison should reach.
+
+    Attributes:
+        multiples: true differences in margins, each one of `MULTIPLES`.
+        power: probability with which a row is decided at each of them.
+    """
+
+    multiples: tuple[float, ...]
+    power: float
+
+
+# A row is decided with the usual power, if there is no difference and if it is the margin.
+DECIDES_MARGIN = Goal(MULTIPLES[:2], POWER)
+# A difference of twice the margin is as likely decided as not.
+DECIDES_TWICE_BY_HALF = Goal(MULTIPLES[2:], 0.5)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VarianceComponents:
     """Variances of a paired difference in macro-F1, independent of the numbers of seeds and images.
@@ -132,10 +150,9 @@ class LookForecast:
     high: float
     power: tuple[float, ...]
 
-    @property
-    def can_decide(self) -> bool:
-        """Whether the row is decided with the usual power, if the true difference is 0 and if it is the margin."""
-        return min(self.power[:2]) >= POWER
+    def meets(self, goal: Goal) -> bool:
+        """Return whether the row is decided with the power of a goal, for each of its differences."""
+        return all(self.power[MULTIPLES.index(multiple)] >= goal.power for multiple in goal.multiples)
 
 
 def forecast_looks(
@@ -164,26 +181,31 @@ def forecast_looks(
     )
 
 
-def find_needed_seeds(components: VarianceComponents, test: PlannedTest, *, random_seed: int = 0) -> int | None:
-    """Return the fewest seeds of a single look that decide the margin on the planned images; None if above `MAX_SEEDS`."""
+def find_needed_seeds(
+    components: VarianceComponents, test: PlannedTest, goal: Goal = DECIDES_MARGIN, *, random_seed: int = 0
+) -> int | None:
+    """Return the fewest seeds of a single look that meet the goal on the planned images; None if above `MAX_SEEDS`."""
     single = replace(test, looks=(MAX_SEEDS,))
-    if not forecast_looks(components, single, random_seed=random_seed)[0].can_decide:
+    if not forecast_looks(components, single, random_seed=random_seed)[0].meets(goal):
         return None
     for first in range(2, MAX_SEEDS + 1, CHUNK):
         seeds = np.arange(first, min(first + CHUNK, MAX_SEEDS + 1))
         drawn = _draw_looks(components, single, seeds, random_seed)
-        powers = [_is_decided(drawn, m, test.margin).mean(axis=0) for m in MULTIPLES[:2]]
-        enough = np.flatnonzero(np.min(powers, axis=0) >= POWER)
+        powers = [_is_decided(drawn, m, test.margin).mean(axis=0) for m in goal.multiples]
+        enough = np.flatnonzero(np.min(powers, axis=0) >= goal.power)
         if len(enough):
             return int(seeds[enough[0]])
     return None
 
 
-def find_needed_images(components: VarianceComponents, test: PlannedTest, *, random_seed: int = 0) -> int | None:
-    """Return the fewest test images, to within 2 %, with which the planned looks decide the margin; None where none do."""
+def find_needed_images(
+    components: VarianceComponents, test: PlannedTest, goal: Goal = DECIDES_MARGIN, *, random_seed: int = 0
+) -> int | None:
+    """Return the fewest test images, to within 2 %, with which the planned looks meet the goal; None where none do."""
 
     def decides(num_images: int) -> bool:
-        return forecast_looks(components, replace(test, num_images=num_images), random_seed=random_seed)[-1].can_decide
+        planned = replace(test, num_images=num_images)
+        return forecast_looks(components, planned, random_seed=random_seed)[-1].meets(goal)
 
     low, high = 2, MAX_IMAGES
     if not decides(high):
@@ -199,7 +221,7 @@ def find_decidable_margin(components: VarianceComponents, test: PlannedTest, *, 
     drawn = _draw_looks(components, test, np.asarray(test.looks), random_seed)
 
     def decides(margin: float) -> bool:
-        return bool(min(_power(drawn, m, margin)[-1] for m in MULTIPLES[:2]) >= POWER)
+        return bool(min(_power(drawn, m, margin)[-1] for m in DECIDES_MARGIN.multiples) >= DECIDES_MARGIN.power)
 
     low, high = 0.0, 1.0
     if not decides(high):

@@ -81,7 +81,8 @@ class HardExamples(_AgainstConfusion):
         named = cause.cause if cause is not None and cause.cause not in (None, MIXED) else None
         effect, cue = predict_without_cue(target, named, models)
         chosen = "the named root cause" if named else "the cue whose removal lowers the rate most for other models"
-        basis = f"rate without {cue}, {chosen}; on planted scenes, measured changes follow such predictions with a slope of {HARD_EXAMPLES_SLOPE}"
+        slope = f"on planted scenes, measured changes follow such predictions with a slope of {HARD_EXAMPLES_SLOPE}"
+        basis = f"rate without {cue}, {chosen}; {slope}"
         return Prediction(effect=effect, basis=basis)
 
 

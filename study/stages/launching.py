@@ -90,11 +90,11 @@ class Launch(StudyStage):
         rare = [found.problem for found in list_rare_classes(prepared.image_set, prepared.splits)]
         for warning in (*rare, *describe_untrained(spec)):
             say(f"warning: {warning}")
-        if warning := describe_launch(spec, len(prepared.splits.test), self.storage):
-            say(f"warning: {warning}")
         max_concurrent = session.check_cluster(spec)
         has_budget = spec.search.device_seconds is not None
         costs = measure_full_trials(spec, prepared, session.cluster) if has_budget else None
+        if sentence := describe_launch(spec, prepared.splits, self.storage, costs):
+            say(sentence)
         if self.dry_run:
             arms = ", ".join(arm.name for arm in spec.arms())
             trials = f"{max_concurrent} trials at once on {session.cluster.describe()}"

@@ -1,6 +1,6 @@
 """The stages that train: baselines, search and confirmation."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.baselines.lines import describe_baselines
@@ -27,8 +27,11 @@ from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import earlier_trials
 from study.stages.stage import Session, StudyStage
 from study.state.interruption import StudyInterrupted
+from study.views.pilot import find_ranked_basis
+from study.views.planning import describe_chance
 from study.views.printing import print_line
 from study.views.status import print_stage
+from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord
 from trainables.trial_settings import TrialSettings
 
@@ -141,6 +144,7 @@ def _plan(session: Session) -> Plan:
     # What failed with an error before a resume; no result of the comparison is known yet.
     crashed = {record.fingerprint for record in study.book.of_stage("confirmation") if is_crashed(record)}
     _train(session, [(source, ranking) for source in contested], crashed)
+    _say_chance(session, chosen, ranking)
     winners = choose_by_ranking(study.book, chosen, ranking)
     first = confirmation_seeds(spec)[: spec.confirm.looks[0]]
     _train(session, [(winner, first) for winner in winners.values()], crashed)
@@ -148,6 +152,18 @@ def _plan(session: Session) -> Plan:
     plan = make_plan(spec, winners, complete_seeds(study.book, winners, first))
     write_plan(study.store, plan)
     return plan
+
+
+def _say_chance(session: Session, chosen: Mapping[str, Sequence[TrialRecord]], ranking: Sequence[int]) -> None:
+    """Print what the looks can decide by the trials that ranked the candidates, where these allow an estimate."""
+    study = session.study
+    try:
+        basis = find_ranked_basis(study, chosen, ranking)
+    except DamagedFileError as error:
+        print_line(f"what the looks can decide is not known from the ranking: {error}", session.console)
+        return
+    if basis is not None:
+        print_line(describe_chance(study.spec, session.prepare().splits, basis), session.console)
 
 
 def _train(

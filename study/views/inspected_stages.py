@@ -13,7 +13,6 @@ from search_spaces.errors import UserInputError
 from study.cluster.connection import check_cluster, connect_cluster, count_devices
 from study.cluster.device_time import measure_full_trials
 from study.inputs.preparation import Prepared
-from study.spec.sections import PlanSpec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from study.views import planning
@@ -115,15 +114,6 @@ def _audit_outputs(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
     return stages
 
 
-# Variances for a spec without [plan]; those of the preset cifar10-cpu.
-ASSUMED = PlanSpec(
-    seed_sd_pp=0.6,
-    image_sd_pp=30.0,
-    seed_image_sd_pp=25.0,
-    source="assumed, not measured (`study plan --pilot 3` measures them)",
-)
-
-
 def inspect_resources(
     spec: StudySpec, prepared: Prepared, address: str | None, *, is_measured: bool
 ) -> tuple[tuple[InspectionSection, ...], tuple[str, ...]]:
@@ -163,7 +153,7 @@ def inspect_resources(
     )
     sections = [resources]
     if spec.contrasts():
-        basis = planning.basis_of_section(spec.plan or ASSUMED)
+        basis = planning.find_basis(spec, None)
         sections.append(planning.describe_looks(spec, basis, len(prepared.splits.test)))
     return tuple(sections), tuple(problems)
 

@@ -1,9 +1,9 @@
-"""The pilot of `study plan`: a few seeds of one configuration per arm, trained in this process, give variances and costs."""
+"""Variances and costs from a few seeds on the confirm split: of a pilot, trained in this process, or of a study's ranking."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from rich.console import Console
@@ -15,16 +15,21 @@ from analysis.statistics.arm_predictions import ArmAverage, ArmPredictions, Side
 from analysis.statistics.crossed_interval import CrossedEstimate
 from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig
+from search_spaces.designs import Contrast
+from study.confirmation.candidates import runs_of
 from study.inputs.preparation import Prepared
+from study.open_study import OpenStudy, trial_files
 from study.spec.study_spec import StudySpec
 from trainables.devices import choose_device
 from trainables.processes import prepare_to_train, share_threads
+from trainables.records.record import TrialRecord, TrialState
 from trainables.seeds import derive_seed
 from trainables.training.predictions import Predictions
 from trainables.training.trial_cost import make_run
 
 # The confidence has no influence on the variances.
 CONFIDENCE = 0.95
+CONFIRM = "confirm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +71,9 @@ def run_pilot(spec: StudySpec, prepared: Prepared, num_seeds: int, console: Cons
                 f"pilot trial {done} of {total}: {arm.name}, {seconds[arm.name][-1]:.0f} s; about {left / 60:.1f} min left",
                 highlight=False,
             )
-    arms = {name: stack_predictions(name, by_seed) for name, by_seed in predictions.items()}
-    found = [
-        compute_difference(_side(c.treatment_arms, arms, c.scale), _side(c.control_arms, arms, c.scale), CONFIDENCE)
-        for c in spec.contrasts()
-    ]
-    num_images = len(prepared.splits.confirm)
     return Basis(
-        components=pool_variances([(difference, num_seeds, num_images) for difference in found]),
-        source=f"a pilot of {num_seeds} seeds, on the {num_images:,} images of the confirm split",
+        components=measure_components(spec.contrasts(), predictions),
+        source=f"a pilot of {num_seeds} seeds, on the {len(prepared.splits.confirm):,} images of the confirm split",
         costs={arm: fmean(s) * spec.resources.count_devices(arm) for arm, s in seconds.items()},
     )
 
@@ -87,7 +86,82 @@ def _train(spec: StudySpec, arm: Arm, seed: int, prepared: Prepared) -> Predicti
     with closing(run):
         while not run.is_finished:
             run.run_epoch()
-        return run.predict("confirm")
+        return run.predict(CONFIRM)
+
+
+def find_ranked_basis(
+    study: OpenStudy, chosen: Mapping[str, Sequence[TrialRecord]], seeds: Sequence[int]
+) -> Basis | None:
+    """Return what the trials that ranked the candidates say; None where no two of their seeds are complete in every arm.
+
+    The i-th candidates of the arms are compared for each i that every arm has, and the variances are averaged.
+
+    Args:
+        study: whose candidates were ranked.
+        chosen: candidates by arm, the best of the search first.
+        seeds: of the ranking.
+    """
+    ranked = [
+        _find_ranked(study, dict(zip(chosen, c, strict=True)), seeds) for c in zip(*chosen.values(), strict=False)
+    ]
+    ranked = [trials for trials in ranked if len(next(iter(trials.values()))) > 1]
+    if not ranked or not study.spec.contrasts():
+        return None
+    components = [measure_components(study.spec.contrasts(), _read_confirm(study, trials)) for trials in ranked]
+    freedom = sum((found.num_measured_seeds or 1) - 1 for found in components)
+    costs = measure_epoch_costs({arm: [r for trials in ranked for r in trials[arm]] for arm in chosen})
+    return Basis(
+        components=replace(VarianceComponents.mean(components), num_measured_seeds=1 + freedom),
+        source=f"the ranking, {len(ranked)} candidates of each arm on the {components[0].num_measured_images:,} images of the "
+        "confirm split",
+        costs={arm.name: costs[arm.name] * study.spec.max_epochs(arm) for arm in study.spec.arms()},
+    )
+
+
+def _find_ranked(
+    study: OpenStudy, candidates: Mapping[str, TrialRecord], seeds: Sequence[int]
+) -> dict[str, list[TrialRecord]]:
+    """Return the complete ranking trials of one candidate per arm, of the seeds that all of them predicted with."""
+    by_arm = {
+        arm: {r.config.seed: r for r in runs_of(study.book, source) if CONFIRM in r.predictions}
+        for arm, source in candidates.items()
+    }
+    common = [seed for seed in seeds if all(seed in runs for runs in by_arm.values())]
+    return {arm: [runs[seed] for seed in common] for arm, runs in by_arm.items()}
+
+
+def _read_confirm(study: OpenStudy, trials: Mapping[str, Sequence[TrialRecord]]) -> dict[str, dict[int, Predictions]]:
+    return {
+        arm: {r.config.seed: trial_files(study, r).read_predictions(CONFIRM, r.digests) for r in runs}
+        for arm, runs in trials.items()
+    }
+
+
+def measure_epoch_costs(trials: Mapping[str, Sequence[TrialRecord]]) -> dict[str, float]:
+    """Return the mean device-seconds of an epoch of each arm's complete trials, without the arms that have none."""
+    return {
+        arm: fmean(complete)
+        for arm, records in trials.items()
+        if (complete := [r.device_seconds / len(r.epochs) for r in records if r.state is TrialState.COMPLETE])
+    }
+
+
+def measure_components(
+    contrasts: Sequence[Contrast], predictions: Mapping[str, Mapping[int, Predictions]]
+) -> VarianceComponents:
+    """Return the mean variances of the rows of trained arms.
+
+    Args:
+        contrasts: the rows.
+        predictions: by arm and seed, of the same seeds and images for every arm.
+    """
+    arms = {name: stack_predictions(name, by_seed) for name, by_seed in predictions.items()}
+    found = [
+        compute_difference(_side(c.treatment_arms, arms, c.scale), _side(c.control_arms, arms, c.scale), CONFIDENCE)
+        for c in contrasts
+    ]
+    measured = next(iter(arms.values()))
+    return pool_variances([(difference, len(measured.seeds), len(measured.labels)) for difference in found])
 
 
 def pool_variances(measured: Iterable[tuple[ComparisonRow | CrossedEstimate, int, int]]) -> VarianceComponents:

@@ -10,8 +10,16 @@ from rich.console import Console
 
 from analysis.comparison import power as planning
 from analysis.comparison.paired_difference import MAX_SEEDS
-from analysis.comparison.power import LookForecast, PlannedTest, VarianceComponents
+from analysis.comparison.power import (
+    DECIDES_MARGIN,
+    DECIDES_TWICE_BY_HALF,
+    MAX_IMAGES,
+    LookForecast,
+    PlannedTest,
+    VarianceComponents,
+)
 from analysis.comparison.rows import compute_rows
+from analysis.formats.numbers import format_seconds
 from analysis.formats.sections import InspectionSection, SectionTable
 from search_spaces.errors import UserInputError, list_some
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
@@ -21,21 +29,35 @@ from study.open_study import load_study
 from study.spec.sections import PlanSpec
 from study.spec.study_spec import StudySpec
 from study.state.paths import open_study
-from study.views.pilot import Basis, pool_variances, run_pilot
+from study.views.pilot import Basis, measure_epoch_costs, pool_variances, run_pilot
 from study.views.printing import print_line, print_section
 from study.views.study_size import describe_size, list_networks
+from trainables.data.splits import Splits
 from trainables.models.backbones import count_forward_flops
-from trainables.records.record import TrialState
 
 # Numbers of seeds for which the test images that would decide are stated, beside the planned one.
 USUAL_SEEDS = (5, 10, 20)
 MIN_TRIALS = 5
 NUM_IMAGENET_CLASSES = 1000
+MEASURES = "`study plan --pilot 3` measures them"
 WAYS = (
     "--like STUDY, an earlier study of the same kind; --pilot 3, which trains three seeds of every arm here; or "
     "--seed-sd and --image-sd in percentage points, also as [plan] in the spec"
 )
 
+# Root mean squares of the components of eight studies with pretrained weights, and those of the demo; see docs/verdicts.md.
+ASSUMED_PRETRAINED = PlanSpec(
+    seed_sd_pp=1.1,
+    image_sd_pp=38.0,
+    seed_image_sd_pp=29.0,
+    source=f"assumed from eight studies with pretrained weights, not measured here ({MEASURES})",
+)
+ASSUMED_UNTRAINED = PlanSpec(
+    seed_sd_pp=4.4,
+    image_sd_pp=16.0,
+    seed_image_sd_pp=36.0,
+    source=f"assumed from a study of the preset demo, without pretrained weights, not measured here ({MEASURES})",
+)
 MODERATED = (
     'the forecast is of a row that stands alone: with confirm.intervals = "moderated" the rows share their variance between '
     "seeds, and their intervals are narrower, the more so the fewer the seeds"
@@ -89,23 +111,92 @@ def print_plan(spec: StudySpec, text: str, options: PlanOptions, storage: str | 
         print_line(line, console)
 
 
-def describe_launch(spec: StudySpec, num_test_images: int, storage: str | None) -> str:
-    """Return a warning for a spec whose looks cannot decide its margin, from variances that are known without training; or "".
+def describe_launch(
+    spec: StudySpec, splits: Splits, storage: str | None, costs: Mapping[str, float] | None = None
+) -> str:
+    """Return a sentence on what a spec can decide, from variances that are known without training; "" where nothing is compared.
 
-    They are those of [plan], or of the study that `search.warm_start` names, if it has been compared. Rows whose intervals are
-    "moderated" are not forecast.
+    They are those of [plan], else of the study that `search.warm_start` names, if it has been compared, else assumed.
+
+    Args:
+        spec: of the study that is launched.
+        splits: of its images.
+        storage: the storage root of the study of `search.warm_start`; None for the default.
+        costs: device-seconds of a full trial by arm, where they were measured.
     """
-    if not spec.contrasts() or spec.confirm.intervals == "moderated":
+    if not spec.contrasts():
         return ""
-    basis = None if spec.plan is None else basis_of_section(spec.plan)
-    if basis is None and spec.search.warm_start is not None:
+    basis = find_basis(spec, storage)
+    return describe_chance(spec, splits, basis if costs is None else replace(basis, costs=costs))
+
+
+def find_basis(spec: StudySpec, storage: str | None) -> Basis:
+    """Return the variances of a study that has trained nothing, see `describe_launch`.
+
+    What is assumed is the root mean square of each component over the studies in docs/verdicts.md, "Before a study". A row on S
+    seeds and N test images then has the variance seeds / S + images / N + seeds_x_images / (S N).
+    """
+    if spec.plan is not None:
+        return basis_of_section(spec.plan)
+    if spec.search.warm_start is not None:
         with suppress(UserInputError):
-            basis = _from_study(spec, spec.search.warm_start, storage)
-    if basis is None:
-        return ""
-    test = plan_test(spec, num_test_images)
-    forecasts = planning.forecast_looks(basis.components, test)
-    return "" if forecasts[-1].can_decide else f"{_describe_cannot(test, forecasts[-1])}; `study plan` shows what would"
+            return _from_study(spec, spec.search.warm_start, storage)
+    return basis_of_section(ASSUMED_UNTRAINED if spec.model.weights == "none" else ASSUMED_PRETRAINED)
+
+
+def describe_chance(spec: StudySpec, splits: Splits, basis: Basis) -> str:
+    """Return the chance that a row is decided if its true difference is twice the margin; under one half, a warning.
+
+    The warning says which seeds or test images would raise it to one half, with the device time or the trials of each. Rows whose
+    intervals are "moderated" have at least this chance, as they share their variance between seeds.
+    """
+    test = plan_test(spec, len(splits.test))
+    last = planning.forecast_looks(basis.components, test)[-1]
+    least = "at least " if spec.confirm.intervals == "moderated" else ""
+    text = (
+        f"{last.num_seeds} seeds and {test.num_images:,} test images decide a difference of {200 * test.margin:.2f} pp, twice "
+        f"the margin, with a chance of {least}{100 * last.power[-1]:.0f} %; variances: {basis.source}"
+    )
+    if last.meets(DECIDES_TWICE_BY_HALF):
+        return text
+    return f"warning: {text}. {_describe_what_raises(spec, splits, basis, test)}"
+
+
+def _describe_what_raises(spec: StudySpec, splits: Splits, basis: Basis, test: PlannedTest) -> str:
+    """Return a sentence with the seeds, the test images or, where neither is enough, both that give a chance of one half."""
+    planned, num_images = test.looks[-1], test.num_images
+    seeds = planning.find_needed_seeds(basis.components, test, DECIDES_TWICE_BY_HALF)
+    found = [] if seeds is None else [(seeds, num_images)]
+    for number in (planned, *(more for more in USUAL_SEEDS if more > planned)):
+        if number == planned or not found:
+            single = replace(test, looks=(number,))
+            images = planning.find_needed_images(basis.components, single, DECIDES_TWICE_BY_HALF)
+            found += [(number, _round_up(images))] if images is not None and images > num_images else []
+    ways = [
+        f"{number} seeds in one look with {images:,} test images ({_describe_cost(spec, splits, basis.costs, number, images)})"
+        for number, images in found
+    ]
+    if not ways:
+        return f"Neither {MAX_SEEDS} seeds nor {MAX_IMAGES:,} test images would raise it to one half"
+    return f"A chance of one half takes {', or '.join(ways)}"
+
+
+def _describe_cost(
+    spec: StudySpec, splits: Splits, costs: Mapping[str, float] | None, num_seeds: int, num_images: int
+) -> str:
+    """Return what more seeds and test images cost, beyond what is planned: device time where that of a full trial is known.
+
+    A step of training counts as three forward passes, so that a full trial of E epochs has E (3 N_train + N_search) of them.
+    """
+    arms = spec.arms()
+    more_seeds, more_images = max(num_seeds - spec.confirm.num_seeds, 0), max(num_images - len(splits.test), 0)
+    trials = f"{more_seeds * len(arms)} more trials" if more_seeds else "no more trials"
+    if costs is None or set(costs) != {arm.name for arm in arms}:
+        return trials
+    per_pass = 3 * len(splits.train) + len(splits.search)
+    shares = [more_seeds + num_seeds * more_images / (spec.max_epochs(arm) * per_pass) for arm in arms]
+    seconds = sum(share * costs[arm.name] for share, arm in zip(shares, arms, strict=True))
+    return f"{trials}, about {format_seconds(seconds)} of device time"
 
 
 def plan_test(spec: StudySpec, num_images: int) -> PlannedTest:
@@ -162,7 +253,7 @@ def _describe_margin(
 ) -> tuple[str, ...]:
     """Return sentences: whether the looks can decide the margin, and the seeds and test images that would."""
     last = forecasts[-1]
-    if last.can_decide:
+    if last.meets(DECIDES_MARGIN):
         return (f"{last.num_seeds} seeds can decide the margin of {100 * test.margin:.2f} pp",)
     lines = [_describe_cannot(test, last)]
     seeds = planning.find_needed_seeds(components, test)
@@ -286,11 +377,7 @@ def _from_study(spec: StudySpec, like: str, storage: str | None) -> Basis:
     rows = list(filter(None, compute_rows([(contrast, evidence) for contrast in plan.rows], rule)))
     if not rows:
         raise UserInputError(f"the study {study.name!r} compares no arms; give --like a study with an A/B table")
-    costs = {
-        arm: fmean(complete)
-        for arm, found in evidence.items()
-        if (complete := [r.device_seconds / len(r.epochs) for r in found.runs if r.state is TrialState.COMPLETE])
-    }
+    costs = measure_epoch_costs({arm: found.runs for arm, found in evidence.items()})
     names = {arm.name for arm in spec.arms()}
     other = "" if set(evidence) == names else f", which compares other arms ({list_some(evidence)})"
     unknown = ", ".join(name for name in evidence if name not in costs)

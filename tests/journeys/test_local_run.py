@@ -129,6 +129,7 @@ def test_a_process_and_an_address_exclude_each_other_but_the_environment_does_no
     dry = run_cli("launch", tmp_path / "spec.toml", "--storage", tmp_path, "--local", "--dry-run", width=200)
     assert dry.status == 0, dry
     assert "1 trials at once on this process" in dry.output
+    assert "twice the margin, with a chance of" in " ".join(dry.output.split())
 
 
 def test_a_process_holds_one_trial_and_no_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

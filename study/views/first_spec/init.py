@@ -24,6 +24,7 @@ from study.views.first_spec.machine import choose_weights, find_machine, measure
 from study.views.first_spec.proposal import count_split_images, propose
 from study.views.first_spec.spec_text import CROP_MIN_AREA, FirstSpec, make_name, takes_crops, write_spec_text
 from study.views.first_spec.survey import Survey, count_noun, describe_bad, survey_images
+from study.views.planning import describe_launch
 from study.views.printing import print_line, print_section
 from trainables.data.image_audit import audit_image_set, check_image_set
 from trainables.data.images import ImageSet
@@ -136,9 +137,15 @@ def run_init(options: InitOptions, console: Console) -> Path:
     with console.status("measuring a linear probe"):
         prepared = assemble(spec, image_set, splits, locate_weights(spec.model.weights))
         baselines = describe_baselines(preview_baselines(spec, prepared, None))
+    epochs = first.proposal.max_epochs
+    costs = {
+        arm: cost.of_epochs(epochs) * spec.resources.count_devices(arm)
+        for arm, cost in first.proposal.arm_costs.items()
+    }
     spec_file = shlex.quote(str(target))
     for line in (
         *findings.describe_proposal(first, options.minutes),
+        describe_launch(spec, splits, None, costs),
         *(f"to beat: {line}" for line in baselines),
         f"wrote {target}",
         f"next: study inspect {spec_file}    (shows the images, duplicates and label issues; trains nothing)",

@@ -9,7 +9,7 @@ import pytest
 from analysis.comparison import power as planning
 from analysis.comparison.anytime import compute_anytime_interval
 from analysis.comparison.paired_difference import compute_difference
-from analysis.comparison.power import PlannedTest, VarianceComponents, forecast_looks
+from analysis.comparison.power import DECIDES_MARGIN, PlannedTest, VarianceComponents, forecast_looks
 from benchmarks.validation.plan_simulation import PlannedWorld, measure_forecast
 from benchmarks.validation.statistics_simulation import World
 from search_spaces.errors import UserInputError
@@ -47,22 +47,35 @@ def test_components_and_their_forecast_give_back_the_measured_half_width() -> No
 
 
 def test_three_seeds_cannot_decide_one_point_and_the_stated_seeds_and_images_can() -> None:
-    assert not forecast_looks(KNOWN, TEST)[0].can_decide
+    assert not forecast_looks(KNOWN, TEST)[0].meets(DECIDES_MARGIN)
     images = planning.find_needed_images(KNOWN, replace(TEST, looks=(10,)))
     assert images is not None
     enough, too_few = (replace(TEST, looks=(10,), num_images=n) for n in (images, images // 2))
-    assert forecast_looks(KNOWN, enough)[0].can_decide
-    assert not forecast_looks(KNOWN, too_few)[0].can_decide
+    assert forecast_looks(KNOWN, enough)[0].meets(DECIDES_MARGIN)
+    assert not forecast_looks(KNOWN, too_few)[0].meets(DECIDES_MARGIN)
     many = replace(TEST, num_images=50_000)
     seeds = planning.find_needed_seeds(KNOWN, many)
     assert seeds is not None
-    assert forecast_looks(KNOWN, replace(many, looks=(seeds + 1,)))[0].can_decide
-    assert not forecast_looks(KNOWN, replace(many, looks=(seeds - 2,)))[0].can_decide
+    assert forecast_looks(KNOWN, replace(many, looks=(seeds + 1,)))[0].meets(DECIDES_MARGIN)
+    assert not forecast_looks(KNOWN, replace(many, looks=(seeds - 2,)))[0].meets(DECIDES_MARGIN)
     assert planning.find_needed_seeds(KNOWN, TEST) is None
     assert planning.find_needed_images(KNOWN, TEST) is None
     margin = planning.find_decidable_margin(KNOWN, TEST)
     assert margin is not None
-    assert forecast_looks(KNOWN, replace(TEST, margin=margin))[0].can_decide
+    assert forecast_looks(KNOWN, replace(TEST, margin=margin))[0].meets(DECIDES_MARGIN)
+
+
+def test_the_stated_seeds_and_images_decide_twice_the_margin_as_often_as_not() -> None:
+    goal, few = planning.DECIDES_TWICE_BY_HALF, replace(TEST, num_images=2000)
+    assert not forecast_looks(KNOWN, few)[0].meets(goal)
+    seeds, images = (find(KNOWN, few, goal) for find in (planning.find_needed_seeds, planning.find_needed_images))
+    assert seeds is not None
+    assert images is not None
+    for enough in (replace(few, looks=(seeds + 1,)), replace(few, num_images=images)):
+        assert forecast_looks(KNOWN, enough)[0].meets(goal)
+        assert not forecast_looks(KNOWN, enough)[0].meets(DECIDES_MARGIN)
+    for too_few in (replace(few, looks=(seeds - 1,)), replace(few, num_images=images * 9 // 10)):
+        assert not forecast_looks(KNOWN, too_few)[0].meets(goal)
 
 
 def test_power_grows_over_the_looks_and_more_rows_and_looks_widen_the_interval() -> None:

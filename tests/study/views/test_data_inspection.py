@@ -107,7 +107,7 @@ def test_all_parts_come_without_weights_and_cluster_and_one_message_lists_what_i
         assert title in output, title
     assert "needs pretrained weights" in output
     assert "there is no /nowhere/weights" in output
-    assert "assumed, not measured" in output
+    assert "variances: assumed from eight studies with pretrained weights" in output
     for problem in ("/nowhere/weights", "dgo", "Ray could not be started"):
         assert problem in message, problem
     html = page.read_text()

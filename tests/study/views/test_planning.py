@@ -7,12 +7,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from study.spec.reading import load_spec
+from study.confirmation.candidates import candidates
+from study.confirmation.confirmation_director import ConfirmationDirector, want
+from study.confirmation.plan import ranking_seeds
+from study.open_study import OpenStudy, trial_files
+from study.spec.reading import load_spec, preset_names
 from study.views import pilot
-from study.views.planning import describe_launch
+from study.views.planning import describe_chance, describe_launch
 from tests.study.command_line import run_cli
 from tests.study.searched import confirm, simulate
-from tests.study.simulated import learning_curve
+from tests.study.simulated import drive, learning_curve
+from trainables.data.splits import Splits
 from trainables.records.record import TrialRecord
 from trainables.training.predictions import Predictions
 
@@ -66,13 +71,51 @@ def test_a_plan_without_variances_is_refused_and_all_mistakes_are_in_one_message
     assert "no confirmation trials yet; run `study compare" in unconfirmed.errors
 
 
-def test_the_launch_warns_where_known_variances_cannot_decide() -> None:
+def make_splits(num_test: int) -> Splits:
+    train, search, confirm = np.arange(1000), np.arange(200), np.arange(100)
+    return Splits(train=train, search=search, confirm=confirm, test=np.arange(num_test), data_fingerprint="")
+
+
+def test_the_launch_says_the_chance_at_twice_the_margin_and_what_would_raise_it() -> None:
     spec, _ = load_spec("cifar10-cpu")
-    assert "3 seeds cannot decide a margin of 1.00 pp" in describe_launch(spec, 4000, None)
-    wide, _ = load_spec("cifar10-cpu", ["confirm.margin=0.2"])
-    assert describe_launch(wide, 4000, None) == ""
+    enough = describe_launch(spec, make_splits(10_000), None)
+    assert enough.startswith(
+        "3 seeds and 10,000 test images decide a difference of 2.00 pp, twice the margin, with a chance"
+    )
+    assert enough.endswith("variances: a study of this preset, 3 seeds and 4,000 test images")
+    few = describe_launch(spec, make_splits(4000), None)
+    assert few.startswith("warning: 3 seeds and 4,000 test images decide a difference of 2.00 pp")
+    assert "A chance of one half takes 4 seeds in one look with 4,000 test images (2 more trials), or 3 seeds" in few
+    timed = describe_launch(spec, make_splits(4000), None, {"resnet18": 60.0, "resnet50": 120.0})
+    assert "(2 more trials, about 3 min 00 s of device time), or 3 seeds in one look with 4," in timed
+    assert "(no more trials, about " in timed.partition(", or ")[2]
+    neither, _ = load_spec("cifar10-cpu", ["confirm.margin=0.002"])
+    both = describe_launch(neither, make_splits(400), None)
+    assert "20 seeds in one look with" in both
+    assert "(34 more trials)" in both
     shared = spec.model_copy(update={"confirm": spec.confirm.model_copy(update={"intervals": "moderated"})})
-    assert describe_launch(shared, 4000, None) == "", "the forecast is of a row that stands alone"
+    assert "with a chance of at least " in describe_launch(shared, make_splits(4000), None)
+    alone, _ = load_spec("cifar10-cpu", ["search.allocation='pooled'"])
+    assert describe_launch(alone, make_splits(4000), None) == ""
+
+
+def test_variances_that_nothing_measured_are_named_as_assumed() -> None:
+    for weights, origin in (
+        ("none", "a study of the preset demo"),
+        ("imagenet", "eight studies with pretrained weights"),
+    ):
+        spec, _ = load_spec("demo", [f"model.weights={weights!r}"])
+        assert f"variances: assumed from {origin}" in describe_launch(spec, make_splits(2000), None)
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_a_preset_decides_twice_its_margin_as_often_as_not_or_says_that_it_does_not(preset: str) -> None:
+    spec, _ = load_spec(preset)
+    is_planted = spec.data.source == "planted"
+    said = describe_launch(spec, make_splits(2000 if is_planted else spec.data.num_test_images or 10_000), None)
+    assert said.startswith("warning: ") == is_planted
+    assert ("8 seeds in one look" in said) == is_planted
+    assert is_planted or spec.confirm.margin <= 0.01
 
 
 def test_a_study_with_an_arm_whose_runs_all_diverged_gives_variances_without_costs(tmp_path: Path) -> None:
@@ -86,9 +129,9 @@ def test_a_study_with_an_arm_whose_runs_all_diverged_gives_variances_without_cos
     assert outcome.status == 0, outcome
     assert "the cost of resnet50 is not known, since no run of it finished" in " ".join(outcome.output.split())
     unknown, _ = load_spec("demo")
-    assert describe_launch(unknown, 800, None) == ""
+    assert "variances: assumed" in describe_launch(unknown, make_splits(800), None)
     warm, _ = load_spec("demo", [f"search.warm_start={str(GOLDEN)!r}", "confirm.margin=0.001"])
-    assert "cannot decide a margin of 0.10 pp" in describe_launch(warm, 800, None)
+    assert f"variances: {GOLDEN}, " in describe_launch(warm, make_splits(800), None)
 
 
 def test_a_pilot_measures_variances_on_the_confirm_split(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,3 +165,36 @@ def test_a_pilot_measures_variances_on_the_confirm_split(monkeypatch: pytest.Mon
     assert "a pilot of 3 seeds, on the 140 images of the confirm split" in outcome.output
     assert splits == ["confirm"] * 6
     assert len(closed) == 6
+
+
+def rank(study: OpenStudy, num_seeds: int) -> tuple[dict[str, tuple[TrialRecord, ...]], tuple[int, ...]]:
+    """Run the ranking of a searched study, with predictions of the confirm split; return the candidates and the seeds."""
+    spec = study.spec.model_copy(
+        update={"confirm": study.spec.confirm.model_copy(update={"num_ranking_seeds": num_seeds})}
+    )
+    chosen, seeds = candidates(study.book, spec), ranking_seeds(spec)
+    drive(ConfirmationDirector(study.book, [t for sources in chosen.values() for s in sources for t in want(s, seeds)]))
+    labels = np.arange(60) % 3
+    for record in study.book.of_stage("confirmation"):
+        logits = np.random.default_rng(int(record.trial_id)).standard_normal((60, 3)) + 2 * np.eye(3)[labels]
+        found = Predictions(sample_ids=np.arange(60), labels=labels, logits=logits.astype(np.float32), split="confirm")
+        digests = trial_files(study, record).write_predictions(found, record.attempts)
+        study.book.save(record.updated(predictions=("confirm",), digests=record.digests | digests))
+    return chosen, seeds
+
+
+def test_the_ranking_of_the_candidates_gives_variances_and_costs_before_the_confirmation(tmp_path: Path) -> None:
+    study = simulate(tmp_path / "two", num_trials=8, asha={"enabled": False})
+    chosen, seeds = rank(study, 2)
+    basis = pilot.find_ranked_basis(study, chosen, seeds)
+    assert basis is not None
+    pairs = min(map(len, chosen.values()))
+    assert basis.components.num_measured_seeds == 1 + pairs
+    assert basis.components.num_measured_images == 60
+    assert basis.components.images + basis.components.seeds_x_images > 0
+    assert basis.source == f"the ranking, {pairs} candidates of each arm on the 60 images of the confirm split"
+    assert basis.costs is not None
+    assert basis.costs["resnet50"] == pytest.approx(3 * basis.costs["resnet18"], rel=0.2)
+    assert "the ranking, " in describe_chance(study.spec, make_splits(2000), basis)
+    single = simulate(tmp_path / "one", num_trials=8, asha={"enabled": False})
+    assert pilot.find_ranked_basis(single, *rank(single, 1)) is None, "one seed has no variance"

@@ -94,6 +94,9 @@ def test_the_spec_of_every_layout_can_be_prepared(layout: str, tmp_path: Path, r
     assert spec.train.crop_min_area == 1.0, "small squares are not cropped"
     assert spec.search.fixed["interpolation"] == "bicubic", "nothing is interpolated"
     assert f"next: study inspect {tmp_path / 'first.toml'}" in got.output
+    said = " ".join(got.output.split())
+    assert "twice the margin, with a chance of" in said
+    assert "more trials, about " in said, "the costs are measured"
     assert ("images of one group stay in one split" in got.output) == bool(grouped)
     comments = [line for line in (tmp_path / "first.toml").read_text().splitlines() if line.startswith("#")]
     assert len(comments) > 10
