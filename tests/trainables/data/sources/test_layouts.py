@@ -24,7 +24,7 @@ from tests.trainables.data.sources.layout_files import (
     write_splits,
     write_table,
 )
-from trainables.data.images import ImageSet
+from trainables.data.images import ImageSet, describe_skipped
 from trainables.data.sources import load_image_set
 from trainables.data.sources.folders.layouts import find_layout
 from trainables.data.splits import SPLIT_NAMES, Splits, make_splits
@@ -137,6 +137,33 @@ def test_files_that_are_not_images_are_skipped_and_counted(tmp_path: Path) -> No
         "dog/up": "a link to a folder that contains it",
     }
     assert len(load_image_set("folder", tmp_path)) == 40
+
+
+@pytest.mark.parametrize("layout", ["class folders", "splits"])
+def test_images_beside_class_folders_are_left_out_and_named(tmp_path: Path, layout: str) -> None:
+    if layout == "splits":
+        write_splits(tmp_path, {"train": 20, "val": 6})
+    else:
+        write_classes(tmp_path)
+    num_images = len(find_layout(tmp_path).files)
+    write_image(tmp_path / "poster.png", 5)
+    if layout == "splits":
+        write_image(tmp_path / "val" / "poster.png", 6)
+    found = find_layout(tmp_path)
+    assert (len(found.files), found.problems) == (num_images, ())
+    names = ["poster.png", "val/poster.png"] if layout == "splits" else ["poster.png"]
+    assert [file.name for file in found.skipped] == names
+    assert all("move it into the folder of" in file.reason for file in found.skipped)
+    origin = load(tmp_path)[0].origin
+    assert origin is not None
+    assert origin.skipped == found.skipped
+    assert describe_skipped(found.skipped).startswith(f"{len(names)} file")
+
+
+def test_a_folder_of_images_alone_is_refused_by_name(tmp_path: Path) -> None:
+    write_image(tmp_path / "1.png", 1)
+    (tmp_path / "cat").mkdir()
+    refuse(tmp_path, "1 images that are not in a class folder: 1.png;", "two classes or more")
 
 
 # --- manifests and imagefolders --------------------------------------------------------------------------------------
@@ -293,9 +320,10 @@ def test_unlabeled_test_images_and_other_folders_are_named_together(tmp_path: Pa
     message = refuse(
         tmp_path,
         "1 images of test/ that are not in a class folder: test/1.png",
-        "images beside the folders of the splits: 3.png, single/",
+        "images beside the folders of the splits: single/",
     )
     assert "docs" not in message
+    assert "3.png" not in message, "a loose image is left out"
 
 
 def test_folders_of_splits_without_classes_are_no_classes(tmp_path: Path) -> None:
@@ -346,13 +374,13 @@ def test_parquet_files_with_images_are_for_the_other_source(tmp_path: Path) -> N
 def test_bad_images_are_in_the_same_message_as_the_folders_problems_and_the_scarce_classes(tmp_path: Path) -> None:
     write_classes(tmp_path, ("cat", "dog"), per_class=4)
     write_classes(tmp_path, ("eel",), per_class=3, start=900_000)
-    write_image(tmp_path / "loose.png", 5)
+    (tmp_path / "empty").mkdir()
     (tmp_path / "cat" / "000.png").write_bytes(b"")
     (tmp_path / "dog" / "lost.jpg").symlink_to(tmp_path / "nowhere")
     refuse(
         tmp_path,
         "4 problems",
-        "1 images that are not in a class folder: loose.png",
+        "folders that hold no image: empty/",
         "2 of 12 images cannot be used: cat/000.png (",
         "dog/lost.jpg (cannot be read (No such file or directory)",
         "the group 'furry' names the class 'dgo'",

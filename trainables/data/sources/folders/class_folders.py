@@ -18,6 +18,8 @@ from trainables.data.sources.folders.image_files import (
 
 Parts = tuple[str, ...]
 
+LOOSE = "an image beside the class folders; move it into the folder of its class to use it"
+
 
 @dataclass(slots=True)
 class _Tree:
@@ -30,7 +32,7 @@ class _Tree:
 
 
 def find_class_folders(folder: Path, root: Path, split: Split, group: str | None) -> FoundFiles:
-    """Return the images below `folder`, by class and then by path.
+    """Return the images below `folder`, by class and then by path; images beside class folders that hold some are left out.
 
     The class is the path of the image's folder, such as "cat" or "animals/cat"; with `group`, the last folder is the group and
     the folders above it are the class.
@@ -43,6 +45,9 @@ def find_class_folders(folder: Path, root: Path, split: Split, group: str | None
     """
     prefix = folder.relative_to(root).parts
     tree = _walk(folder, prefix)
+    if tree.images.keys() - {()}:
+        loose = tree.images.pop((), [])
+        tree.skipped += [SkippedFile(name=_name(prefix, name), reason=LOOSE) for name in loose]
     files = [
         ImageFile(
             name=_name(prefix + parts, name),

@@ -28,6 +28,7 @@ from trainables.data.sources.labeled_files import PARTS, LabeledFiles
 __all__ = ["ImageFile", "Layout", "find_layout"]
 
 HUGGING_FACE_MANIFEST = "metadata"
+BESIDE_SPLITS = "an image beside the folders of the splits; move it into the folder of a class to use it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,10 +224,10 @@ def _check_beside(root: Path, folders: Sequence[_Part]) -> tuple[list[SkippedFil
                 strays.append(f"{make_printable(entry.name)}/")
             else:
                 skipped.append(SkippedFile(name=f"{make_printable(entry.name)}/", reason="no images"))
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            strays.append(make_printable(entry.name))
         else:
-            skipped.append(SkippedFile(name=make_printable(entry.name), reason=explain_suffix(path.suffix)))
+            is_image = path.suffix.lower() in IMAGE_SUFFIXES
+            reason = BESIDE_SPLITS if is_image else explain_suffix(path.suffix)
+            skipped.append(SkippedFile(name=make_printable(entry.name), reason=reason))
     if strays:
         problems.append(
             Problem(
