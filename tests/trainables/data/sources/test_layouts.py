@@ -100,6 +100,40 @@ def test_nested_folders_are_classes_by_their_path(tmp_path: Path) -> None:
     assert image_set.class_names == ("animals/cat", "animals/dog", "cars")
 
 
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        (("MT_Free/Imgs", "MT_Fray/Imgs"), ("MT_Fray", "MT_Free")),
+        (("all/photos/cat/a", "all/photos/dogs/big/a"), ("cat", "dogs/big")),
+        (("cat/a", "dog/b"), ("cat/a", "dog/b")),
+        (("cat", "dog/cat"), ("cat", "dog/cat")),
+        (("cat/a", "cat/b"), ("a", "b")),
+    ],
+)
+@pytest.mark.parametrize("splits", [("",), ("train", "val")])
+def test_folders_that_every_class_has_are_no_part_of_its_name(
+    tmp_path: Path, folders: tuple[str, ...], classes: tuple[str, ...], splits: tuple[str, ...]
+) -> None:
+    for start, name in enumerate(splits):
+        write_classes(tmp_path / name, folders, per_class=4, start=5000 * start)
+    write_image(tmp_path / "poster.png", 99)
+    layout = find_layout(tmp_path)
+    assert layout.class_names == classes
+    assert layout.kind.startswith("nested") == any("/" in name for name in classes)
+    assert load_image_set("folder", tmp_path).class_names == classes
+
+
+def test_a_folder_that_the_classes_of_one_split_alone_have_stays(tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", ("cat/a", "dog/a", "eel/b"), per_class=2)
+    write_classes(tmp_path / "val", ("cat/a", "dog/a"), per_class=2, start=9000)
+    assert find_layout(tmp_path).class_names == ("cat/a", "dog/a", "eel/b")
+
+
+def test_labels_of_a_manifest_stay_as_they_are(tmp_path: Path) -> None:
+    rows = [[write_image(tmp_path / f"{i}.png", i).name, f"a/{'xy'[i % 2]}"] for i in range(8)]
+    assert find_layout(write_table(tmp_path / "x.csv", ["path", "label"], rows)).class_names == ("a/x", "a/y")
+
+
 def test_with_groups_the_last_folder_is_the_group_also_below_nested_classes(tmp_path: Path) -> None:
     for number in range(10):
         for i, name in enumerate(("animals/cat", "cars")):

@@ -1,8 +1,8 @@
 """Class folders: the folder of an image, or the folders between the data set and the image, are its class."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainables.data.images import SkippedFile
@@ -62,6 +62,16 @@ def find_class_folders(folder: Path, root: Path, split: Split, group: str | None
     ]
     files.sort(key=lambda file: (file.class_name, file.path.parts))
     return FoundFiles(files, tree.skipped, list(_find_problems(tree, prefix, group)))
+
+
+def drop_common_folders(files: Sequence[ImageFile]) -> list[ImageFile]:
+    """Return images of class folders without the outer and inner folders that all classes have in common, as in "cat/photos"."""
+    names = {file.class_name: file.class_name.split("/") for file in files}
+    for end in (0, -1):
+        while len(names) > 1 and min(map(len, names.values())) > 1 and len({p[end] for p in names.values()}) == 1:
+            for parts in names.values():
+                parts.pop(end)
+    return [replace(file, class_name="/".join(names[file.class_name])) for file in files]
 
 
 def holds_images(folder: Path) -> bool:

@@ -10,7 +10,13 @@ import numpy as np
 from search_spaces.errors import UserInputError, list_some
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_printable
-from trainables.data.sources.folders.class_folders import find_class_folders, holds_images, is_folder, list_visible
+from trainables.data.sources.folders.class_folders import (
+    drop_common_folders,
+    find_class_folders,
+    holds_images,
+    is_folder,
+    list_visible,
+)
 from trainables.data.sources.folders.image_files import (
     IMAGE_SUFFIXES,
     SPLIT_OF_WORD,
@@ -85,7 +91,7 @@ def find_layout(path: str | Path, *, group: str | None = None) -> Layout:
     """Return the labeled images of a folder or manifest, without opening one.
 
     The layouts: <class>/*; the same below train|training, val|valid|validation|dev and test|testing, in upper or lower case;
-    nested folders, whose relative path is the class ("animals/cat"); a manifest (`read_manifest`) as `path`, or
+    nested folders, whose relative path is the class ("animals/cat"), without folders that every class has; a manifest (`read_manifest`) as `path`, or
     as the only one in the folder or in each split's folder (Hugging Face's metadata.csv); manifests called train.csv, val.csv and
     test.csv. Folders that hold nothing but one folder are entered. Files that are not images are skipped, hidden ones without a
     record.
@@ -256,6 +262,8 @@ def _read_parts(
 ) -> Layout:
     found = [_read_part(root, part, group) for part in parts]
     files = [file for one in found for file in one.files]
+    if all(part.path.is_dir() for part in parts):
+        files = drop_common_folders(files)
     class_names = _sort_classes({file.class_name for file in files})
     is_nested = any("/" in name for name in class_names) and kind.startswith("class folders")
     return Layout(
