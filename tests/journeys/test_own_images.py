@@ -98,7 +98,10 @@ def test_classes_with_one_image_and_files_that_are_not_used_are_named_at_the_lau
     with mock.patch("study.stages.stage.connect_cluster", side_effect=UserInputError("no cluster")):
         outcome = run_cli("run", tmp_path / "spec.toml", "--storage", tmp_path, width=1000)
     assert outcome.errors == "error: no cluster\n"
-    assert "2 .heic (not an image), 1 .txt (not an image), 1 .png (an image beside the class folders); `study inspect" in outcome.output
+    assert (
+        "2 .heic (not an image), 1 .txt (not an image), 1 .png (an image beside the class folders); `study inspect"
+        in outcome.output
+    )
     assert "warning: a split has one image only of 1 of the 3 classes: eel (6 in all, one in search, " in outcome.output
 
 

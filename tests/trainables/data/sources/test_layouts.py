@@ -360,6 +360,30 @@ def test_unlabeled_test_images_and_other_folders_are_named_together(tmp_path: Pa
     assert "3.png" not in message, "a loose image is left out"
 
 
+def test_names_of_classes_that_look_alike_are_one_question(tmp_path: Path) -> None:
+    for start, (split, name) in enumerate(
+        [("train", "Cat"), ("train", "caf\u00e9"), ("val", "cat "), ("val", "cafe\u0301")]
+    ):
+        write_classes(tmp_path / split, (name,), per_class=4, start=9000 * start)
+    write_classes(tmp_path / "val", ("eel",), per_class=4, start=90_000)
+    message = refuse(
+        tmp_path,
+        "in how accents are encoded: 'Cat' (4) = 'cat ' (4), 'cafe\\u0301' (4) = 'caf\u00e9' (4); if one class",
+        "classes without train images, which other splits have: eel;",
+    )
+    assert "2 problems" in message, message
+
+
+def test_look_alike_labels_of_a_manifest_are_one_question(tmp_path: Path) -> None:
+    rows = [[write_image(tmp_path / f"{i}.png", i).name, ["ant", "Ant", "bee"][i % 3]] for i in range(12)]
+    refuse(write_table(tmp_path / "x.csv", ["path", "label"], rows), "'Ant' (4) = 'ant' (4)")
+
+
+def test_a_decomposed_name_is_composed(tmp_path: Path) -> None:
+    write_classes(tmp_path, ("cafe\u0301", "tea"))
+    assert find_layout(tmp_path).class_names == ("caf\u00e9", "tea")
+
+
 def test_folders_of_splits_without_classes_are_no_classes(tmp_path: Path) -> None:
     for start, name in enumerate(("train", "Test")):
         for i in range(8):

@@ -27,6 +27,7 @@ from trainables.data.sources.folders.image_files import (
     check_classes,
     check_repeated,
     explain_suffix,
+    merge_look_alikes,
 )
 from trainables.data.sources.folders.manifest import SUFFIXES, is_manifest, read_columns, read_manifest
 from trainables.data.sources.labeled_files import PARTS, LabeledFiles
@@ -264,6 +265,7 @@ def _read_parts(
     files = [file for one in found for file in one.files]
     if all(part.path.is_dir() for part in parts):
         files = drop_common_folders(files)
+    files, look_alikes = merge_look_alikes(files)
     class_names = _sort_classes({file.class_name for file in files})
     is_nested = any("/" in name for name in class_names) and kind.startswith("class folders")
     return Layout(
@@ -275,6 +277,7 @@ def _read_parts(
         found_problems=(
             *problems,
             *(problem for one in found for problem in one.problems),
+            *look_alikes,
             *(check_repeated(files) if len(parts) > 1 else ()),
             *check_classes(files, class_names, _advise_on_classes(root)),
         ),
