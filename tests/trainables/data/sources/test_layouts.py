@@ -25,6 +25,7 @@ from tests.trainables.data.sources.layout_files import (
     write_table,
 )
 from trainables.data.images import ImageSet, describe_skipped
+from trainables.data.problems import Problem, make_error
 from trainables.data.sources import load_image_set
 from trainables.data.sources.folders.layouts import find_layout
 from trainables.data.splits import SPLIT_NAMES, Splits, make_splits
@@ -422,6 +423,26 @@ def test_many_names_are_cut_and_all_of_them_are_in_a_file(tmp_path: Path, monkey
     assert listed.parent == tmp_path
     assert listed.name.startswith("set-problems-")
     assert "empty29/" in listed.read_text()
+
+
+def test_a_message_of_many_problems_with_long_lists_and_groups_is_short() -> None:
+    files = [f"class {i % 6}/a photograph with a long name {i:04d}.png" for i in range(1000)]
+    groups = tuple(tuple(files[i : i + 100]) for i in range(0, 1000, 100))
+    problems = [Problem(f"files with fault {n}", groups if n % 2 else tuple(files), "remove them") for n in range(6)]
+    error = make_error("photographs", problems)
+    assert len(str(error)) < 3000
+    assert str(error).count(" more; remove them") == 6, str(error)
+    assert "0999" in Path(str(error).rpartition("the full list is in ")[2]).read_text()
+    assert len(str(make_error("photographs", problems[:1]))) < 2000
+    assert error.problems == tuple(problems)
+
+
+def test_the_columns_of_many_tables_are_cut(tmp_path: Path) -> None:
+    for start, name in enumerate(("train", "test")):
+        write_image(tmp_path / name / "1.png", start)
+    for number in range(60):
+        write_table(tmp_path / f"{number}.csv", [f"column {i} with a long name" for i in range(60)], [])
+    assert len(refuse(tmp_path, "0.csv has the columns column 0 with", " more; ")) < 3000
 
 
 def test_parquet_files_with_images_are_for_the_other_source(tmp_path: Path) -> None:

@@ -92,10 +92,10 @@ def find_layout(path: str | Path, *, group: str | None = None) -> Layout:
     """Return the labeled images of a folder or manifest, without opening one.
 
     The layouts: <class>/*; the same below train|training, val|valid|validation|dev and test|testing, in upper or lower case;
-    nested folders, whose relative path is the class ("animals/cat"), without folders that every class has; a manifest (`read_manifest`) as `path`, or
-    as the only one in the folder or in each split's folder (Hugging Face's metadata.csv); manifests called train.csv, val.csv and
-    test.csv. Folders that hold nothing but one folder are entered. Files that are not images are skipped, hidden ones without a
-    record.
+    nested folders, whose relative path is the class ("animals/cat"), without folders that every class has; a manifest
+    (`read_manifest`) as `path`, or as the only one in the folder or in each split's folder (Hugging Face's metadata.csv);
+    manifests called train.csv, val.csv and test.csv. Folders that hold nothing but one folder are entered. Files that are not
+    images are skipped, hidden ones without a record.
 
     Args:
         path: the folder, or a .csv, .tsv, .jsonl or .parquet manifest.
@@ -210,8 +210,11 @@ def _check_flat_splits(root: Path) -> list[Problem]:
     if not (names and tables and all(name.lower() in SPLIT_OF_WORD for name in names)):
         return []
     advice = "move each image into a folder of its class, or call the columns of the table path and label"
-    for table in tables:
-        advice += f"; {make_printable(table.name)} has the columns {list_some(read_columns(table)) or 'none'}"
+    found = [
+        f"{make_printable(t.name)} has the columns {list_some(read_columns(t), characters=300) or 'none'}"
+        for t in tables
+    ]
+    advice += f"; {list_some(found, separator='; ')}"
     return [Problem("folders of splits without a folder for each class", tuple(f"{name}/" for name in names), advice)]
 
 
