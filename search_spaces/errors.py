@@ -28,17 +28,20 @@ def collect_problems(checks: Iterable[Check]) -> list[str]:
     return problems
 
 
-def list_some(names: Iterable[object], most: int = MAX_LISTED, separator: str = ", ") -> str:
+def list_some(
+    names: Iterable[object], most: int = MAX_LISTED, separator: str = ", ", characters: int = MAX_LIST_CHARACTERS
+) -> str:
     """Return ``a, b, and 3 more``: the first names, however many there are, and the number of the others.
 
     Args:
         names: Texts, or whatever `str` makes one of; a tuple is a group of equal things, ``a = b``, and is cut in the same way.
         most: Names that are listed.
         separator: Between two names.
+        characters: Of all names that are listed, at most; the first one is always whole.
     """
-    texts = [list_some(n, MAX_GROUPED, " = ") if isinstance(n, tuple) else str(n) for n in names]
+    texts = [list_some(n, MAX_GROUPED, " = ", characters) if isinstance(n, tuple) else str(n) for n in names]
     shown = texts[:most]
-    while len(shown) > 1 and sum(map(len, shown)) > MAX_LIST_CHARACTERS:
+    while len(shown) > 1 and sum(map(len, shown)) > characters:
         shown.pop()
     rest = len(texts) - len(shown)
     more = f"{separator.rstrip(' =')} and {rest} more" if rest else ""

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search_spaces.errors import UserInputError, list_some
+from search_spaces.errors import MAX_LIST_CHARACTERS, UserInputError, list_some
+
+# The lists of all problems in a message share about so many characters.
+MAX_NAMES_CHARACTERS = 2000
 
 
 class DataProblemsError(UserInputError):
@@ -39,7 +42,11 @@ class Problem:
 
     def __str__(self) -> str:
         """Return the rule, some of the names, and the advice."""
-        names = f": {list_some(self.names)}" if self.names else ""
+        return self.describe(MAX_LIST_CHARACTERS)
+
+    def describe(self, characters: int) -> str:
+        """Return the rule, names of about so many characters, and the advice."""
+        names = f": {list_some(self.names, characters=characters)}" if self.names else ""
         return f"{self.rule}{names}{self.advice and '; ' + self.advice}"
 
     @property
@@ -57,16 +64,18 @@ def make_error(subject: str, problems: Sequence[Problem]) -> DataProblemsError:
         subject: what has the problems, such as the folder.
         problems: at least one.
     """
-    where = write_cut_names(subject, problems)
-    if len(problems) == 1:
-        return DataProblemsError(f"{subject}: {problems[0]}{where and '; ' + where}", problems)
-    lines = [f"{subject} has {len(problems)} problems:", *(f"- {problem}" for problem in problems)]
+    characters = min(MAX_LIST_CHARACTERS, MAX_NAMES_CHARACTERS // len(problems))
+    where = write_cut_names(subject, problems, characters)
+    texts = [problem.describe(characters) for problem in problems]
+    if len(texts) == 1:
+        return DataProblemsError(f"{subject}: {texts[0]}{where and '; ' + where}", problems)
+    lines = [f"{subject} has {len(problems)} problems:", *(f"- {text}" for text in texts)]
     return DataProblemsError("\n".join([*lines, where] if where else lines), problems)
 
 
-def write_cut_names(subject: str, problems: Sequence[Problem]) -> str:
+def write_cut_names(subject: str, problems: Sequence[Problem], characters: int = MAX_LIST_CHARACTERS) -> str:
     """Write all names to a file if some are left out of a message; return the clause that says where, or ""."""
-    is_cut = any(list_some(problem.names) != ", ".join(problem.lines) for problem in problems)
+    is_cut = any(list_some(p.names, characters=characters) != ", ".join(p.lines) for p in problems)
     return _write_all(subject, problems) if is_cut else ""
 
 

@@ -161,12 +161,14 @@ def test_everything_odd_is_named_and_left_out(tmp_path: Path, run_init: Init) ->
     write_classes(root / "val", ("eel",), per_class=2, start=600_000)
     write_classes(root / "train", ("cat",), per_class=80, start=700_000)
     (root / "train/cat/notes.txt").write_text("notes")
+    write_image(root / "poster.png", 1)
     (root / "train/cat/broken.jpg").write_bytes(encode(make_pixels(1, 64), "JPEG")[:900])
     (root / "train/dog/empty.png").write_bytes(b"")
     (root / "val/dog/copy.png").write_bytes((root / "train/dog/001.png").read_bytes())
     got = run_init(root)
     for part in (
-        "1 file not used: train/cat/notes.txt (not an image)",
+        "2 files not used: poster.png (an image beside the folders of the splits; move it into",
+        "train/cat/notes.txt (not an image)",
         "2 image files cannot be used: train/cat/broken.jpg (cannot be decoded",
         "train/dog/empty.png (empty (0 bytes)); left out",
         "1 exact copy of other images: train/dog/001.png = val/dog/copy.png; the training images",
@@ -181,19 +183,18 @@ def test_everything_odd_is_named_and_left_out(tmp_path: Path, run_init: Init) ->
     assert fitted.spec.data.on_bad_image == "skip"
     assert fitted.spec.search.ranges["class_weighting"] == ["inverse_frequency", "none"]
     assert prepared.image_set.origin is not None
-    assert len(prepared.image_set.origin.skipped) == 4
+    assert len(prepared.image_set.origin.skipped) == 5
 
 
 def test_images_that_cannot_be_used_at_all_are_refused_in_one_message(tmp_path: Path, run_init: Init) -> None:
     root = write_classes(tmp_path / "bad", ("cat",), per_class=5)
-    write_image(root / "stray.png", 1)
     write_image(root / "dog/0.png", 2)
     (root / "cat/empty.png").write_bytes(b"")
     (root / "nothing").mkdir()
     got = run_init(root, status=2)
-    for part in ("stray.png", "nothing/", "dog (1", "cat/empty.png (empty (0 bytes))"):
+    for part in ("nothing/", "dog (1", "cat/empty.png (empty (0 bytes))"):
         assert part in got.errors
-    assert got.errors.startswith(f"error: {root} has 4 problems:")
+    assert got.errors.startswith(f"error: {root} has 3 problems:")
     assert "there is no" in run_init(tmp_path / "nowhere", status=2).errors
 
 

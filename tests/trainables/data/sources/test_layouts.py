@@ -24,7 +24,8 @@ from tests.trainables.data.sources.layout_files import (
     write_splits,
     write_table,
 )
-from trainables.data.images import ImageSet
+from trainables.data.images import ImageSet, describe_skipped
+from trainables.data.problems import Problem, make_error
 from trainables.data.sources import load_image_set
 from trainables.data.sources.folders.layouts import find_layout
 from trainables.data.splits import SPLIT_NAMES, Splits, make_splits
@@ -100,6 +101,40 @@ def test_nested_folders_are_classes_by_their_path(tmp_path: Path) -> None:
     assert image_set.class_names == ("animals/cat", "animals/dog", "cars")
 
 
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        (("MT_Free/Imgs", "MT_Fray/Imgs"), ("MT_Fray", "MT_Free")),
+        (("all/photos/cat/a", "all/photos/dogs/big/a"), ("cat", "dogs/big")),
+        (("cat/a", "dog/b"), ("cat/a", "dog/b")),
+        (("cat", "dog/cat"), ("cat", "dog/cat")),
+        (("cat/a", "cat/b"), ("a", "b")),
+    ],
+)
+@pytest.mark.parametrize("splits", [("",), ("train", "val")])
+def test_folders_that_every_class_has_are_no_part_of_its_name(
+    tmp_path: Path, folders: tuple[str, ...], classes: tuple[str, ...], splits: tuple[str, ...]
+) -> None:
+    for start, name in enumerate(splits):
+        write_classes(tmp_path / name, folders, per_class=4, start=5000 * start)
+    write_image(tmp_path / "poster.png", 99)
+    layout = find_layout(tmp_path)
+    assert layout.class_names == classes
+    assert layout.kind.startswith("nested") == any("/" in name for name in classes)
+    assert load_image_set("folder", tmp_path).class_names == classes
+
+
+def test_a_folder_that_the_classes_of_one_split_alone_have_stays(tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", ("cat/a", "dog/a", "eel/b"), per_class=2)
+    write_classes(tmp_path / "val", ("cat/a", "dog/a"), per_class=2, start=9000)
+    assert find_layout(tmp_path).class_names == ("cat/a", "dog/a", "eel/b")
+
+
+def test_labels_of_a_manifest_stay_as_they_are(tmp_path: Path) -> None:
+    rows = [[write_image(tmp_path / f"{i}.png", i).name, f"a/{'xy'[i % 2]}"] for i in range(8)]
+    assert find_layout(write_table(tmp_path / "x.csv", ["path", "label"], rows)).class_names == ("a/x", "a/y")
+
+
 def test_with_groups_the_last_folder_is_the_group_also_below_nested_classes(tmp_path: Path) -> None:
     for number in range(10):
         for i, name in enumerate(("animals/cat", "cars")):
@@ -137,6 +172,33 @@ def test_files_that_are_not_images_are_skipped_and_counted(tmp_path: Path) -> No
         "dog/up": "a link to a folder that contains it",
     }
     assert len(load_image_set("folder", tmp_path)) == 40
+
+
+@pytest.mark.parametrize("layout", ["class folders", "splits"])
+def test_images_beside_class_folders_are_left_out_and_named(tmp_path: Path, layout: str) -> None:
+    if layout == "splits":
+        write_splits(tmp_path, {"train": 20, "val": 6})
+    else:
+        write_classes(tmp_path)
+    num_images = len(find_layout(tmp_path).files)
+    write_image(tmp_path / "poster.png", 5)
+    if layout == "splits":
+        write_image(tmp_path / "val" / "poster.png", 6)
+    found = find_layout(tmp_path)
+    assert (len(found.files), found.problems) == (num_images, ())
+    names = ["poster.png", "val/poster.png"] if layout == "splits" else ["poster.png"]
+    assert [file.name for file in found.skipped] == names
+    assert all("move it into the folder of" in file.reason for file in found.skipped)
+    origin = load(tmp_path)[0].origin
+    assert origin is not None
+    assert origin.skipped == found.skipped
+    assert describe_skipped(found.skipped).startswith(f"{len(names)} file")
+
+
+def test_a_folder_of_images_alone_is_refused_by_name(tmp_path: Path) -> None:
+    write_image(tmp_path / "1.png", 1)
+    (tmp_path / "cat").mkdir()
+    refuse(tmp_path, "1 images that are not in a class folder: 1.png;", "two classes or more")
 
 
 # --- manifests and imagefolders --------------------------------------------------------------------------------------
@@ -293,9 +355,34 @@ def test_unlabeled_test_images_and_other_folders_are_named_together(tmp_path: Pa
     message = refuse(
         tmp_path,
         "1 images of test/ that are not in a class folder: test/1.png",
-        "images beside the folders of the splits: 3.png, single/",
+        "images beside the folders of the splits: single/",
     )
     assert "docs" not in message
+    assert "3.png" not in message, "a loose image is left out"
+
+
+def test_names_of_classes_that_look_alike_are_one_question(tmp_path: Path) -> None:
+    for start, (split, name) in enumerate(
+        [("train", "Cat"), ("train", "caf\u00e9"), ("val", "cat "), ("val", "cafe\u0301")]
+    ):
+        write_classes(tmp_path / split, (name,), per_class=4, start=9000 * start)
+    write_classes(tmp_path / "val", ("eel",), per_class=4, start=90_000)
+    message = refuse(
+        tmp_path,
+        "in how accents are encoded: 'Cat' (4) = 'cat ' (4), 'cafe\\u0301' (4) = 'caf\u00e9' (4); if one class",
+        "classes without train images, which other splits have: eel;",
+    )
+    assert "2 problems" in message, message
+
+
+def test_look_alike_labels_of_a_manifest_are_one_question(tmp_path: Path) -> None:
+    rows = [[write_image(tmp_path / f"{i}.png", i).name, ["ant", "Ant", "bee"][i % 3]] for i in range(12)]
+    refuse(write_table(tmp_path / "x.csv", ["path", "label"], rows), "'Ant' (4) = 'ant' (4)")
+
+
+def test_a_decomposed_name_is_composed(tmp_path: Path) -> None:
+    write_classes(tmp_path, ("cafe\u0301", "tea"))
+    assert find_layout(tmp_path).class_names == ("caf\u00e9", "tea")
 
 
 def test_folders_of_splits_without_classes_are_no_classes(tmp_path: Path) -> None:
@@ -338,6 +425,26 @@ def test_many_names_are_cut_and_all_of_them_are_in_a_file(tmp_path: Path, monkey
     assert "empty29/" in listed.read_text()
 
 
+def test_a_message_of_many_problems_with_long_lists_and_groups_is_short() -> None:
+    files = [f"class {i % 6}/a photograph with a long name {i:04d}.png" for i in range(1000)]
+    groups = tuple(tuple(files[i : i + 100]) for i in range(0, 1000, 100))
+    problems = [Problem(f"files with fault {n}", groups if n % 2 else tuple(files), "remove them") for n in range(6)]
+    error = make_error("photographs", problems)
+    assert len(str(error)) < 3000
+    assert str(error).count(" more; remove them") == 6, str(error)
+    assert "0999" in Path(str(error).rpartition("the full list is in ")[2]).read_text()
+    assert len(str(make_error("photographs", problems[:1]))) < 2000
+    assert error.problems == tuple(problems)
+
+
+def test_the_columns_of_many_tables_are_cut(tmp_path: Path) -> None:
+    for start, name in enumerate(("train", "test")):
+        write_image(tmp_path / name / "1.png", start)
+    for number in range(60):
+        write_table(tmp_path / f"{number}.csv", [f"column {i} with a long name" for i in range(60)], [])
+    assert len(refuse(tmp_path, "0.csv has the columns column 0 with", " more; ")) < 3000
+
+
 def test_parquet_files_with_images_are_for_the_other_source(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [b"x"], "label": [0]}), tmp_path / "train-0.parquet")
     refuse(tmp_path, 'set data.source to "parquet"')
@@ -346,13 +453,13 @@ def test_parquet_files_with_images_are_for_the_other_source(tmp_path: Path) -> N
 def test_bad_images_are_in_the_same_message_as_the_folders_problems_and_the_scarce_classes(tmp_path: Path) -> None:
     write_classes(tmp_path, ("cat", "dog"), per_class=4)
     write_classes(tmp_path, ("eel",), per_class=3, start=900_000)
-    write_image(tmp_path / "loose.png", 5)
+    (tmp_path / "empty").mkdir()
     (tmp_path / "cat" / "000.png").write_bytes(b"")
     (tmp_path / "dog" / "lost.jpg").symlink_to(tmp_path / "nowhere")
     refuse(
         tmp_path,
         "4 problems",
-        "1 images that are not in a class folder: loose.png",
+        "folders that hold no image: empty/",
         "2 of 12 images cannot be used: cat/000.png (",
         "dog/lost.jpg (cannot be read (No such file or directory)",
         "the group 'furry' names the class 'dgo'",

@@ -1,8 +1,8 @@
 """Class folders: the folder of an image, or the folders between the data set and the image, are its class."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainables.data.images import SkippedFile
@@ -18,6 +18,8 @@ from trainables.data.sources.folders.image_files import (
 
 Parts = tuple[str, ...]
 
+LOOSE = "an image beside the class folders; move it into the folder of its class to use it"
+
 
 @dataclass(slots=True)
 class _Tree:
@@ -30,7 +32,7 @@ class _Tree:
 
 
 def find_class_folders(folder: Path, root: Path, split: Split, group: str | None) -> FoundFiles:
-    """Return the images below `folder`, by class and then by path.
+    """Return the images below `folder`, by class and then by path; images beside class folders that hold some are left out.
 
     The class is the path of the image's folder, such as "cat" or "animals/cat"; with `group`, the last folder is the group and
     the folders above it are the class.
@@ -43,6 +45,9 @@ def find_class_folders(folder: Path, root: Path, split: Split, group: str | None
     """
     prefix = folder.relative_to(root).parts
     tree = _walk(folder, prefix)
+    if tree.images.keys() - {()}:
+        loose = tree.images.pop((), [])
+        tree.skipped += [SkippedFile(name=_name(prefix, name), reason=LOOSE) for name in loose]
     files = [
         ImageFile(
             name=_name(prefix + parts, name),
@@ -57,6 +62,16 @@ def find_class_folders(folder: Path, root: Path, split: Split, group: str | None
     ]
     files.sort(key=lambda file: (file.class_name, file.path.parts))
     return FoundFiles(files, tree.skipped, list(_find_problems(tree, prefix, group)))
+
+
+def drop_common_folders(files: Sequence[ImageFile]) -> list[ImageFile]:
+    """Return images of class folders without the outer and inner folders that all classes have in common, as in "cat/photos"."""
+    names = {file.class_name: file.class_name.split("/") for file in files}
+    for end in (0, -1):
+        while len(names) > 1 and min(map(len, names.values())) > 1 and len({p[end] for p in names.values()}) == 1:
+            for parts in names.values():
+                parts.pop(end)
+    return [replace(file, class_name="/".join(names[file.class_name])) for file in files]
 
 
 def holds_images(folder: Path) -> bool:

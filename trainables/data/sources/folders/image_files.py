@@ -1,8 +1,9 @@
 """Files of labeled images as they are found on disk, before they are decoded."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -68,6 +69,32 @@ def explain_suffix(suffix: str) -> str:
     if suffix.lower() == ".gif":
         return "a GIF, which torchvision's ImageFolder does not read either; save it as PNG to use it"
     return "not an image"
+
+
+def merge_look_alikes(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[Problem]]:
+    """Return the images with the names of classes in Unicode's NFC, and what is wrong with the names.
+
+    Names that differ in their form of Unicode, in case or in blanks around them alone are one problem; the returned images of
+    such classes have the first of the names, so that no other check has to mention it.
+    """
+    counts = Counter(file.class_name for file in files)
+    alike: dict[str, list[str]] = {}
+    for name in sorted(counts):
+        parts = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).lower()).split("/")
+        alike.setdefault("/".join(part.strip() for part in parts), []).append(name)
+    first = {name: unicodedata.normalize("NFC", names[0]) for names in alike.values() for name in names}
+    groups = tuple(tuple(f"{_show(n)} ({counts[n]})" for n in names) for names in alike.values() if len(names) > 1)
+    advice = "if one class is meant, rename the folders (or labels) to one name; else to names that differ in more"
+    rule = "which names of classes are meant? These differ only in case, in blanks around them or in how accents are encoded"
+    return (
+        [replace(file, class_name=first[file.class_name]) for file in files],
+        [Problem(rule, groups, advice)] if groups else [],
+    )
+
+
+def _show(name: str) -> str:
+    """Return a name in quotes, with escapes where it is not in NFC and would look like another one."""
+    return repr(name) if unicodedata.is_normalized("NFC", name) else ascii(name)
 
 
 def check_classes(files: Sequence[ImageFile], class_names: tuple[str, ...], advice: str) -> Iterator[Problem]:

@@ -10,7 +10,13 @@ import numpy as np
 from search_spaces.errors import UserInputError, list_some
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_printable
-from trainables.data.sources.folders.class_folders import find_class_folders, holds_images, is_folder, list_visible
+from trainables.data.sources.folders.class_folders import (
+    drop_common_folders,
+    find_class_folders,
+    holds_images,
+    is_folder,
+    list_visible,
+)
 from trainables.data.sources.folders.image_files import (
     IMAGE_SUFFIXES,
     SPLIT_OF_WORD,
@@ -21,6 +27,7 @@ from trainables.data.sources.folders.image_files import (
     check_classes,
     check_repeated,
     explain_suffix,
+    merge_look_alikes,
 )
 from trainables.data.sources.folders.manifest import SUFFIXES, is_manifest, read_columns, read_manifest
 from trainables.data.sources.labeled_files import PARTS, LabeledFiles
@@ -28,6 +35,7 @@ from trainables.data.sources.labeled_files import PARTS, LabeledFiles
 __all__ = ["ImageFile", "Layout", "find_layout"]
 
 HUGGING_FACE_MANIFEST = "metadata"
+BESIDE_SPLITS = "an image beside the folders of the splits; move it into the folder of a class to use it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +92,10 @@ def find_layout(path: str | Path, *, group: str | None = None) -> Layout:
     """Return the labeled images of a folder or manifest, without opening one.
 
     The layouts: <class>/*; the same below train|training, val|valid|validation|dev and test|testing, in upper or lower case;
-    nested folders, whose relative path is the class ("animals/cat"); a manifest (`read_manifest`) as `path`, or
-    as the only one in the folder or in each split's folder (Hugging Face's metadata.csv); manifests called train.csv, val.csv and
-    test.csv. Folders that hold nothing but one folder are entered. Files that are not images are skipped, hidden ones without a
-    record.
+    nested folders, whose relative path is the class ("animals/cat"), without folders that every class has; a manifest
+    (`read_manifest`) as `path`, or as the only one in the folder or in each split's folder (Hugging Face's metadata.csv);
+    manifests called train.csv, val.csv and test.csv. Folders that hold nothing but one folder are entered. Files that are not
+    images are skipped, hidden ones without a record.
 
     Args:
         path: the folder, or a .csv, .tsv, .jsonl or .parquet manifest.
@@ -202,8 +210,11 @@ def _check_flat_splits(root: Path) -> list[Problem]:
     if not (names and tables and all(name.lower() in SPLIT_OF_WORD for name in names)):
         return []
     advice = "move each image into a folder of its class, or call the columns of the table path and label"
-    for table in tables:
-        advice += f"; {make_printable(table.name)} has the columns {list_some(read_columns(table)) or 'none'}"
+    found = [
+        f"{make_printable(t.name)} has the columns {list_some(read_columns(t), characters=300) or 'none'}"
+        for t in tables
+    ]
+    advice += f"; {list_some(found, separator='; ')}"
     return [Problem("folders of splits without a folder for each class", tuple(f"{name}/" for name in names), advice)]
 
 
@@ -223,10 +234,10 @@ def _check_beside(root: Path, folders: Sequence[_Part]) -> tuple[list[SkippedFil
                 strays.append(f"{make_printable(entry.name)}/")
             else:
                 skipped.append(SkippedFile(name=f"{make_printable(entry.name)}/", reason="no images"))
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            strays.append(make_printable(entry.name))
         else:
-            skipped.append(SkippedFile(name=make_printable(entry.name), reason=explain_suffix(path.suffix)))
+            is_image = path.suffix.lower() in IMAGE_SUFFIXES
+            reason = BESIDE_SPLITS if is_image else explain_suffix(path.suffix)
+            skipped.append(SkippedFile(name=make_printable(entry.name), reason=reason))
     if strays:
         problems.append(
             Problem(
@@ -255,6 +266,9 @@ def _read_parts(
 ) -> Layout:
     found = [_read_part(root, part, group) for part in parts]
     files = [file for one in found for file in one.files]
+    if all(part.path.is_dir() for part in parts):
+        files = drop_common_folders(files)
+    files, look_alikes = merge_look_alikes(files)
     class_names = _sort_classes({file.class_name for file in files})
     is_nested = any("/" in name for name in class_names) and kind.startswith("class folders")
     return Layout(
@@ -266,6 +280,7 @@ def _read_parts(
         found_problems=(
             *problems,
             *(problem for one in found for problem in one.problems),
+            *look_alikes,
             *(check_repeated(files) if len(parts) > 1 else ()),
             *check_classes(files, class_names, _advise_on_classes(root)),
         ),
