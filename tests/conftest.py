@@ -34,13 +34,13 @@ def trusted() -> Iterator[None]:
 # Files that run whole studies, the longest first: the one that begins last must not leave the other worker without work.
 LONGEST = (
     "journeys/test_whole_study.py",
-    "study/cluster/test_two_nodes.py",
+    "journeys/test_two_nodes.py",
     "docs/test_tutorial.py",
     "study/spec/test_configuration_files.py",
     "journeys/test_own_images.py",
     "journeys/test_stop_and_resume.py",
     "journeys/test_own_loop_study.py",
-    "study/scheduling/test_hand_over.py",
+    "journeys/test_hand_over.py",
     "study/cluster/test_hang_watch.py",
     "faults/test_faults.py",
     "journeys/test_bad_input.py",

@@ -15,7 +15,7 @@ VENV = Path(".venv")
 UV = str(Path(sys.executable).with_name("uv"))
 RESOLUTIONS = {"lowest": "lowest-direct", "newest": "highest"}
 TEST_OPTIONS = ("--durations=25", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
-JOB_TESTS = ("-m", "", "tests/study/test_submit.py", "tests/faults/test_faults.py", "-k", "submit or port")
+JOB_TESTS = ("-m", "", "tests/study/test_submission.py", "tests/faults/test_faults.py", "-k", "submit or port")
 
 
 def run(*command: str | Path, **variables: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from search_spaces.config import TrialConfig
-from tests.trainables.test_diverged_trial import RUNNING, PoisonedRun
+from tests.journeys.test_diverged_trial import RUNNING, PoisonedRun
 from tests.trainables.training.test_loop import DATA, change
 from trainables import trial_worker
 from trainables.records.record import RECORD, EpochReport, TrialRecord

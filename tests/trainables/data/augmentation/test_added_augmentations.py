@@ -16,7 +16,7 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from search_spaces.settings import AugmentationKeys
 from tests.trainables.data.augmentation.changed_settings import change
-from tests.trainables.data.augmentation.test_augmentation import (
+from tests.trainables.data.augmentation.test_pipeline import (
     EVERYTHING,
     NUM_CLASSES,
     OFF,

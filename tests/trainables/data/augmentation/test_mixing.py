@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from tests.trainables.data.augmentation.changed_settings import change
-from tests.trainables.data.augmentation.test_augmentation import OFF, SIZE, make_images, prepare
+from tests.trainables.data.augmentation.test_pipeline import OFF, SIZE, make_images, prepare
 from trainables.data.augmentation.mixing import mix_images
 from trainables.data.augmentation.pipeline import augment_batch
 

@@ -11,7 +11,7 @@ from analysis.shortcuts.swaps import swap_ring
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from tests.trainables.data.augmentation.changed_settings import change
-from tests.trainables.data.augmentation.test_augmentation import EVERYTHING, OFF, augment, make_images, prepare
+from tests.trainables.data.augmentation.test_pipeline import EVERYTHING, OFF, augment, make_images, prepare
 from trainables.data.augmentation.mixing import RING_FRACTIONS, choose_donors, make_ring, swap_rings
 from trainables.data.augmentation.pipeline import AugmentationSettings, augment_batch
 

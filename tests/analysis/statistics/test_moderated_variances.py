@@ -11,7 +11,7 @@ from analysis.comparison.values import Verdict
 from analysis.statistics.moderated_variances import LENT_SHARE, MIN_ROWS, SQUARED_CORRELATION, share_variances
 from benchmarks.validation.noisy_rounds import ALPHA, NoisyRound, run_noisy_round
 from search_spaces.designs import contrast_with_first
-from tests.analysis.statistics.test_looks import NAMES, make_evidence
+from tests.analysis.comparison.test_rows import NAMES, make_evidence
 from trainables.seeds import numpy_generator
 
 ARMS = ("a", "b", "c", "d", "e")

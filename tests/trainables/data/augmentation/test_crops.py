@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, RandomResizedCrop, functional
 
 from tests.trainables.data.augmentation.changed_settings import change
-from tests.trainables.data.augmentation.test_augmentation import (
+from tests.trainables.data.augmentation.test_pipeline import (
     EVERYTHING,
     NUM_CLASSES,
     OFF,
