@@ -101,10 +101,8 @@ def find_ranked_basis(
         chosen: candidates by arm, the best of the search first.
         seeds: of the ranking.
     """
-    ranked = [
-        _find_ranked(study, dict(zip(chosen, c, strict=True)), seeds) for c in zip(*chosen.values(), strict=False)
-    ]
-    ranked = [trials for trials in ranked if len(next(iter(trials.values()))) > 1]
+    pairs = (dict(zip(chosen, sources, strict=True)) for sources in zip(*chosen.values(), strict=False))
+    ranked = list(filter(None, (_find_ranked(study, candidates, seeds) for candidates in pairs)))
     if not ranked or not study.spec.contrasts():
         return None
     components = [measure_components(study.spec.contrasts(), _read_confirm(study, trials)) for trials in ranked]
@@ -112,7 +110,7 @@ def find_ranked_basis(
     costs = measure_epoch_costs({arm: [r for trials in ranked for r in trials[arm]] for arm in chosen})
     return Basis(
         components=replace(VarianceComponents.mean(components), num_measured_seeds=1 + freedom),
-        source=f"the ranking, {len(ranked)} candidates of each arm on the {components[0].num_measured_images:,} images of the "
+        source=f"the ranking, {len(ranked)} of each arm's candidates on the {components[0].num_measured_images:,} images of the "
         "confirm split",
         costs={arm.name: costs[arm.name] * study.spec.max_epochs(arm) for arm in study.spec.arms()},
     )
@@ -121,13 +119,13 @@ def find_ranked_basis(
 def _find_ranked(
     study: OpenStudy, candidates: Mapping[str, TrialRecord], seeds: Sequence[int]
 ) -> dict[str, list[TrialRecord]]:
-    """Return the complete ranking trials of one candidate per arm, of the seeds that all of them predicted with."""
+    """Return the complete ranking trials of one candidate per arm, of the seeds that all of them have; none below two."""
     by_arm = {
         arm: {r.config.seed: r for r in runs_of(study.book, source) if CONFIRM in r.predictions}
         for arm, source in candidates.items()
     }
     common = [seed for seed in seeds if all(seed in runs for runs in by_arm.values())]
-    return {arm: [runs[seed] for seed in common] for arm, runs in by_arm.items()}
+    return {arm: [runs[seed] for seed in common] for arm, runs in by_arm.items()} if len(common) > 1 else {}
 
 
 def _read_confirm(study: OpenStudy, trials: Mapping[str, Sequence[TrialRecord]]) -> dict[str, dict[int, Predictions]]:

@@ -10,14 +10,7 @@ from rich.console import Console
 
 from analysis.comparison import power as planning
 from analysis.comparison.paired_difference import MAX_SEEDS
-from analysis.comparison.power import (
-    DECIDES_MARGIN,
-    DECIDES_TWICE_BY_HALF,
-    MAX_IMAGES,
-    LookForecast,
-    PlannedTest,
-    VarianceComponents,
-)
+from analysis.comparison.power import LookForecast, PlannedTest, VarianceComponents
 from analysis.comparison.rows import compute_rows
 from analysis.formats.numbers import format_seconds
 from analysis.formats.sections import InspectionSection, SectionTable
@@ -157,7 +150,7 @@ def describe_chance(spec: StudySpec, splits: Splits, basis: Basis) -> str:
         f"{last.num_seeds} seeds and {test.num_images:,} test images decide a difference of {200 * test.margin:.2f} pp, twice "
         f"the margin, with a chance of {least}{100 * last.power[-1]:.0f} %; variances: {basis.source}"
     )
-    if last.meets(DECIDES_TWICE_BY_HALF):
+    if last.meets(planning.DECIDES_TWICE_BY_HALF):
         return text
     return f"warning: {text}. {_describe_what_raises(spec, splits, basis, test)}"
 
@@ -165,19 +158,19 @@ def describe_chance(spec: StudySpec, splits: Splits, basis: Basis) -> str:
 def _describe_what_raises(spec: StudySpec, splits: Splits, basis: Basis, test: PlannedTest) -> str:
     """Return a sentence with the seeds, the test images or, where neither is enough, both that give a chance of one half."""
     planned, num_images = test.looks[-1], test.num_images
-    seeds = planning.find_needed_seeds(basis.components, test, DECIDES_TWICE_BY_HALF)
+    seeds = planning.find_needed_seeds(basis.components, test, planning.DECIDES_TWICE_BY_HALF)
     found = [] if seeds is None else [(seeds, num_images)]
     for number in (planned, *(more for more in USUAL_SEEDS if more > planned)):
         if number == planned or not found:
             single = replace(test, looks=(number,))
-            images = planning.find_needed_images(basis.components, single, DECIDES_TWICE_BY_HALF)
+            images = planning.find_needed_images(basis.components, single, planning.DECIDES_TWICE_BY_HALF)
             found += [(number, _round_up(images))] if images is not None and images > num_images else []
     ways = [
         f"{number} seeds in one look with {images:,} test images ({_describe_cost(spec, splits, basis.costs, number, images)})"
         for number, images in found
     ]
     if not ways:
-        return f"Neither {MAX_SEEDS} seeds nor {MAX_IMAGES:,} test images would raise it to one half"
+        return f"Neither {MAX_SEEDS} seeds nor {planning.MAX_IMAGES:,} test images would raise it to one half"
     return f"A chance of one half takes {', or '.join(ways)}"
 
 
@@ -253,7 +246,7 @@ def _describe_margin(
 ) -> tuple[str, ...]:
     """Return sentences: whether the looks can decide the margin, and the seeds and test images that would."""
     last = forecasts[-1]
-    if last.meets(DECIDES_MARGIN):
+    if last.meets(planning.DECIDES_MARGIN):
         return (f"{last.num_seeds} seeds can decide the margin of {100 * test.margin:.2f} pp",)
     lines = [_describe_cannot(test, last)]
     seeds = planning.find_needed_seeds(components, test)

@@ -192,7 +192,7 @@ def test_the_ranking_of_the_candidates_gives_variances_and_costs_before_the_conf
     assert basis.components.num_measured_seeds == 1 + pairs
     assert basis.components.num_measured_images == 60
     assert basis.components.images + basis.components.seeds_x_images > 0
-    assert basis.source == f"the ranking, {pairs} candidates of each arm on the 60 images of the confirm split"
+    assert basis.source == f"the ranking, {pairs} of each arm's candidates on the 60 images of the confirm split"
     assert basis.costs is not None
     assert basis.costs["resnet50"] == pytest.approx(3 * basis.costs["resnet18"], rel=0.2)
     assert "the ranking, " in describe_chance(study.spec, make_splits(2000), basis)
