@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from search_spaces.errors import UserInputError
 from tests.trainables.data.sources.layout_files import MASK_WIDTH, draw_mask, draw_tile, write_tiles
 from trainables.data.image_audit import audit_image_set
+from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
 from trainables.data.sources import load_image_set
 from trainables.data.sources.folders import masks as mask_files
@@ -18,7 +20,7 @@ from trainables.data.sources.folders.layouts import find_layout
 from trainables.data.splits import make_splits
 
 
-def load(root: Path, **options: object) -> ImageSet:
+def load(root: Path, **options: Any) -> ImageSet:
     return load_image_set("folder", root, image_size=14, **options)
 
 
@@ -103,6 +105,17 @@ def test_masks_that_the_audits_cannot_use_are_left_out_with_the_reason(
     assert image_set.masks is None
     assert len(image_set) == 16
     assert f"the audits and heat maps do not use them: {reason}" in read_note(image_set)
+
+
+@pytest.mark.parametrize(("memory_bytes", "streams"), [(20_000, False), (10**9, True)])
+def test_masks_of_images_that_memory_does_not_hold_are_left_out(
+    tmp_path: Path, memory_bytes: int, streams: bool
+) -> None:
+    root = write_tiles(tmp_path / "tiles")
+    budget = ImageMemoryBudget(memory_bytes, tmp_path / "decoded", streams=streams)
+    image_set = load(root, memory_budget=budget)
+    assert image_set.masks is None
+    assert "do not use them: the images are streamed, or take more than" in read_note(image_set)
 
 
 def test_pairs_of_photographs_are_images(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def _decode_masks(
     if missing := number - len(found):
         return f"{missing:,} of {number:,} images have none"
     if memory_budget.streams or 2 * number * height * width * channels > memory_budget.memory_bytes:
-        return "the images and their masks take more than resources.image_memory_gb"
+        return "the images are streamed, or take more than resources.image_memory_gb with their masks"
     shape = replace(request, native_size=height if height == width else None, on_bad_image="refuse")
     try:
         decoded = decode_files(DiskImages(found), shape, memory_budget)
