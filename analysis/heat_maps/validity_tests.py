@@ -101,7 +101,7 @@ def admit_cams(models: CamModels, audit_images: AuditImages, *, seed: int = 0) -
         num_images=len(for_tests.labels),
         tests=tests,
         is_admitted=all(test.is_passed for test in tests if test.applies),
-        object_focus=None if for_tests.masks is None else _measure_focus(maps, for_tests),
+        object_focus=_measure_focus(maps, for_tests),
     )
 
 
@@ -238,11 +238,18 @@ def _share_inside(cams: Cams, regions: NDArray[np.bool_]) -> FloatArray:
     return np.asarray(np.divide(inside, total, out=np.zeros_like(inside), where=total > 0))
 
 
-def _measure_focus(maps: _Maps, audit_images: AuditImages) -> TwoIntervals:
-    """Return the share of the maps' energy inside the image's own mask minus that inside the other images' masks."""
+def _measure_focus(maps: _Maps, audit_images: AuditImages) -> TwoIntervals | None:
+    """Return the share of the maps' energy inside the image's own mask minus that inside the other images' masks.
+
+    Images whose masks are empty, such as those without a defect, are left out; None if fewer than two are left.
+    """
+    marked = np.flatnonzero(audit_images.masks.any(axis=(1, 2))) if audit_images.masks is not None else np.arange(0)
+    if len(marked) < 2:
+        return None
+    audit_images = audit_images.take(marked)
     assert audit_images.masks is not None
     focus = []
-    for cams in maps.cams:
+    for cams in maps.cams[:, marked]:
         inside = _share_inside(cams, audit_images.masks)
         own = np.diag(inside)
         focus.append(own - (inside.sum(axis=1) - own) / (len(own) - 1))

@@ -49,6 +49,7 @@ def describe_stages(found: Inspection) -> InspectionSection:
             names = "; ".join(f"{s.name}: {s.reason}" for s in origin.skipped[:5])
             more = f"; and {len(origin.skipped) - 5} more" if len(origin.skipped) > 5 else ""
             lines.append(f"not used: {len(origin.skipped)} files ({names}{more})")
+        lines += origin.notes
     else:
         lines.append("the source records no files: images and labels come as arrays")
     columns = ("stage", "shape", "dtype", "min", "max", "layout", "problem")

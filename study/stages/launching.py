@@ -87,6 +87,8 @@ class Launch(StudyStage):
         origin = prepared.image_set.origin
         if origin is not None and origin.skipped:
             say(f"{describe_skipped(origin.skipped)}; `study inspect {self.argument}` names them")
+        for note in origin.notes if origin is not None else ():
+            say(note)
         rare = [found.problem for found in list_rare_classes(prepared.image_set, prepared.splits)]
         for warning in (*rare, *describe_untrained(spec)):
             say(f"warning: {warning}")

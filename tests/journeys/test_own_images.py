@@ -17,7 +17,13 @@ from study.state.record_book import RecordBook
 from study.state.sealed_files import read_sealed_json
 from study.views.notebook import load
 from tests.study.command_line import run_cli
-from tests.trainables.data.sources.layout_files import write_classes, write_image, write_imagefolder, write_listed
+from tests.trainables.data.sources.layout_files import (
+    draw_mask,
+    write_classes,
+    write_image,
+    write_imagefolder,
+    write_listed,
+)
 from trainables.records.record import TrialState
 from trainables.storage.store import Store
 from trainables.training.loop import TrainingRun
@@ -94,12 +100,17 @@ def test_classes_with_one_image_and_files_that_are_not_used_are_named_at_the_lau
     for name in ("a.heic", "b.HEIC", "notes.txt"):
         (tmp_path / "images" / "eel" / name).write_bytes(b"other")
     write_image(tmp_path / "images" / "poster.png", 7)
+    draw_mask(3, 5).save(tmp_path / "images" / "eel" / "000_mask.png")
     (tmp_path / "spec.toml").write_text(SPEC.format(path=tmp_path / "images", data=""))
     with mock.patch("study.stages.stage.connect_cluster", side_effect=UserInputError("no cluster")):
         outcome = run_cli("run", tmp_path / "spec.toml", "--storage", tmp_path, width=1000)
     assert outcome.errors == "error: no cluster\n"
     assert (
         "2 .heic (not an image), 1 .txt (not an image), 1 .png (an image beside the class folders); `study inspect"
+        in outcome.output
+    )
+    assert (
+        "1 mask left out as images; the audits and heat maps do not use them: 45 of 46 images have none"
         in outcome.output
     )
     assert "warning: a split has one image only of 1 of the 3 classes: eel (6 in all, one in search, " in outcome.output

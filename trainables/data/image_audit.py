@@ -260,16 +260,27 @@ def _masks_stage(image_set: ImageSet) -> list[tuple[AuditStage, list[Problem]]]:
     masks = image_set.masks
     if masks is None:
         return []
-    empty = np.flatnonzero(~masks.reshape(len(masks), -1).any(axis=1))
     problems = []
-    if len(empty):
-        names = name_images(image_set, empty.tolist())
-        problems.append(Problem(f"{len(empty)} masks mark no object", names, "correct them"))
     if masks.shape != image_set.images.shape[:3]:
         rule = f"masks must have the images' shape {image_set.images.shape[:3]}, but have {masks.shape}"
         problems.append(Problem(rule, (), "correct them"))
+    elif len(empty := find_missing_objects(masks, image_set.labels)):
+        names = name_images(image_set, empty.tolist())
+        problems.append(Problem(f"{len(empty)} masks mark no object", names, "correct them"))
     limits = (float(masks.min()), float(masks.max()))
     return [_make_stage("masks", masks.shape, str(masks.dtype), limits, "NHW", problems)]
+
+
+def find_missing_objects(masks: NDArray[np.bool_], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sample ids of empty masks; those of a class without any object, such as tiles without a defect, are right.
+
+    Args:
+        masks: (N, H, W), True on the object.
+        labels: (N,) classes of the images.
+    """
+    is_marked = masks.any(axis=(1, 2))
+    has_objects = np.isin(labels, labels[is_marked]) if is_marked.any() else True
+    return np.flatnonzero(~is_marked & has_objects)
 
 
 def _describe_blank(blank: NDArray[np.int64], num_used: int, image_set: ImageSet) -> Problem | None:

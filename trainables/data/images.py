@@ -48,12 +48,14 @@ class ImageOrigin:
         sizes: (N, 2) int32, width and height in pixels before resizing, after the rotation that EXIF asks for.
         kinds: number of images by kind, such as {"RGB": 380, "grayscale": 3, "CMYK": 1, "EXIF-rotated": 2}.
         skipped: files that are not used.
+        notes: what else is to be said about the files, such as "12 masks left out as images; ...".
     """
 
     names: tuple[str, ...]
     sizes: NDArray[np.int32]
     kinds: Mapping[str, int]
     skipped: tuple[SkippedFile, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

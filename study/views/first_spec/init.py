@@ -209,6 +209,8 @@ def _decode(first: FirstSpec, console: Console) -> tuple[FirstSpec, ImageSet, Sp
     rare = [found.problem for found in list_rare_classes(image_set, splits)]
     found = [*findings.list_findings(image_set, report, bad, unused), *rare]
     findings.print_findings(first.survey, found, console)
+    for note in image_set.origin.notes:
+        print_line(f"- {note}", console)
     print_section(describe_class_counts(image_set.class_names, used.class_counts, MAX_ROWS), console)
     print_line(findings.describe_splits(first.survey), console)
     left_out = [f"{count_noun(len(bad), 'image file')} that cannot be used"] if bad else []

@@ -148,6 +148,17 @@ def test_maps_of_another_network_are_refused(audit_images: AuditImages) -> None:
     assert not found.is_admitted
 
 
+def test_images_without_an_object_have_no_share_of_energy_on_it(audit_images: AuditImages) -> None:
+    assert audit_images.masks is not None
+    masks = audit_images.masks.copy()
+    masks[::2] = False
+    found = admit_cams(make_models(ColorReader()), replace(audit_images, masks=masks)).object_focus
+    assert found is not None
+    assert found.estimate > 0.1, "as of images with objects alone"
+    masks[:] = False
+    assert admit_cams(make_models(ColorReader()), replace(audit_images, masks=masks)).object_focus is None
+
+
 def test_maps_that_do_not_depend_on_the_parameters_are_refused(audit_images: AuditImages) -> None:
     models = make_models(ColorReader())
     found = admit_cams(replace(models, randomized=models.trained), audit_images)

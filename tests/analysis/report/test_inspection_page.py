@@ -49,6 +49,7 @@ def make_inspection(class_names: tuple[str, ...] = ("cat", "dog"), network_note:
             sizes=sizes,
             kinds={"RGB": 118, "CMYK": 2},
             skipped=(SkippedFile(name="notes.txt", reason="not an image"),),
+            notes=("120 masks left out as images",),
         ),
     )
     splits = make_splits(image_set, seed=0, search_fraction=0.2, confirm_fraction=0.2, test_fraction=0.2)
@@ -96,6 +97,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(inspection: Inspection) 
     page = Page(html)
     assert page.open == []
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "base"}
+    assert "120 masks left out as images" in html
     assert "http:" not in html
     assert "https:" not in html
     assert not re.search(r"@import|url\(", html)

@@ -24,6 +24,7 @@ from tests.trainables.data.sources.layout_files import (
     write_imagefolder,
     write_listed,
     write_splits,
+    write_tiles,
 )
 from tests.trainables.data.sources.parquet_files import encode, make_pixels, write_parquet
 from tests.trainables.data.sources.tar_files import write_shard
@@ -186,6 +187,15 @@ def test_everything_odd_is_named_and_left_out(tmp_path: Path, run_init: Init) ->
     assert len(prepared.image_set.origin.skipped) == 5
 
 
+def test_masks_beside_photographs_are_left_out_with_a_note(tmp_path: Path, run_init: Init) -> None:
+    got = run_init(write_tiles(tmp_path / "tiles", per_class=20), "--image-size", "16")
+    assert "40 images of 2 classes; 48x32 px" in got.output
+    assert "- 40 masks left out as images; the audits and heat maps use them" in got.output
+    image_set, splits = load_split_images(load_spec(str(tmp_path / "first.toml"))[0])
+    check_image_set(image_set, splits)
+    assert image_set.masks is not None
+
+
 def test_images_that_cannot_be_used_at_all_are_refused_in_one_message(tmp_path: Path, run_init: Init) -> None:
     root = write_classes(tmp_path / "bad", ("cat",), per_class=5)
     write_image(root / "dog/0.png", 2)
@@ -196,6 +206,10 @@ def test_images_that_cannot_be_used_at_all_are_refused_in_one_message(tmp_path: 
         assert part in got.errors
     assert got.errors.startswith(f"error: {root} has 3 problems:")
     assert "there is no" in run_init(tmp_path / "nowhere", status=2).errors
+    single = run_init(write_classes(tmp_path / "single", ("ant", "bee", "cat"), per_class=1), status=2)
+    assert single.errors.startswith(
+        f"error: {tmp_path / 'single'}: each of the 3 classes has one image: ant, bee, cat; give"
+    )
 
 
 def test_what_only_decoding_finds_is_in_the_message_of_the_splits(tmp_path: Path, run_init: Init) -> None:

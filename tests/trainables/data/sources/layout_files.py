@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 SIZE = 8
+MASK_WIDTH, MASK_HEIGHT = 48, 32
 
 
 def write_image(file: Path, number: int) -> Path:
@@ -62,4 +63,27 @@ def write_imagefolder(root: Path, per_split: dict[str, int], name: str = "metada
             write_image(root / folder / f"{i:03d}.png", 100_000 * start + i)
         rows = [[f"{i:03d}.png", ["cat", "dog"][i % 2]] for i in range(count)]
         write_table(root / folder / name, ["file_name", "label"], rows)
+    return root
+
+
+def draw_tile(number: int) -> Image.Image:
+    """Return a photograph that is like no other."""
+    return Image.fromarray(np.random.default_rng(number).integers(0, 256, (MASK_HEIGHT, MASK_WIDTH, 3), dtype=np.uint8))
+
+
+def draw_mask(left: int, right: int, value: int = 255) -> Image.Image:
+    """Return a mask of some columns."""
+    pixels = np.zeros((MASK_HEIGHT, MASK_WIDTH), dtype=np.uint8)
+    pixels[:, left:right] = value
+    return Image.fromarray(pixels)
+
+
+def write_tiles(root: Path, per_class: int = 8, name: str = "{}.png", suffix: str = ".jpg") -> Path:
+    """Write photographs of tiles with a crack or none, and beside each a mask."""
+    for start, label in enumerate(("crack", "free")):
+        folder = root / label / "Imgs"
+        folder.mkdir(parents=True)
+        for i in range(per_class):
+            draw_tile(1000 * start + i).save(folder / f"{i}{suffix}")
+            draw_mask(20, 28 if label == "crack" else 20).save(folder / name.format(i))
     return root

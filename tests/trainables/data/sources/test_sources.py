@@ -208,7 +208,8 @@ def test_folder_with_train_and_test_marks_the_test_images(tmp_path: Path) -> Non
 def test_classes_may_be_called_train_and_test(tmp_path: Path) -> None:
     for seed, name in enumerate(("train", "test")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "0.png").write_bytes(encode(make_pixels(seed)))
+        for i in range(2):
+            (tmp_path / name / f"{i}.png").write_bytes(encode(make_pixels(10 * seed + i)))
     assert load_image_set("folder", tmp_path).class_names == ("test", "train")
 
 

@@ -1,8 +1,8 @@
 """Class folders: the folder of an image, or the folders between the data set and the image, are its class."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainables.data.images import SkippedFile
@@ -15,6 +15,7 @@ from trainables.data.sources.folders.image_files import (
     explain_suffix,
     is_hidden,
 )
+from trainables.data.sources.folders.masks import pair_masks
 
 Parts = tuple[str, ...]
 
@@ -32,7 +33,7 @@ class _Tree:
 
 
 def find_class_folders(folder: Path, root: Path, split: Split, group: str | None) -> FoundFiles:
-    """Return the images below `folder`, by class and then by path; images beside class folders that hold some are left out.
+    """Return the images below `folder`, by class and then by path, with their masks; loose files beside classes are left out.
 
     The class is the path of the image's folder, such as "cat" or "animals/cat"; with `group`, the last folder is the group and
     the folders above it are the class.
@@ -61,17 +62,8 @@ def find_class_folders(folder: Path, root: Path, split: Split, group: str | None
         for name in names
     ]
     files.sort(key=lambda file: (file.class_name, file.path.parts))
-    return FoundFiles(files, tree.skipped, list(_find_problems(tree, prefix, group)))
-
-
-def drop_common_folders(files: Sequence[ImageFile]) -> list[ImageFile]:
-    """Return images of class folders without the outer and inner folders that all classes have in common, as in "cat/photos"."""
-    names = {file.class_name: file.class_name.split("/") for file in files}
-    for end in (0, -1):
-        while len(names) > 1 and min(map(len, names.values())) > 1 and len({p[end] for p in names.values()}) == 1:
-            for parts in names.values():
-                parts.pop(end)
-    return [replace(file, class_name="/".join(names[file.class_name])) for file in files]
+    images, problems = pair_masks(files)
+    return FoundFiles(images, tree.skipped, [*_find_problems(tree, prefix, group), *problems])
 
 
 def holds_images(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from trainables.data.images import ImageSet
 from trainables.data.problems import DataProblemsError, Problem, make_error, make_printable
 from trainables.data.sources.descriptions import resolve_groups
 from trainables.data.sources.folders.layouts import Layout, find_layout, list_scarce_classes
+from trainables.data.sources.folders.masks import add_masks
 
 Result = TypeVar("Result")
 
@@ -33,7 +34,7 @@ def load_folder(
     group: str | None = None,
     memory_budget: ImageMemoryBudget,
 ) -> ImageSet:
-    """Return the images that `find_layout` finds at `path`, in its order.
+    """Return the images that `find_layout` finds at `path`, in its order, with their masks if all have one.
 
     Args:
         path: The folder, or a manifest.
@@ -67,7 +68,8 @@ def load_folder(
     checks.finish()
     assert decoded is not None
     origin = dataclasses.replace(decoded.origin, skipped=(*layout.skipped, *decoded.origin.skipped))
-    return found.make_image_set("folder", dataclasses.replace(decoded, origin=origin), chosen, class_groups)
+    image_set = found.make_image_set("folder", dataclasses.replace(decoded, origin=origin), chosen, class_groups)
+    return add_masks(image_set, [layout.files[i] for i in chosen[decoded.kept]], request, memory_budget)
 
 
 class _Checks:

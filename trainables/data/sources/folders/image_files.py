@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -41,6 +41,7 @@ class ImageFile:
         class_name: its label.
         split: the published split; "" if there is none.
         group: name of the images that it belongs with, such as a patient; None without groups.
+        mask: its mask, a file beside it; None without.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ImageFile:
     class_name: str
     split: Split
     group: str | None
+    mask: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,16 @@ def explain_suffix(suffix: str) -> str:
     return "not an image"
 
 
+def drop_common_folders(files: Sequence[ImageFile]) -> list[ImageFile]:
+    """Return images of class folders without the outer and inner folders that all classes have in common, as in "cat/photos"."""
+    names = {name: name.split("/") for name in {file.class_name for file in files}}
+    for end in (0, -1):
+        while len(names) > 1 and min(map(len, names.values())) > 1 and len({p[end] for p in names.values()}) == 1:
+            for parts in names.values():
+                parts.pop(end)
+    return _rename(files, {name: "/".join(parts) for name, parts in names.items()})
+
+
 def merge_look_alikes(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[Problem]]:
     """Return the images with the names of classes in Unicode's NFC, and what is wrong with the names.
 
@@ -86,10 +98,12 @@ def merge_look_alikes(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list
     groups = tuple(tuple(f"{_show(n)} ({counts[n]})" for n in names) for names in alike.values() if len(names) > 1)
     advice = "if one class is meant, rename the folders (or labels) to one name; else to names that differ in more"
     rule = "which names of classes are meant? These differ only in case, in blanks around them or in how accents are encoded"
-    return (
-        [replace(file, class_name=first[file.class_name]) for file in files],
-        [Problem(rule, groups, advice)] if groups else [],
-    )
+    return _rename(files, first), [Problem(rule, groups, advice)] if groups else []
+
+
+def _rename(files: Sequence[ImageFile], names: Mapping[str, str]) -> list[ImageFile]:
+    """Return the images with new names of their classes."""
+    return [f if f.class_name == names[f.class_name] else replace(f, class_name=names[f.class_name]) for f in files]
 
 
 def _show(name: str) -> str:
@@ -98,7 +112,7 @@ def _show(name: str) -> str:
 
 
 def check_classes(files: Sequence[ImageFile], class_names: tuple[str, ...], advice: str) -> Iterator[Problem]:
-    """Yield what is wrong with the classes: fewer than two, or other ones in one split than in another.
+    """Yield what is wrong with the classes: fewer than two, one image of each, or other ones in one split than in another.
 
     Args:
         files: the images.
@@ -111,6 +125,10 @@ def check_classes(files: Sequence[ImageFile], class_names: tuple[str, ...], advi
             class_names,
             advice,
         )
+    elif len(files) == len(class_names):
+        advice = "give at least four of each; if the folders are no classes, move their images into folders that are"
+        yield Problem(f"each of the {len(files)} classes has one image", class_names, advice)
+        return
     classes = {split: {f.class_name for f in files if f.split == split} for split in {f.split for f in files}}
     if "train" not in classes and classes.keys() - {""}:
         yield Problem("there are no training images", (), "set the split of some to train")

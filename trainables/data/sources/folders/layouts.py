@@ -10,13 +10,7 @@ import numpy as np
 from search_spaces.errors import UserInputError, list_some
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_printable
-from trainables.data.sources.folders.class_folders import (
-    drop_common_folders,
-    find_class_folders,
-    holds_images,
-    is_folder,
-    list_visible,
-)
+from trainables.data.sources.folders.class_folders import find_class_folders, holds_images, is_folder, list_visible
 from trainables.data.sources.folders.image_files import (
     IMAGE_SUFFIXES,
     SPLIT_OF_WORD,
@@ -26,6 +20,7 @@ from trainables.data.sources.folders.image_files import (
     Split,
     check_classes,
     check_repeated,
+    drop_common_folders,
     explain_suffix,
     merge_look_alikes,
 )
@@ -89,7 +84,7 @@ class _Part:
 
 
 def find_layout(path: str | Path, *, group: str | None = None) -> Layout:
-    """Return the labeled images of a folder or manifest, without opening one.
+    """Return the labeled images of a folder or manifest; only what may be a mask is opened.
 
     The layouts: <class>/*; the same below train|training, val|valid|validation|dev and test|testing, in upper or lower case;
     nested folders, whose relative path is the class ("animals/cat"), without folders that every class has; a manifest
@@ -131,6 +126,8 @@ def find_layout(path: str | Path, *, group: str | None = None) -> Layout:
 
 def list_scarce_classes(layout: Layout) -> list[Problem]:
     """Return the classes with so few images that a split lacks them, however the splits are drawn."""
+    if len(layout.files) == len(layout.class_names):
+        return []  # `check_classes` says that each class has one image.
     counts = {split: Counter(file.class_name for file in layout.files if file.split == split) for split in SPLIT_ORDER}
     has_validation, has_test = bool(counts["validation"]), bool(counts["test"])
     drawn = ["train", *(() if has_validation else ("search", "confirm")), *(() if has_test else ("test",))]
@@ -210,10 +207,7 @@ def _check_flat_splits(root: Path) -> list[Problem]:
     if not (names and tables and all(name.lower() in SPLIT_OF_WORD for name in names)):
         return []
     advice = "move each image into a folder of its class, or call the columns of the table path and label"
-    found = [
-        f"{make_printable(t.name)} has the columns {list_some(read_columns(t), characters=300) or 'none'}"
-        for t in tables
-    ]
+    found = [f"{make_printable(t.name)} has the columns {list_some(read_columns(t), 5) or 'none'}" for t in tables]
     advice += f"; {list_some(found, separator='; ')}"
     return [Problem("folders of splits without a folder for each class", tuple(f"{name}/" for name in names), advice)]
 

@@ -402,6 +402,14 @@ def test_a_folder_with_images_and_folders_is_refused(tmp_path: Path) -> None:
     refuse(tmp_path, "the class is not clear: a/ (1 images)", "or set data.group")
 
 
+def test_one_image_of_each_class_is_one_message(tmp_path: Path) -> None:
+    write_classes(tmp_path, [f"bird{number}" for number in range(30)], per_class=1)
+    message = refuse(
+        tmp_path, "each of the 30 classes has one image: bird0, ", ", and 10 more; give at least four of each"
+    )
+    assert "fewer than" not in message
+
+
 def test_two_folders_of_one_split_and_none_of_training(tmp_path: Path) -> None:
     write_splits(tmp_path, {"val": 2, "dev": 2, "test": 2})
     refuse(
