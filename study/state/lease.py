@@ -26,6 +26,7 @@ from study.state.interruption import StudyInterrupted
 from study.state.paths import LEASES
 from study.state.record_book import now_utc
 from trainables.processes import read_boot_id, read_pid_namespace, read_start_time, uptime_seconds
+from trainables.storage.durable import make_folder
 from trainables.storage.store import Store
 
 # A lease can be taken if it was not renewed for this long; on the machine of its holder, as soon as the process has ended.
@@ -269,7 +270,7 @@ def _locked(store: Store, kind: int) -> Iterator[None]:
         yield
         return
     path = store.local_path / LOCK
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with path.open("a+") as file:
         ends = time.monotonic() + LOCK_SECONDS
         while True:

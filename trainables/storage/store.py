@@ -21,7 +21,7 @@ from tenacity import (
 )
 
 from search_spaces.errors import UserInputError, first_line
-from trainables.storage.durable import link_new, put_new, write_durably
+from trainables.storage.durable import link_new, make_folder, put_new, sync_folder, write_durably
 
 Result = TypeVar("Result")
 
@@ -215,9 +215,9 @@ class Store:
             if not self.is_local:
                 return put_new(self.locate(name), data)
             path = Path(self._path(name))
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             created = link_new(_aside(path), path, data)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             return created
 
         return self._try("created", name, create) or self.read_bytes(name) == data
@@ -322,7 +322,7 @@ def _checked(name: str) -> str:
 
 
 def _replace_local(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     aside = _aside(path)
     try:
         write_durably(aside, data)
@@ -330,18 +330,9 @@ def _replace_local(path: Path, data: bytes) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _aside(path: Path) -> Path:
     """Return another name in the same folder, under which a file is written first."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
-
-
-def _sync_folder(path: Path) -> None:
-    """Flush a folder's entries to disk."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
