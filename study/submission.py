@@ -3,17 +3,19 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from search_spaces.errors import UserInputError, first_line
+from search_spaces.errors import UserInputError, collect_problems, first_line
 from study.cluster.job_submission import SPEC_NAME, connect_job_server, follow_job, name_in_job, submit_job
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted
 from study.state.paths import study_uri
 from study.views.printing import print_line
+from trainables.storage.store import check_uri
 
 SUCCEEDED = "SUCCEEDED"
 ENDED = frozenset({SUCCEEDED, "FAILED", "STOPPED"})
@@ -109,6 +111,8 @@ def _check(spec: str, options: SubmitOptions) -> None:
             "--storage must be a place that all nodes and this machine reach, such as s3://BUCKET/studies or an absolute path on "
             f"a shared disk, but got {where or 'none'}"
         )
+    elif "://" in where:
+        problems += collect_problems([("--storage: ", partial(check_uri, where))])
     problems += [f"--with {file} does not exist" for file in options.files if not file.exists()]
     taken = {SPEC_NAME} if not options.resumes else set()
     for file in options.files:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError, list_some, nearest_name
+from trainables.data.problems import make_printable
 
 # Accepted names of each column of a table or array of an npz file; the first is the one that the documentation uses.
 NAMES = {
@@ -82,6 +83,14 @@ def find_accepted_name(key: str, present: Iterable[str]) -> str | None:
     return next((name for name in NAMES[key] if name in names), None)
 
 
+def make_texts_printable(values: NDArray[Any]) -> NDArray[Any]:
+    """Return values of any shape with their texts printable; others, such as numbers and gaps, stay as they are."""
+    if values.dtype.kind not in "OU":
+        return values
+    texts = [make_printable(value) if isinstance(value, str) else value for value in values.ravel().tolist()]
+    return np.array(texts, dtype=object).reshape(values.shape)
+
+
 def read_array_file(path: Path) -> RawPredictions:
     """Return the predictions of an npz file.
 
@@ -98,7 +107,7 @@ def read_array_file(path: Path) -> RawPredictions:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it holds a single array; write it with np.savez")
-            arrays = {name: archive[name] for name in archive.files}
+            arrays = {make_printable(name): archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         advice = "; save texts as a numpy array of str, not of objects" if "pickle" in str(error).lower() else ""
         raise UserInputError(f"{path} is not a readable npz file: {str(error).splitlines()[0]}{advice}") from None
@@ -106,7 +115,7 @@ def read_array_file(path: Path) -> RawPredictions:
 
     def values(key: str) -> NDArray[Any] | None:
         name = find_accepted_name(key, arrays)
-        return None if name is None else arrays[name]
+        return None if name is None else make_texts_printable(arrays[name])
 
     kind = next((kind for kind in SCORES if values(kind) is not None), None)
     scores, predicted, labels = None if kind is None else values(kind), values("predicted"), values("label")
@@ -210,7 +219,7 @@ def read_table_file(path: Path) -> RawPredictions:
     except (OSError, ValueError, pa.ArrowException, UnicodeDecodeError) as error:
         kind = "csv" if path.suffix.lower() == ".csv" else "parquet"
         raise UserInputError(f"{path} is not a readable {kind} file: {str(error).splitlines()[0]}") from None
-    table.columns = pd.Index([str(name) for name in table.columns])
+    table.columns = pd.Index([make_printable(str(name)) for name in table.columns])
     raw = RawPredictions(path=path)
     if table.empty:
         raw.problems.append("it has no rows")
@@ -256,7 +265,7 @@ def _plain(column: "pd.Series[Any]") -> NDArray[Any]:
     """Return the values of a column; texts and categories as objects."""
     if _has_numbers(column) and not column.isna().any():
         return np.asarray(column.to_numpy())
-    return np.array(column.astype(object).tolist(), dtype=object)
+    return make_texts_printable(np.array(column.astype(object).tolist(), dtype=object))
 
 
 def _has_numbers(column: "pd.Series[Any]") -> bool:

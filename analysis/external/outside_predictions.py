@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.external.outside_files import RawPredictions, read_array_file, read_table_file
+from analysis.external.outside_files import RawPredictions, make_texts_printable, read_array_file, read_table_file
 from search_spaces.errors import UserInputError, list_some, nearest_name
+from trainables.data.problems import make_printable
 from trainables.training.predictions import Predictions
 
 SUM_TOLERANCE = 1e-3
@@ -79,7 +80,7 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
     if len(in_files) > 1:
         named = list_some(f"({list_some(names)})" for names in in_files)
         problems.append(f"the files need the same classes in the same order, but have {named}")
-    names = tuple(class_names) if class_names else in_files[0] if in_files else _infer_names(raws)
+    names = tuple(map(make_printable, class_names)) if class_names else in_files[0] if in_files else _infer_names(raws)
     raws = _name_classes(raws, names)
     sizes = {raw.scores.shape[-1] for raw in raws if raw.scores is not None}
     problems += _check_names(names, sizes)
@@ -206,6 +207,7 @@ def _to_arms(
     predicted = None if raw.predicted is None else _to_classes("predicted classes", raw.predicted, names, problems)
     seeds = np.zeros(len(raw.labels), dtype=np.int64) if raw.seeds is None else _to_whole("seeds", raw.seeds, problems)
     arms = np.full(len(raw.labels), raw.path.stem) if raw.arms is None else raw.arms.astype(str)
+    arms = make_texts_printable(arms)
     if problems or labels is None or seeds is None:
         return []
     logits = _to_logits(raw, labels, predicted, names, problems)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from rich.box import SIMPLE
@@ -23,9 +24,26 @@ def to_terminal(
     return table
 
 
-def to_csv(records: Sequence[Mapping[str, object]]) -> str:
-    """Return records as csv, with a column per key of the first."""
-    return str(pd.DataFrame(list(records)).to_csv(index=False, lineterminator="\n"))
+# What makes a spreadsheet take a text for a formula, or move it into another cell; after apostrophes, so that it can be undone.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def to_csv(table: Sequence[Mapping[str, object]] | Mapping[str, object] | pd.DataFrame) -> str:
+    """Return records with a column per key of the first, columns, or a table as csv that no spreadsheet executes."""
+    frame = pd.DataFrame(table)
+    texts = frame.select_dtypes(exclude="number")
+    safe = {str(name): pd.Series(map(escape_formula, texts[name]), frame.index, dtype=object) for name in texts}
+    return str(frame.assign(**safe).rename(columns=escape_formula).to_csv(index=False, lineterminator="\n"))
+
+
+def escape_formula(cell: Any) -> Any:
+    """Return a cell of csv; a text that a spreadsheet would execute is marked as a text by an apostrophe."""
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+
+def unescape_formula(text: str) -> str:
+    """Return the text that `escape_formula` was given."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def list_bounds(name: str, interval: Interval | None) -> dict[str, float | None]:

@@ -46,7 +46,8 @@ class Cluster:
     Attributes:
         address: `LOCAL`, `THIS_PROCESS`, or the address that was given.
         node_cpus, node_gpus: of each node alive, in the same order.
-        scratch: local folder for the files that Tune writes and the study does not use; deleted at the end.
+        scratch: local folder of this user alone for the files that Tune writes and the study does not use, and for Ray's own;
+            deleted at the end.
     """
 
     address: str
@@ -161,7 +162,8 @@ def _init_ray(address: str, scratch: str) -> None:
                     include_dashboard=False,
                     logging_level=logging.ERROR,
                     log_to_driver=False,
-                    _temp_dir=scratch,
+                    # Ray opens its folder to every user, who cannot reach it in ours.
+                    _temp_dir=f"{scratch}/ray",
                     configure_logging=False,
                 )
             else:

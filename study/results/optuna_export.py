@@ -1,6 +1,7 @@
 """The search as Optuna studies, built from records, for Optuna's own plots, importances and dashboard."""
 
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from trainables.records.record import TrialRecord, TrialState
 METRIC_NAME = "macro_f1"
 DIVERGED_NOTE = "diverged"
 MIN_TRIALS_FOR_IMPORTANCE = 2
+_SECRET = re.compile(r"([?&](?:[^=&]*(?:pass|pwd|secret|token|key)[^=&]*|odbc_connect)=)[^&]*", re.IGNORECASE)
 
 _STATES = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
@@ -116,12 +118,11 @@ def export_optuna(study: OpenStudy, url: str) -> list[str]:
 
 
 def hide_password(url: str) -> str:
-    """Return a database URL with its password replaced by stars."""
+    """Return a database URL with stars for its password, and for the passwords and keys in its query."""
     head, separator, rest = url.partition("://")
-    login, at, host = rest.rpartition("@")
-    if not at:
-        return url
-    return f"{head}{separator}{login.partition(':')[0]}:***@{host}"
+    rest = _SECRET.sub(r"\1***", rest)
+    login, _, host = rest.rpartition("@")
+    return f"{head}{separator}{login.partition(':')[0]}:***@{host}" if ":" in login else f"{head}{separator}{rest}"
 
 
 def compute_importances(optuna_study: optuna.Study) -> tuple[dict[str, float] | None, tuple[str, ...]]:

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.arms.arm_evidence import ArmEvidence
 from analysis.arms.values import ArmFinding
 from analysis.confusions.values import LabelIssue
+from analysis.formats.table_formats import to_csv, unescape_formula
 from analysis.heat_maps.values import CamPanel
 from analysis.report.galleries import ThumbnailSheets, choose_thumbnails
 from analysis.statistics.metrics import IntArray
@@ -41,7 +42,7 @@ def write_image_files(store: Store, image_set: ImageSet, test_ids: IntArray) -> 
         "file": [image_set.origin.names[sample_id] for sample_id in test_ids],
         "label": [image_set.class_names[label] for label in image_set.labels[test_ids]],
     }
-    store.write_text(paths.TEST_IMAGES_CSV, pd.DataFrame(rows).to_csv(index=False))
+    store.write_text(paths.TEST_IMAGES_CSV, to_csv(rows))
 
 
 def load_image_files(store: Store) -> dict[int, str]:
@@ -57,7 +58,7 @@ def load_image_files(store: Store) -> dict[int, str]:
     with decoding(store.locate(paths.TEST_IMAGES_CSV)):
         text = io.StringIO(store.read_text(paths.TEST_IMAGES_CSV))
         rows = pd.read_csv(text, dtype={"sample_id": int, "file": str}, keep_default_na=False)
-        return dict(zip(rows["sample_id"].tolist(), rows["file"].tolist(), strict=True))
+        return dict(zip(rows["sample_id"].tolist(), map(unescape_formula, rows["file"]), strict=True))
 
 
 MOST_THUMBNAILS = 10_000

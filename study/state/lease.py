@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import platform
+import signal
 import sys
 import threading
 import time
@@ -25,6 +26,7 @@ from study.state.interruption import StudyInterrupted
 from study.state.paths import LEASES
 from study.state.record_book import now_utc
 from trainables.processes import read_boot_id, read_pid_namespace, read_start_time, uptime_seconds
+from trainables.storage.durable import make_folder
 from trainables.storage.store import Store
 
 # A lease can be taken if it was not renewed for this long; on the machine of its holder, as soon as the process has ended.
@@ -153,16 +155,42 @@ class Lease:
 
 @contextmanager
 def hold_lease(store: Store) -> Iterator[Lease]:
-    """Hold the study's lease, and release it at the end.
+    """Hold the study's lease, and release it at the end, also at that by SIGTERM or by SIGHUP of a closed terminal.
 
     Raises:
         UserInputError: As `acquire_lease` does.
     """
-    lease = acquire_lease(store)
+    with _exiting_on_signals():
+        lease = acquire_lease(store)
+        try:
+            yield lease
+        finally:
+            lease.release()
+
+
+@contextmanager
+def _exiting_on_signals() -> Iterator[None]:
+    """Let the first SIGTERM or SIGHUP raise SystemExit, if it would end the process at once; with `nohup` it does not."""
+    driver, is_main = os.getpid(), threading.current_thread() is threading.main_thread()
+    ending = [n for n in (signal.SIGTERM, signal.SIGHUP) if is_main and signal.getsignal(n) == signal.SIG_DFL]
+
+    def leave(number: int, _: object) -> None:
+        is_driver = os.getpid() == driver
+        for other in ending:
+            if signal.getsignal(other) is leave:
+                signal.signal(other, signal.SIG_IGN if is_driver else signal.SIG_DFL)
+        if not is_driver:  # a process that was forked
+            signal.raise_signal(number)
+        sys.exit(128 + number)
+
+    for number in ending:
+        signal.signal(number, leave)
     try:
-        yield lease
+        yield
     finally:
-        lease.release()
+        for number in ending:
+            if signal.getsignal(number) in {leave, signal.SIG_IGN}:
+                signal.signal(number, signal.SIG_DFL)
 
 
 def acquire_lease(store: Store) -> Lease:
@@ -242,7 +270,7 @@ def _locked(store: Store, kind: int) -> Iterator[None]:
         yield
         return
     path = store.local_path / LOCK
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with path.open("a+") as file:
         ends = time.monotonic() + LOCK_SECONDS
         while True:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from analysis.arms.values import ArmFinding
 from analysis.baselines.values import LINEAR_PROBE
+from analysis.formats.table_formats import to_csv
 from analysis.report.model_card import build_model_card
 from analysis.report.study_findings import to_plain
 from search_spaces.config import TrialConfig
@@ -136,7 +137,7 @@ def export_study(
         # A column without any value would have no type in the parquet file.
         trials = Study(study).records().astype({"macro_f1": float, "confirm_macro_f1": float})
         epochs = Study(study).epochs()
-        trials.to_csv(aside / TRIALS_CSV, index=False)
+        (aside / TRIALS_CSV).write_text(to_csv(trials), encoding="utf-8")
         trials.to_parquet(aside / TRIALS_PARQUET, index=False)
         epochs.to_parquet(aside / EPOCHS_PARQUET, index=False)
         missing = [arm.name for arm in study.spec.arms() if not export_weights(study, arm.name, aside, onnx=onnx)]

@@ -169,3 +169,18 @@ def test_names_are_text_and_never_code(browser: Browser, tmp_path: Path) -> None
     assert page.evaluate("window.hacked") is None
     assert problems == []
     page.close()
+
+
+def test_downloaded_csv_has_no_formulas(browser: Browser, tmp_path: Path) -> None:
+    thumbnails = ThumbnailSheets.draw(np.zeros((40, 16, 16, 3), dtype=np.uint8), np.arange(40), 40)
+    names = ["=1+1", "+cmd", *"abcdefgh"]
+    write_explorer(tmp_path / "explore.html", names, {"resnet18": 0.9}, thumbnails, {})
+    page, _ = show(browser, tmp_path / "explore.html")
+    with page.expect_download() as csv:
+        page.get_by_text("Download CSV").first.click()
+    text = Path(csv.value.path()).read_text()
+    assert '"\'=1+1"' in text
+    assert '"\'+cmd"' in text
+    assert '"=' not in text
+    assert '"+' not in text
+    page.close()

@@ -498,3 +498,28 @@ def test_names_of_classes_are_given_to_a_comparison_too(tmp_path: Path) -> None:
     files = [tmp_path / f"{name}.parquet" for name in ("one", "two")]
     assert "--class-names" in run_cli("judge", *files).errors
     assert run_cli("judge", *files, "--class-names", "cat, dog, emu").status == 0
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv"])
+def test_names_that_a_terminal_would_execute_are_escaped(tmp_path: Path, suffix: str) -> None:
+    names = ["\x1b]0;owned\x07cat", "dog"]
+    rows = pd.DataFrame({"label": names * 4, "predicted": names * 3 + names[::-1]})
+    rows["arm"], rows["sample_id"] = names[0], [f"\x1b{number}" for number in range(8)]
+    if suffix == ".npz":
+        texts = {name: rows[name].to_numpy(str) for name in ("label", "predicted", "sample_id")}
+        write_arrays(tmp_path / "a.npz", arm=names[0], class_names=names, **texts)
+    else:
+        rows.to_csv(tmp_path / "a.csv", index=False)
+    found = read_predictions_files([tmp_path / f"a{suffix}"], None if suffix == ".npz" else names)
+    assert found.class_names == ("\\x1b]0;owned\\x07cat", "dog")
+    assert list(found.arms) == ["\\x1b]0;owned\\x07cat"]
+    assert found.image_names is not None
+    assert all(name.isprintable() for name in found.image_names)
+    assert found.names == found.class_names
+
+
+def test_names_in_a_message_are_escaped(tmp_path: Path) -> None:
+    pd.DataFrame({"\x1b]0;owned": [0, 1], "arm": ["\x1b[2Ja", "b"]}).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(UserInputError, match="there is no 'label'") as refused:
+        read_predictions_files([tmp_path / "a.csv"])
+    assert "\x1b" not in str(refused.value)

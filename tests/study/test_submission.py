@@ -119,6 +119,16 @@ def test_failed_job_says_how_to_go_on_and_resume_goes_on(monkeypatch: pytest.Mon
     assert "output of" not in resumed.output
 
 
+def test_a_secret_in_the_storage_s_uri_reaches_neither_job_nor_output(
+    monkeypatch: pytest.MonkeyPatch, spec: Path
+) -> None:
+    server = FakeServer()
+    outcome = submit(monkeypatch, server, spec, "--storage", "s3://key:TOP@bucket/studies")
+    assert outcome.status == 2
+    assert "--storage: the storage's URI must not hold credentials" in outcome.errors
+    assert "TOP" not in outcome.errors + outcome.output
+
+
 def test_interrupt_leaves_the_job_running(monkeypatch: pytest.MonkeyPatch, spec: Path) -> None:
     outcome = submit(monkeypatch, FakeServer("STOPPED"), spec, "--storage", "/mnt/studies")
     assert outcome.status == 0

@@ -88,7 +88,7 @@ class ProblemList:
 
     def add(self, rule: str, name: object, advice: str) -> None:
         """Add a problem of one file."""
-        self._names.setdefault((rule, advice), []).append(str(name))
+        self._names.setdefault((make_printable(rule), advice), []).append(make_printable(str(name)))
 
     def raise_any(self, subject: str) -> None:
         """Raise UserInputError with all problems, if there are any."""
@@ -98,7 +98,7 @@ class ProblemList:
 
 
 def make_printable(text: str) -> str:
-    """Return a file's name with bytes that are no text, and control characters, as escapes."""
+    """Return a name with what a terminal would execute, such as control characters, and bytes that are no text, as escapes."""
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 

@@ -150,7 +150,9 @@ def find_local_path(weights: str) -> Path:
         return Path(weights).expanduser()
     url = urlsplit(weights)
     if url.scheme != "file" or url.netloc not in {"", "localhost"}:
-        raise UserInputError(f"weights must lie on a local path, but got {weights!r}; fetch the file and give its path")
+        raise UserInputError(
+            f"weights must lie on a local path, but got {url.scheme}://...; fetch the file and give its path"
+        )
     return Path(unquote(url.path))
 
 

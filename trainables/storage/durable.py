@@ -41,6 +41,23 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(stream.fileno())
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder, and those above it that are missing; all are on disk when the call returns."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to disk."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def _write_direct(path: Path, data: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_DIRECT, 0o666)
     try:

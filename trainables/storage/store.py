@@ -1,14 +1,14 @@
 """`Store`: files below one root, on any file system of pyarrow. Files are replaced atomically."""
 
 import contextlib
-import os
+import re
 import shlex
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl
 
 from pyarrow import fs
 from tenacity import (
@@ -21,9 +21,21 @@ from tenacity import (
 )
 
 from search_spaces.errors import UserInputError, first_line
-from trainables.storage.durable import link_new, put_new, write_durably
+from trainables.storage.durable import link_new, make_folder, put_new, sync_folder, write_durably
 
 Result = TypeVar("Result")
+
+# Keys of a URI's query by its scheme: options of pyarrow that are no secrets. What is not in the list may be one.
+_S3 = ("region", "endpoint_override", "scheme", "allow_bucket_creation", "allow_bucket_deletion", "allow_delayed_open")
+_AZURE = (
+    *("blob_storage_authority", "dfs_storage_authority", "blob_storage_scheme", "dfs_storage_scheme"),
+    *("enable_tls", "credential_kind", "tenant_id", "client_id"),
+)
+_GOOGLE = ("scheme", "endpoint_override", "retry_limit_seconds", "project_id")
+OPTIONS = {"s3": _S3, "gs": _GOOGLE, "gcs": _GOOGLE, "abfs": _AZURE, "abfss": _AZURE}
+# The first part of a URI without user and password: a bucket, or a host and its port. Azure's may begin with a container.
+_AUTHORITY = re.compile(r"[\w.-]*(:\d+)?")
+_CONTAINER = re.compile(r"^[\w$-]+@")
 
 # Seconds between the attempts at a request to an object store; together about a minute.
 RETRY_WAITS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
@@ -84,6 +96,26 @@ def split_uri(root: str) -> tuple[str, str]:
     return str(path.parent), path.name
 
 
+def check_uri(uri: str) -> None:
+    """Raise UserInputError, without a part of the URI that may be a secret, if it holds what may be one."""
+    scheme, _, rest = uri.partition("://")
+    place, _, query = rest.partition("?")
+    authority = place.partition("/")[0]
+    if scheme in {"abfs", "abfss"}:
+        authority = _CONTAINER.sub("", authority, count=1)
+    allowed = OPTIONS.get(scheme, ())
+    given = parse_qsl(query, keep_blank_values=True)
+    if _AUTHORITY.fullmatch(authority) and all(key in allowed and "@" not in value for key, value in given):
+        return
+    takes = (
+        f"of its query {', '.join(allowed)} are accepted, without user or password" if allowed else "it takes no query"
+    )
+    raise UserInputError(
+        f"the storage's URI must not hold credentials, and {takes}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what "
+        "the store's own tools read, in the environment, or use the machine's role"
+    )
+
+
 class Store:
     """Reads and replaces files below a root: a local folder, or a URI such as ``s3://bucket/prefix``.
 
@@ -96,15 +128,11 @@ class Store:
         """Open the root, which is created by the first write.
 
         Raises:
-            UserInputError: For a URI that pyarrow cannot open or that contains credentials, since URIs are recorded.
+            UserInputError: For a URI that pyarrow cannot open or that may hold credentials, since URIs are recorded.
         """
         self.root = str(root)
         if "://" in self.root:
-            if "@" in urlsplit(self.root).netloc:
-                raise UserInputError(
-                    "the storage's URI must not hold credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the "
-                    "environment, or use the machine's role"
-                )
+            check_uri(self.root)
             try:
                 self._filesystem, self._base = fs.FileSystem.from_uri(_with_options(self.root))
             except (OSError, ValueError) as error:
@@ -187,9 +215,9 @@ class Store:
             if not self.is_local:
                 return put_new(self.locate(name), data)
             path = Path(self._path(name))
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             created = link_new(_aside(path), path, data)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             return created
 
         return self._try("created", name, create) or self.read_bytes(name) == data
@@ -294,7 +322,7 @@ def _checked(name: str) -> str:
 
 
 def _replace_local(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     aside = _aside(path)
     try:
         write_durably(aside, data)
@@ -302,18 +330,9 @@ def _replace_local(path: Path, data: bytes) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _aside(path: Path) -> Path:
     """Return another name in the same folder, under which a file is written first."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
-
-
-def _sync_folder(path: Path) -> None:
-    """Flush a folder's entries to disk."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -22,6 +22,11 @@ function loadScript(id) {
   return loaded;
 }
 
+// A text that a spreadsheet would execute is marked as a text by an apostrophe, as in the csv files of the study.
+function escapeFormula(cell) {
+  return typeof cell === "string" ? cell.replace(/^'*[=+\-@\t\r]/, "'$&") : cell;
+}
+
 function roundNumber(value, digits) {
   return typeof value === "number" ? Number(value.toPrecision(digits)) : value;
 }
@@ -40,7 +45,7 @@ function makeTable(selector, columns, data, name, options) {
   };
   const csv = {
     extend: "csv", text: "Download CSV", footer: false, filename: `${study}-${name}`,
-    exportOptions: { columns: ":not(.no-export)", orthogonal: "export" },
+    exportOptions: { columns: ":not(.no-export)", orthogonal: "export", format: { body: escapeFormula } },
   };
   document.querySelector(selector).innerHTML = `<thead><tr>${'<th scope="col"></th>'.repeat(columns.length)}</tr></thead>`;
   return new DataTable(selector, {

@@ -1,5 +1,7 @@
 """What a user reads where Ray cannot be reached."""
 
+from pathlib import Path
+
 import pytest
 import ray
 import torch
@@ -39,3 +41,20 @@ def test_a_driver_that_is_too_old_for_torch_counts_no_device(monkeypatch: pytest
     assert describe_platform()["cuda_devices"] == []
     with connect_cluster(THIS_PROCESS) as cluster:
         assert cluster.node_gpus == (0.0,)
+
+
+def test_other_users_cannot_reach_ray_s_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray gives every user all rights in its own."""
+    folders = []
+
+    def init(*, _temp_dir: str, **_: object) -> None:
+        Path(_temp_dir).mkdir()
+        Path(_temp_dir).chmod(0o777)
+        folders.append(Path(_temp_dir))
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "nodes", list)
+    with connect_cluster(None) as cluster:
+        assert folders[0].parent == Path(cluster.scratch)
+        assert folders[0].parent.stat().st_mode & 0o777 == 0o700
+    assert not folders[0].parent.exists()

@@ -19,10 +19,11 @@ from study.inputs.human_labels import load_human_shares
 from study.results import audits
 from study.results.audit_parts import AuditPart, AuditParts, StepKind
 from study.results.audits import AuditStep, choose_audit_images, keep_audited, rank_confusions
-from study.state.paths import AUDIT_PARTS
+from study.results.test_images import load_image_files, write_image_files
+from study.state.paths import AUDIT_PARTS, TEST_IMAGES_CSV
 from tests.analysis.findings_factory import make_ring_audit
 from tests.study.simulated import make_spec
-from trainables.data.images import ImageSet
+from trainables.data.images import ImageOrigin, ImageSet
 from trainables.storage.store import Store
 from trainables.training.predictions import Predictions
 
@@ -281,3 +282,19 @@ def test_images_too_small_to_remove_cues_from_have_no_causes_and_keep_their_othe
         == "No root cause is tested: cues are removed from images of 12 pixels a side at least, but these have 8 x 8."
     )
     assert audits.find_causes(make_step(tmp_path, SimpleNamespace(), [(0, 1)]), make_images(side=8)) == AuditPart()
+
+
+def test_files_of_test_images_are_no_formulas_in_csv_and_are_read_back(tmp_path: Path) -> None:
+    names = ("=cmd.png", "'=b.png", "plain.png")
+    origin = ImageOrigin(names=names, sizes=np.ones((3, 2), dtype=np.int32), kinds={"RGB": 3})
+    images = ImageSet(
+        images=np.zeros((3, 8, 8, 3), dtype=np.uint8),
+        labels=np.array([0, 1, 1]),
+        class_names=("@SUM(A1)", "dog"),
+        origin=origin,
+    )
+    store = Store(tmp_path)
+    write_image_files(store, images, np.arange(3))
+    lines = store.read_text(TEST_IMAGES_CSV).splitlines()
+    assert lines[1:] == ["0,'=cmd.png,'@SUM(A1)", "1,''=b.png,dog", "2,plain.png,dog"]
+    assert load_image_files(store) == dict(enumerate(names))

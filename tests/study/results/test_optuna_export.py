@@ -169,6 +169,9 @@ def test_a_database_that_cannot_be_opened_is_refused_without_its_password(search
 
 def test_passwords_are_hidden() -> None:
     assert hide_password("mysql+pymysql://me:s@cret@host/db") == "mysql+pymysql://me:***@host/db"
+    assert hide_password("postgresql://host/db?password=s@cret&user=me") == "postgresql://host/db?password=***&user=me"
+    assert hide_password("mysql://me:s@cret@host/db?ssl_Key=s") == "mysql://me:***@host/db?ssl_Key=***"
+    assert hide_password("mssql+pyodbc:///?odbc_connect=PWD%3Ds@cret") == "mssql+pyodbc:///?odbc_connect=***"
     assert hide_password("sqlite:////data/optuna.db") == "sqlite:////data/optuna.db"
 
 

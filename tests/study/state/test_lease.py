@@ -70,6 +70,44 @@ def test_second_driver_is_refused_with_the_holder_and_the_time(tmp_path: Path) -
     assert read_holder(store) is None
 
 
+HELD = """
+import sys, time
+from study.state.lease import hold_lease
+from trainables.storage.store import Store
+with hold_lease(Store(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_a_driver_that_is_told_to_end_releases_the_lease(
+    tmp_path: Path, number: signal.Signals, is_ignored: bool
+) -> None:
+    """A closed terminal sends SIGHUP, which a driver that was started with `nohup` ignores."""
+    ignore = f"import signal; signal.signal({number:d}, signal.SIG_IGN)\n" if is_ignored else ""
+    with subprocess.Popen([sys.executable, "-c", ignore + HELD, tmp_path], stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "held\n"
+        driver.send_signal(number)
+        if is_ignored:
+            with pytest.raises(subprocess.TimeoutExpired):
+                driver.wait(0.3)
+            driver.kill()
+        else:
+            assert driver.wait(20) == 128 + number
+    lease = json.loads((tmp_path / "lease/000001").read_text())
+    assert bool(lease["holder"]) is is_ignored
+
+
+def test_the_signals_of_a_process_are_its_own_again(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)]
+    with hold_lease(Store(tmp_path)):
+        assert signal.getsignal(signal.SIGHUP) != signal.SIG_DFL
+    assert [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)] == before
+
+
 def test_token_grows_with_every_driver_and_signs_the_records(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for token in (1, 2):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainables.storage.durable import DIRECT_FROM_BYTES, write_durably
+from trainables.storage.store import Store
 
 PAGE = 4096
 
@@ -68,3 +69,21 @@ def test_a_full_disk_is_an_error(direct: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "write", refuse(errno.ENOSPC, 1, []))
     with pytest.raises(OSError, match="No space left"):
         write_durably(direct / "file", os.urandom(DIRECT_FROM_BYTES))
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_the_entries_of_new_folders_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool) -> None:
+    flushed, fsync = [], os.fsync
+
+    def note(handle: int) -> None:
+        flushed.append(os.path.realpath(f"/proc/self/fd/{handle}"))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write = Store(tmp_path / "study").create_bytes if is_new else Store(tmp_path / "study").write_bytes
+    write("trials/00000/record.json", b"x")
+    folders = [str(tmp_path / name) for name in ("", "study", "study/trials", "study/trials/00000")]
+    assert [place for place in flushed if Path(place).is_dir()] == [place.rstrip("/") for place in folders]
+    flushed.clear()
+    write("trials/00000/copy.json", b"x")
+    assert [place for place in flushed if Path(place).is_dir()] == folders[-1:]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from trainables.data.decoding.decoded_images import Decoded
 from trainables.data.images import ImageSet
+from trainables.data.problems import make_printable
 from trainables.data.sources.descriptions import resolve_groups
 from trainables.data.sources.subset import choose_subset
 
@@ -20,7 +21,7 @@ class LabeledFiles:
 
     Attributes:
         labels: (N,) int64 in [0, K).
-        class_names: K names.
+        class_names: K names, which become printable.
         parts: (N,) position of each image's published split in `PARTS`.
         groups: N names of the groups that images belong to; None where images are independent.
     """
@@ -29,6 +30,9 @@ class LabeledFiles:
     class_names: tuple[str, ...]
     parts: NDArray[np.int64]
     groups: Sequence[str] | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(map(make_printable, self.class_names)))
 
     def mark(self, split: str) -> NDArray[np.bool_] | None:
         """Return (N,) which images are of a published split; None if no image is."""
@@ -62,6 +66,6 @@ class LabeledFiles:
             official_validation=None if validation is None else validation[kept],
             class_groups=resolve_groups(class_groups, self.class_names),
             groups=None if self.groups is None else numbers[kept],
-            group_names=tuple(map(str, group_names)),
+            group_names=tuple(make_printable(str(name)) for name in group_names),
             origin=decoded.origin,
         )

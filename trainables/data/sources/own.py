@@ -11,6 +11,7 @@ from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.extensions import locating
 from trainables.data.images import ImageSet
 from trainables.data.pixel_files import find_pixel_file
+from trainables.data.problems import make_printable
 from trainables.data.sources import DECODING, MEMORY_BUDGET
 
 # What every study has, and a function need not take.
@@ -78,4 +79,6 @@ def _finish(found: ImageSet, source: str) -> ImageSet:
     if find_pixel_file(images) is None:
         images = np.ascontiguousarray(images)
     labels = np.asarray(found.labels, dtype=np.int64)
-    return replace(found, images=images, labels=labels, class_names=tuple(found.class_names), source=source)
+    return replace(
+        found, images=images, labels=labels, class_names=tuple(map(make_printable, found.class_names)), source=source
+    )

@@ -20,7 +20,7 @@ from trainables.data.decoding.decoded_images import decode_files
 from trainables.data.decoding.encoded_files import BadImageError, DiskState, EncodedImages, combine_states
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
-from trainables.data.problems import Problem, make_error
+from trainables.data.problems import Problem, make_error, make_printable
 from trainables.data.sources.labeled_files import PARTS, LabeledFiles
 from trainables.data.sources.parquet_shards import ARROW_ERRORS, Columns, Shard, describe_unreadable, open_shards
 
@@ -131,7 +131,7 @@ class ParquetImages(EncodedImages):
             (shard, kept[first:last] - start)
             for shard, start, first, last in zip(shards, starts[:-1], bounds[:-1], bounds[1:], strict=True)
         ]
-        self.names = tuple(f"{shard.path} row {row}" for shard, rows in self._rows for row in rows)
+        self.names = tuple(make_printable(f"{shard.path} row {row}") for shard, rows in self._rows for row in rows)
 
     def read_state(self) -> DiskState:
         """Return the state of the files, with the columns and rows that are read."""

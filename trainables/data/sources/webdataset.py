@@ -18,7 +18,7 @@ from trainables.data.decoding.decoded_images import decode_files
 from trainables.data.decoding.encoded_files import DiskState, EncodedImages, ImageSpans, combine_states
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
-from trainables.data.problems import ProblemList
+from trainables.data.problems import ProblemList, make_printable
 from trainables.data.sources.labeled_files import PARTS, LabeledFiles
 from trainables.data.sources.parquet import VALIDATION_SPLITS
 from trainables.data.sources.tar_shards import IMAGE_EXTENSIONS, TarSample, list_samples
@@ -130,7 +130,9 @@ class TarImages(EncodedImages):
         chosen = [found.samples[i] for i in kept]
         self._paths = found.paths
         files = found.files[kept]
-        self.names = tuple(f"{found.paths[f]} {sample.key}" for f, sample in zip(files, chosen, strict=True))
+        self.names = tuple(
+            make_printable(f"{found.paths[f]} {sample.key}") for f, sample in zip(files, chosen, strict=True)
+        )
         self._spans = ImageSpans(
             paths=tuple(map(str, self._paths)),
             files=files,

@@ -209,3 +209,9 @@ def test_the_test_files_may_have_another_name(tmp_path: Path) -> None:
     image_set = load_image_set("parquet", folder, test_split="validation")
     assert image_set.official_test is not None
     assert image_set.official_test.sum() == 6
+
+
+def test_class_names_that_a_terminal_would_execute_are_escaped(tmp_path: Path) -> None:
+    images = [encode(make_pixels(i)) for i in range(4)]
+    write_parquet(tmp_path / "train-0.parquet", images, [0, 1, 0, 1], ["\x1b[2Jcat", "dog"])
+    assert load_image_set("parquet", tmp_path).class_names == ("\\x1b[2Jcat", "dog")

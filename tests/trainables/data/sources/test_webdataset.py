@@ -180,3 +180,23 @@ def test_a_folder_without_shards_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserInputError, match=r"data\.path must be a \.tar file or a folder of them"):
         load(tmp_path / name, tmp_path / "kept")
+
+
+HOSTILE, SHOWN = "\x1b]0;owned\x07cat", "\\x1b]0;owned\\x07cat"
+
+
+def test_names_that_a_terminal_would_execute_are_escaped(tmp_path: Path) -> None:
+    samples = [
+        {"png": encode(i), "json": json.dumps({"label": (HOSTILE, "dog")[i % 2], "who": HOSTILE})} for i in range(4)
+    ]
+    write_shard(tmp_path / "a.tar", samples)
+    found = load(tmp_path / "a.tar", tmp_path / "kept", group="who")
+    assert set(found.class_names) == {SHOWN, "dog"}
+    assert found.group_names == (SHOWN,)
+    write_shard(
+        tmp_path / "a.tar",
+        [*samples, {"png": encode(9), "cls": HOSTILE + "x"}, {"png": encode(9), "\x1bx.png": encode(9)}],
+    )
+    with pytest.raises(UserInputError) as refused:
+        load(tmp_path / "a.tar", tmp_path / "kept", class_names=[HOSTILE, "dog"])
+    assert "\x1b" not in str(refused.value)
