@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from analysis.confusions.values import MAX_ISSUES
 from analysis.formats.numbers import format_count, format_interval, format_percent, format_signed_pp, join_intervals
-from analysis.formats.sections import InspectionSection, Row, SectionTable
+from analysis.formats.text_sections import InspectionSection, Row, SectionTable
 from analysis.images.values import Inspection, PairLoss, PairSeparability, Rung
 from analysis.statistics.interval import Interval
 

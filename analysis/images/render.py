@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.formats.numbers import format_count, format_interval, format_percent
-from analysis.formats.sections import InspectionSection, Row, SectionTable
+from analysis.formats.text_sections import InspectionSection, Row, SectionTable
 from analysis.images.values import MAX_DISTANCE, MIN_CORRELATION, ODDITY_THRESHOLD, ImagePair, Inspection, Oddities
 from trainables.data.splits import SPLIT_NAMES
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.formats.figures import ARM_COLORS, INK, error_lengths
-from analysis.formats.sections import InspectionSection
+from analysis.formats.text_sections import InspectionSection
 from analysis.images import probe_render as probes
 from analysis.images import render as data
 from analysis.images.values import Inspection, NetworkFindings, Rung, Spectra

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from analysis.baselines.lines import describe_baselines
-from analysis.formats.sections import InspectionSection
+from analysis.formats.text_sections import InspectionSection
 from analysis.images.inspection import inspect_features, inspect_images
 from analysis.images.preprocessing import draw_examples
 from analysis.images.values import ImageFindings, ImagePair, Inspection, NetworkFindings

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from analysis.formats.numbers import format_count, format_seconds
-from analysis.formats.sections import InspectionSection, SectionTable
+from analysis.formats.text_sections import InspectionSection, SectionTable
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from study.cluster.connection import check_cluster, connect_cluster, count_devices

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.formats.numbers import format_seconds
-from analysis.formats.sections import SectionTable
+from analysis.formats.text_sections import SectionTable
 from study.confirmation.candidates import count_ranking_trials
 from study.confirmation.plan import confirmation_seeds, read_plan
 from study.open_study import OpenStudy, has_finished_search, read_passport

@@ -13,7 +13,7 @@ from analysis.comparison.paired_difference import MAX_SEEDS
 from analysis.comparison.power import LookForecast, PlannedTest, VarianceComponents
 from analysis.comparison.rows import compute_rows
 from analysis.formats.numbers import format_seconds
-from analysis.formats.sections import InspectionSection, SectionTable
+from analysis.formats.text_sections import InspectionSection, SectionTable
 from search_spaces.errors import UserInputError, list_some
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.inputs.fitted_defaults import fit_and_prepare

@@ -5,7 +5,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from analysis.formats.sections import InspectionSection, SectionTable
+from analysis.formats.text_sections import InspectionSection, SectionTable
 
 
 def print_line(text: str, console: Console, end: str = "\n") -> None:
