@@ -26,7 +26,10 @@ from trainables.storage.durable import link_new, make_folder, put_new, sync_fold
 Result = TypeVar("Result")
 
 # Keys of a URI's query by its scheme: options of pyarrow that are no secrets. What is not in the list may be one.
-_S3 = ("region", "endpoint_override", "scheme", "allow_bucket_creation", "allow_bucket_deletion", "allow_delayed_open")
+_S3 = (
+    *("region", "endpoint_override", "scheme", "allow_bucket_creation", "allow_bucket_deletion", "allow_delayed_open"),
+    *("tls_ca_file_path", "tls_ca_dir_path", "tls_verify_certificates", "smart_defaults"),
+)
 _AZURE = (
     *("blob_storage_authority", "dfs_storage_authority", "blob_storage_scheme", "dfs_storage_scheme"),
     *("enable_tls", "credential_kind", "tenant_id", "client_id"),
