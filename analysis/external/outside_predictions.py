@@ -102,8 +102,6 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
         problems = _check_naming(raws, sum(map(len, arms.values())))
     if not problems:
         problems = _describe_differences(arms, tuple(numbers))
-    if not problems:
-        problems = _check_images(next(iter(next(iter(arms.values())).values())), names)
     if problems:
         where = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
         listed = list_some((f"- {problem}" for problem in problems), separator="\n")
@@ -373,14 +371,3 @@ def _check_names(names: Sequence[str] | None, sizes: Set[int]) -> list[str]:
     if repeated:
         problems.append(f"the classes need different names, but these repeat: {list_some(repeated)}")
     return problems
-
-
-def _check_images(first: Predictions, names: Sequence[str] | None) -> list[str]:
-    """Return which classes have too few images for an interval."""
-    single = np.flatnonzero(np.bincount(first.labels) == 1).tolist()
-    if not single:
-        return []
-    listed = list_some(c if names is None else names[c] for c in single)
-    return [
-        f"an interval needs at least two images of a class, but these have one: {listed}; add images or leave these out"
-    ]

@@ -121,6 +121,18 @@ def test_arms_with_other_seeds_are_compared_and_the_note_says_what_is_left_out(t
     assert "Seeds of new are not those of old, so that their runs do not pair" in text
 
 
+def test_a_class_of_one_image_is_judged(tmp_path: Path) -> None:
+    table = make_table(num_seeds=1)
+    alone = table[table.label == 3].sample_id.unique()[1:]
+    outcome = judge(table[~table.sample_id.isin(alone)], tmp_path, "--to", str(tmp_path / "out"))
+    assert outcome.status == 0, outcome
+    found = json.loads((tmp_path / "out" / "forensics.json").read_text())
+    recall = found["arms"][0]["class_scores"][3]["recall"]["models"]
+    assert (recall["low"], recall["high"]) == (0.0, 1.0)
+    written = pd.read_csv(tmp_path / "out" / "comparison.csv")
+    assert written.loc[0, "low_pp"] < written.loc[0, "effect_pp"] < written.loc[0, "high_pp"]
+
+
 def test_one_message_lists_everything_wrong(tmp_path: Path) -> None:
     """All differences between the arms, or all that is wrong with the values, and how to write such a file."""
     table = make_table(num_seeds=1)
