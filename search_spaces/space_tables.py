@@ -1,4 +1,4 @@
-"""Search spaces as TOML tables: one table per parameter, as in `transfer_learning.toml`."""
+"""Search spaces as TOML tables, one per parameter, and the spaces that a spec can name."""
 
 import math
 import tomllib

@@ -1,4 +1,4 @@
-"""The device of a trial and its name."""
+"""The device of a trial and its name, and what a trial says that did not fit into its memory."""
 
 import os
 import resource

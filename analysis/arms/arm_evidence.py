@@ -1,4 +1,4 @@
-"""`ArmEvidence`: the confirmation trials of one arm with their test predictions."""
+"""`ArmEvidence`: the confirmation trials of one arm with their test predictions, and what they say image by image."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The table of arms, their scores and costs, and whether they pass the minimum."""
+"""Arms as a table and figures: scores and costs, and whether they pass the minimum."""
 
 from collections.abc import Callable, Mapping, Sequence
 

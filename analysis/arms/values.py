@@ -1,4 +1,4 @@
-"""Findings about the scores and the costs of one arm."""
+"""Findings about one arm: its scores and costs, and all of them together."""
 
 from dataclasses import dataclass
 

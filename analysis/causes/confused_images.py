@@ -1,4 +1,12 @@
-"""The images that an arm's models classify wrongly, from which the root cause chooses confused images and references."""
+"""Confused images and their references: errors of other classes that are as deep, with contrasts adjusted for the rest.
+
+A network that loses any useful cue moves all its margins towards 0, those below 0 upwards. So confused images are compared
+with other errors of the same margin, never with images that are classified correctly. Images are chosen by the margins of some
+seeds and measured on others, where both groups regress to their own mean; they are matched on the margin that is to be
+expected there. What difference is left is removed by regression on the margin (the bias correction of Abadie and Imbens 2011,
+J. Bus. Econ. Stat. 29:1). Its slope is estimated with the margins of the selecting seeds as an instrument, because a margin
+that happens to be low on the measuring seeds raises the effects on these seeds as well.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields

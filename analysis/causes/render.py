@@ -1,4 +1,4 @@
-"""Sentences on the root causes of confusions."""
+"""Root causes as sentences and figures."""
 
 from collections.abc import Mapping, Sequence
 

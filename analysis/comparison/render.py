@@ -1,4 +1,4 @@
-"""Sentences on the A/B rows."""
+"""The A/B rows as sentences and figures."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Precision, recall and F1 per class and macro-F1 of one arm, with intervals for both questions."""
+"""Precision, recall and F1 per class and macro-F1 of one arm, and contrasts of groups of classes."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""The confusion matrix of one arm over its seeds: counts, rates with intervals for both questions, excess over chance."""
+"""The confusion matrix of one arm over its seeds: counts, rates with intervals, excess over chance, and examples of its cells."""
 
 from collections.abc import Sequence
 

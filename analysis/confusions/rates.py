@@ -1,4 +1,8 @@
-"""Confusion rates of pairs of classes: of an arm, of human annotators, and the difference."""
+"""Confusion rates: of pairs of classes, of an arm and of human annotators, and of directed confusions.
+
+The test of pairs (`analysis.confusions.clusters`) asks whether two classes are confused more often than chance would have it.
+This asks whether a confusion is frequent: a cell of the confusion matrix is material if its interval lies above the tolerance.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Sentences on the confusions of classes, and on groups of classes."""
+"""Confusions of classes as sentences, tables and figures."""
 
 import itertools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`RawPredictions`: the content of one file of predictions before it is checked, and the names that a file may use."""
+"""Files of predictions that were made elsewhere: npz archives, and tables in parquet or csv."""
 
 import zipfile
 import zlib

@@ -1,4 +1,4 @@
-"""Comparison of models that were trained elsewhere."""
+"""Comparison and forensics of models that were trained elsewhere, from labels and probabilities alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

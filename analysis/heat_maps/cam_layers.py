@@ -1,4 +1,10 @@
-"""A network whose heat maps are computed, with the precision, memory layout and kernels of its trial."""
+"""A network with the arithmetic of its trial, and the layers that heat maps can be computed at.
+
+A CNN gives one layer for each size of its maps: of the outermost modules with maps of that size, the last one that holds a
+fair share of their parameters, such as the stages of a ResNet or a ConvNeXt. The maps of a transformer all have one size, so
+its layers are blocks at a quarter, half and three quarters of its depth and the last but one: where the class is read from a
+token of its own, the other tokens of the last block have no influence on the logits.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

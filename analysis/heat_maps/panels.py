@@ -1,4 +1,4 @@
-"""The choice of images for the panels of heat maps."""
+"""Panels of heat maps: the choice of their images, and the maps of one arm's model for them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Sentences on heat maps."""
+"""Heat maps as sentences and figures."""
 
 import itertools
 from collections.abc import Sequence

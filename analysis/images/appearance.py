@@ -1,4 +1,4 @@
-"""Color: the mean of each class, and what color alone predicts."""
+"""What images look like: the colors of each class and what they alone predict; images that stand out."""
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""Examples of classes before and after augmentation."""
+"""What networks get to see: examples before and after augmentation, and both interpolations side by side."""
 
 from typing import Any
 

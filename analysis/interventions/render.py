@@ -1,4 +1,4 @@
-"""The interventions of a study as text: terminal, csv, and the cells of the report's tables."""
+"""The interventions of a study as tables, csv, sentences and the figure of predicted against measured changes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Thumbnails of test images on few large WebP pictures, which pages cut into galleries or show as sprites."""
+"""Thumbnails of test images on few large pictures, and confusion matrices whose cells link to galleries of them."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Figures of an inspection: the ladder of resolutions, the probe's confusions, spectra, and both interpolations side by side."""
+"""The page of an inspection: one offline file with tables, examples and figures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Templates filled with values, and pictures inside of pages."""
+"""Templates filled with values, and pictures and strips of images inside of pages."""
 
 import base64
 import io

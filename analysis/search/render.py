@@ -1,4 +1,4 @@
-"""Sentences on the search."""
+"""The search as sentences and figures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Early stopping: rung scores against final scores, and the device time that stopping saved."""
+"""How each arm did in the search; rung scores against final scores, and the device time that early stopping saved."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Sentences on the ring and frequency audits."""
+"""The ring and frequency audits as sentences and figures."""
 
 from collections.abc import Mapping, Sequence
 

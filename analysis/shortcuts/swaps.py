@@ -1,4 +1,8 @@
-"""Images whose outer ring is taken from another image, and the donors of these rings."""
+"""Swaps of a part of the images within and across classes: their rings and donors, and the effects that audits bound.
+
+An audit first measures arrays, (S, N) over models and images, and then judges them. So the arrays of S models also hold the
+audit of each model alone, without another forward pass.
+"""
 
 import math
 from collections.abc import Callable, Iterable

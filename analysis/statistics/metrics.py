@@ -1,4 +1,10 @@
-"""Confusion counts, precision, recall and F1 over arrays; undefined values are 0, as with zero_division=0 in scikit-learn."""
+"""Confusion counts, precision, recall and F1 over arrays, and the influence of each image on them.
+
+Undefined values are 0, as with zero_division=0 in scikit-learn.
+
+The influence of image i is the derivative of the statistic when i's share of the image weights grows, scaled so that the
+statistic's sampling variance is the variance of the influence over N (Hampel 1974, JASA 69:383). It sums to 0 over the images.
+"""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Moderated variances: those of a family of cells, shrunk towards a prior that is estimated from all of them."""
+"""Moderated variances: those of a family of cells, shrunk towards a common prior, and those of rows with one control."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Trials and tasks that workers run, and the protocol of workers."""
+"""Trials and tasks that workers run, with their arguments, and the protocol of workers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Confirmation trials of one configuration, by seed: complete, failed, or missing."""
+"""The search trials that may represent an arm, their ranking on the confirm split, and the confirmation trials of each."""
 
 from collections.abc import Collection, Sequence
 

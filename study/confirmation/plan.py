@@ -1,4 +1,4 @@
-"""The plan of the comparison: which configurations are compared, with which seeds, by which rule."""
+"""The plan of the comparison: configurations, seeds and rule; and how often the study has read its test split."""
 
 import itertools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The passport of a study: the code, versions, machine, data and weights that it was launched with."""
+"""The passport of a study: the code, versions, machine, data and weights of its launch; and changes when it goes on."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The figures of the findings, as PNGs and, where that is smaller, as SVG."""
+"""The figures of the findings as PNG and SVG files, and the panels of heat maps."""
 
 from collections.abc import Mapping, Sequence
 

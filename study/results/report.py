@@ -1,4 +1,4 @@
-"""Writes the report of an analyzed study."""
+"""Writes the report of an analyzed study: pages, explorer, and TensorBoard events."""
 
 import io
 import tempfile

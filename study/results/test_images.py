@@ -1,4 +1,4 @@
-"""The files that a study's test images were read from, on its store."""
+"""Test images of an analyzed study on its store: the files that they were read from, and their thumbnails."""
 
 import io
 import json

@@ -1,4 +1,7 @@
-"""The device time of each arm, and the choice of the next trial's arm: equal device time within the search's budget."""
+"""The arm of the next search trial: equal device time within the search's budget.
+
+All of it follows from the records: which trials started and ended, and what they cost.
+"""
 
 import math
 from collections.abc import Collection, Mapping, Sequence

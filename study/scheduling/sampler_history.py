@@ -1,9 +1,9 @@
-"""Draws from the priors of a search's parameters, which weigh less from suggestion to suggestion.
+"""The trials of one arm as its sampler knows them, and draws from the priors of its parameters.
 
 Suggestions are a mixture of the prior and the sampler, as in PriorBand (Mallik et al. 2023, NeurIPS). The prior's share falls
-with the square of the number of trials, so that a prior which is wrong costs at most twice as many trials as certainly come from
-it, whatever the length of the search. The others of the first ones are random, so that a sampler which models what it has seen
-knows more than the surroundings of the prior.
+with the square of the number of trials, so that a prior which is wrong costs at most twice as many trials as certainly come
+from it, whatever the length of the search. The others of the first ones are random, so that a sampler which models what it has
+seen knows more than the surroundings of the prior.
 """
 
 import copy

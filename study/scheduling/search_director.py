@@ -1,4 +1,4 @@
-"""Which search trials keep their weights: the best of each arm, which may still be chosen."""
+"""The search: each arm has its own sampler and its own ASHA bracket, and all arms get equal device time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

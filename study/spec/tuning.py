@@ -1,4 +1,4 @@
-"""What `model.tuning` means for a spec: which parameters arms of probes lack, and what features cannot have."""
+"""What `model.tuning` and a preset of the augmentation mean for a spec: which keys they exclude, and what they fix."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Seals: a checksum inside each state file of a study, so that truncation and changed bits are detected."""
+"""Files of a study's state: sealed by a checksum, and written by the process that holds the study's lease alone."""
 
 import hashlib
 import json

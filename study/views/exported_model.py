@@ -1,4 +1,4 @@
-"""The files of an exported model in the layout that timm's `local-dir:` and Hugging Face read, and how to load it elsewhere."""
+"""The files of an exported model in the layout of timm's `local-dir:` and Hugging Face, and as ONNX."""
 
 import importlib.util
 import json

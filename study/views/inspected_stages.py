@@ -1,4 +1,4 @@
-"""The stages of the data from the files to the logits, each with shape, dtype, range and layout."""
+"""What `study inspect` says beside the images: the stages from files to logits; weights, devices and time."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The time that a stage of a study still takes, from the epochs left and the measured cost of an epoch of each arm."""
+"""The live view of a running study: a table in a terminal, plain lines elsewhere; and the time that a stage still takes."""
 
 import heapq
 import time

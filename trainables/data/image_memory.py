@@ -1,4 +1,7 @@
-"""Space on a disk, asked for before it is needed."""
+"""Images larger than memory: one file of pixels per node, mapped into the memory of every trial on the node.
+
+Mapped pages are clean, so the kernel drops them when memory is short: mapped images alone never cause an out-of-memory kill.
+"""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""Models of a configuration: a backbone with a new head, initialized from the trial's seed alone, placed and compiled."""
+"""Models of a configuration: backbone and new head, initialized from the trial's seed alone, and how images enter them."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The classification layer of a model: found in an architecture, and replaced by one for the classes of the data."""
+"""The classification layer of a model: found in an architecture, replaced by one for the classes, and folded into it."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""`TrialRecord`: the authoritative state of one trial. The state of a study is a function of its records alone."""
+"""`TrialRecord`: the authoritative state of one trial, and how records rank. A study's state follows from its records alone."""
 
 import hashlib
 import json

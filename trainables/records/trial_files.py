@@ -1,4 +1,4 @@
-"""`TrialFiles`: the files of one trial (checkpoints, final weights, predictions), their names and formats."""
+"""`TrialFiles`: the files of one trial, and `CheckpointWriter`, which writes checkpoints while the next epoch trains."""
 
 import contextlib
 import hashlib

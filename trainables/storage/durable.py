@@ -1,4 +1,4 @@
-"""Durable writes: the file is on disk when the call returns."""
+"""Durable writes: the file is on disk when the call returns. Of several processes that create a file, one succeeds."""
 
 import contextlib
 import errno

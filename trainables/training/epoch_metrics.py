@@ -1,4 +1,4 @@
-"""Profile of an epoch: seconds by part."""
+"""`EpochMetrics`: the measurements of one epoch, in memory, in checkpoints and in records, with its profile by part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A linear probe: a logistic regression on the features of a frozen backbone, as a baseline and as the first head of a trial."""
+"""A linear probe on the features of a frozen backbone: as a baseline, and as the first head of a trial (LP-FT)."""
 
 import warnings
 from collections.abc import Iterator

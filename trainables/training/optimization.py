@@ -1,4 +1,4 @@
-"""The exponential moving average of a model's weights."""
+"""The optimizer, its learning rates by part of the model, the schedule of those rates, and the average of the weights."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping

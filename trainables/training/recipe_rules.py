@@ -1,4 +1,4 @@
-"""Settings of the recipe that exclude each other; without torch, because a spec is checked with it."""
+"""Rules of the recipe: what excludes what, and when the learning rate peaks. Without torch, as a spec is checked with it."""
 
 import math
 from collections.abc import Iterable, Mapping

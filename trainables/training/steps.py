@@ -1,4 +1,4 @@
-"""Random numbers that modules draw while they train: dropout and stochastic depth use torch's global generator."""
+"""`OptimizerSteps`: what happens between the loss of a batch and the next weights; the random numbers that modules draw."""
 
 import warnings
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The training of a trial, by the product's loop or by a custom `Trainable`."""
+"""The run of a trial, by the product's loop or a custom `Trainable`, and its cost, estimated from a few of its batches."""
 
 import time
 from contextlib import closing

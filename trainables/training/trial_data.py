@@ -1,4 +1,4 @@
-"""`TrialData`: the images and splits that all trials of a study share."""
+"""`TrialData`: the images and splits that all trials of a study share, and the training images of a configuration."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace

@@ -1,6 +1,6 @@
 """Root cause: a cue of the pair alone is named, shrinkage of all margins is not, and removals have equal doses."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -75,7 +75,12 @@ def use_cues(weights: dict[str, float], num_seeds: int = 6) -> Callable[[np.ndar
     return compute_logits
 
 
-def find(weights: dict[str, float], audit_images: AuditImages, seed: int = 0) -> RootCause:
+PAIR = ConfusedClasses(one=0, other=1)
+
+
+def find_all(
+    weights: dict[str, float], audit_images: AuditImages, confusions: Sequence[ConfusedClasses], seed: int = 0
+) -> tuple[RootCause, ...]:
     models = use_cues(weights)
     logits = models(audit_images.images)
     evidence = CauseModels(
@@ -85,7 +90,24 @@ def find(weights: dict[str, float], audit_images: AuditImages, seed: int = 0) ->
         compute_logits=models,
         are_own_errors=False,
     )
-    return find_root_causes(evidence, audit_images, [ConfusedClasses(one=0, other=1)], seed=seed)[0]
+    return find_root_causes(evidence, audit_images, confusions, seed=seed)
+
+
+def find(weights: dict[str, float], audit_images: AuditImages, seed: int = 0) -> RootCause:
+    return find_all(weights, audit_images, [PAIR], seed)[0]
+
+
+def test_causes_hold_over_all_pairs_that_are_asked_for() -> None:
+    images, weights = make_images(480, seed=1), {"color": 1.0}
+    alone = find(weights, images)
+    first, *others = find_all(weights, images, [PAIR, *(ConfusedClasses(one=2, other=k) for k in (0, 3))])
+    assert all(cause.effects for cause in others)
+    for one, among_three in zip(
+        (alone.lead, alone.effects[0].effect), (first.lead, first.effects[0].effect), strict=True
+    ):
+        assert among_three.models.estimate == one.models.estimate
+        assert among_three.models.low < one.models.low
+        assert among_three.models.high > one.models.high
 
 
 def test_a_cue_that_causes_the_other_errors_as_much_is_no_cause_of_the_pair() -> None:

@@ -1,4 +1,4 @@
-"""Contrast, saturation and hue of a batch: torchvision's ColorJitter, with factors of its own for each image."""
+"""Colors of a batch, drawn for each image: torchvision's ColorJitter and TrivialAugmentWide."""
 
 import itertools
 import math

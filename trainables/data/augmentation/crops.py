@@ -1,4 +1,4 @@
-"""Random crops of a batch, one box per image, resized to one side: torchvision's RandomResizedCrop on the images' device."""
+"""Crops and erased rectangles, one per image of a batch: torchvision's RandomResizedCrop, RandomCrop and RandomErasing."""
 
 import math
 

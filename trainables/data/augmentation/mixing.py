@@ -1,4 +1,4 @@
-"""The outer ring of an image: the border region that the ring audit and `ring_swap_probability` swap between images."""
+"""Parts of another image in an image: CutMix, MixUp, and swaps of the outer ring, which the ring audit makes too."""
 
 import numpy as np
 import torch

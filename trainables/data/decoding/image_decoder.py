@@ -1,4 +1,4 @@
-"""Decoding of one image file to RGB, as torchvision's ImageFolder does it, and to the side at which a set is stored."""
+"""One image file: its size and kind from the header, and its pixels as torchvision's ImageFolder decodes them."""
 
 import io
 import warnings

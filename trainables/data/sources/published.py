@@ -1,4 +1,4 @@
-"""Data sets that torchvision downloads: their archives, and advice for machines without network access."""
+"""CIFAR-10, Fashion-MNIST and digits: the archives that torchvision downloads, and advice where there is no network."""
 
 import http.client
 import pickle
