@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainables.data.sources.planted.scenes import make_planted_scenes
+from trainables.data.sources.planted_scenes import make_planted_scenes
 
 COUNTS = (300, 180, 110, 60, 40, 10)
 SIDE, SEED, QUALITY = 96, 0, 90

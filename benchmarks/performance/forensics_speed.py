@@ -33,7 +33,7 @@ from benchmarks.ratios import Ratio, compare_sides, measure_seconds, synchronize
 from benchmarks.validation.planted_models import to_audit_images
 from trainables.data.augmentation.mixing import make_ring
 from trainables.data.augmentation.pipeline import prepare_batch
-from trainables.data.sources.planted.scenes import make_planted_scenes
+from trainables.data.sources.planted_scenes import make_planted_scenes
 from trainables.models.backbones import build_model, place_model
 from trainables.models.heads import fold_batch_norm
 from trainables.training.evaluation import autocast, compute_logits

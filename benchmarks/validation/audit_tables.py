@@ -12,7 +12,7 @@ from benchmarks.validation.goals import Goal, at_least, at_most, format_share, m
 from benchmarks.validation.planted_audits import CONTROL, AuditedWorld, AuditOutcome, audit_world
 from benchmarks.validation.planted_models import pretrain
 from benchmarks.validation.worlds import WorldCache
-from trainables.data.sources.planted.drawing import SHAPES
+from trainables.data.sources.planted_drawing import SHAPES
 
 RING_SHORTCUTS = ("corner_patch", "frame", "background")
 WAVE = "sinusoid"

@@ -13,7 +13,7 @@ from analysis.shortcuts.swaps import AuditImages, Images
 from analysis.shortcuts.values import AuditVerdict, ClassAudit, ClassGap
 from analysis.statistics.metrics import IntArray
 from benchmarks.validation.planted_models import CLEAR, FIRST_WORLD, NUM_AUDITED, NUM_TRAINING, make_predict, train_runs
-from trainables.data.sources.planted.scenes import make_planted_scenes
+from trainables.data.sources.planted_scenes import make_planted_scenes
 
 # Cues of the object in the worlds of the audit; its surroundings are random unless they are the shortcut.
 OBJECT_CUES = {"shape": 0.85, "texture": 0.6, "color": 0.5, "background": 0.0}

@@ -32,8 +32,8 @@ from benchmarks.validation.planted_models import (
 )
 from trainables.data.augmentation.pipeline import prepare_batch
 from trainables.data.images import ImageSet
-from trainables.data.sources.planted.drawing import NUM_VALUES, SHAPES, draw_scenes
-from trainables.data.sources.planted.scenes import draw_cue
+from trainables.data.sources.planted_drawing import NUM_VALUES, SHAPES, draw_scenes
+from trainables.data.sources.planted_scenes import draw_cue
 from trainables.models.backbones import build_model
 from trainables.seeds import numpy_generator
 

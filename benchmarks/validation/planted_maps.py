@@ -18,7 +18,7 @@ from benchmarks.performance.reference_recipe import make_config
 from benchmarks.validation.planted_models import CLEAR, FIRST_WORLD, IMAGE_SIZE, TRAINING, to_audit_images
 from search_spaces.config import TrialConfig
 from trainables.data.images import ImageSet
-from trainables.data.sources.planted.drawing import NUM_VALUES, SHAPES, draw_scenes
+from trainables.data.sources.planted_drawing import NUM_VALUES, SHAPES, draw_scenes
 from trainables.data.splits import make_splits
 from trainables.models.backbones import build_model, place_model
 from trainables.seeds import numpy_generator

@@ -12,7 +12,7 @@ from analysis.statistics.metrics import FloatArray
 from benchmarks.performance.reference_recipe import make_config
 from search_spaces.config import Value
 from trainables.data.images import ImageSet
-from trainables.data.sources.planted.scenes import make_planted_scenes
+from trainables.data.sources.planted_scenes import make_planted_scenes
 from trainables.data.splits import make_splits
 from trainables.models.backbones import place_model
 from trainables.training.evaluation import compute_logits

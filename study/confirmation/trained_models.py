@@ -16,7 +16,7 @@ from trainables.records.trial_files import TrialFiles
 from trainables.training.evaluation import compute_logits
 from trainables.training.placed_images import place_images
 from trainables.training.trainable import GuardedTrainable, is_own_loop
-from trainables.training.trainable_run import unpack_state
+from trainables.training.trial_run import unpack_state
 
 # Maps (N, H, W, 3) uint8 images and (n,) indices of some of them to (n, K) float32 logits.
 Classifier = Callable[[ImageArray, NDArray[np.int64]], NDArray[np.float32]]

@@ -24,10 +24,10 @@ from trainables.data.sources import decoding_names, load_image_set
 from trainables.data.splits import Splits, make_splits
 from trainables.models.backbones import build_model, check_input_size
 from trainables.models.weights import find_local_path, find_weights_file
-from trainables.training.class_weights import compute_class_weights
+from trainables.training.batches import compute_class_weights
 from trainables.training.trainable import list_unread
-from trainables.training.trainable_run import try_trainable
 from trainables.training.trial_data import TrialData
+from trainables.training.trial_run import try_trainable
 
 DEFAULT_TEST_FRACTION = 0.2
 # Arguments of a source that are no options of it.

@@ -20,7 +20,7 @@ from study.confirmation.plan import Plan
 from study.confirmation.stated_interventions import find_judged, read_stated
 from study.open_study import OpenStudy, read_passport
 from study.state import paths
-from trainables.data.sources.descriptions import ClassGroups, resolve_groups
+from trainables.data.sources.labeled_files import ClassGroups, resolve_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,19 @@ from pydantic import Field, field_validator, model_validator
 from search_spaces.config import Value
 from search_spaces.errors import nearest_name
 from search_spaces.extensions import is_location, list_entry_points
-from search_spaces.settings import Count, EpochSettings, Fraction, Section, Share, TrainSettings, TuningSettings
+from search_spaces.settings import (
+    ACCUMULATION_IN_GRAPHS,
+    Count,
+    EpochSettings,
+    Fraction,
+    Section,
+    Share,
+    TrainSettings,
+    TuningSettings,
+    list_process_problems,
+)
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
 from trainables.data.sources import check_source
-from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS, list_process_problems
 
 Devices = Annotated[float, Field(ge=0)]
 PerArm = Devices | dict[str, Devices]

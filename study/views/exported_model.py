@@ -22,7 +22,7 @@ from trainables.models.backbones import build_model
 from trainables.models.heads import find_head
 from trainables.seeds import torch_generator
 from trainables.training.trainable import TRAINABLE_ENTRY_POINTS, is_own_loop
-from trainables.training.trainable_run import unpack_state
+from trainables.training.trial_run import unpack_state
 
 STATE = "state.bin"
 WEIGHTS, CONFIG, CARD, STUDY = "model.safetensors", "config.json", "README.md", "study.json"

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.docs.markdown import ROOT, list_blocks
 from tests.docs.test_pages import read_commands
 from tests.study.command_line import run_cli
-from trainables.data.sources.planted.scenes import make_planted_scenes
+from trainables.data.sources.planted_scenes import make_planted_scenes
 
 NAMES = ("cat", "dog", "ship", "truck")
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"

@@ -10,7 +10,7 @@ import torchvision
 
 from tests.messy_folder import write_messy_folder
 from tests.study.command_line import Outcome, run_cli
-from trainables.data.sources.planted.scenes import make_planted_scenes
+from trainables.data.sources.planted_scenes import make_planted_scenes
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 # The test has seconds, not minutes: without Ray, audits and heat maps, which have tests of their own.

@@ -1,8 +1,14 @@
 """`DistributedRun`: the training of one trial by several processes, each with a part of every batch."""
 
+import os
+import signal
+import sys
+import threading
+import traceback
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Unpack
 
 import torch
@@ -11,13 +17,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
+from search_spaces.settings import list_process_problems
+from trainables.processes import prepare_to_train
 from trainables.seeds import derive_seed
-from trainables.training.class_weights import compute_total_weight
+from trainables.training.batches import compute_total_weight
+from trainables.training.checkpoint import Checkpoint
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.loop import RunOptions, TrainingRun
-from trainables.training.ranks import OtherRanks, Ranks, connect, own_device, without_reload
-from trainables.training.recipe_rules import list_process_problems
+from trainables.training.ranks import OtherRanks, Ranks, connect, note_ready, own_device, read_arguments, without_reload
 from trainables.training.trial_data import TrialData
+from trainables.training.trial_run import EpochInterrupted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,3 +154,53 @@ def _end(others: OtherRanks) -> None:
     others.end()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def train_as_rank(rank: int, size: int, folder: Path) -> None:
+    """Train as rank `rank` of `size`, with the arguments in `folder`, until the process of rank 0 ends the pipe."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Rank 0 decides when a trial is interrupted.
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_pipe, daemon=True).start()
+    try:
+        arguments: RankArguments = read_arguments(folder)
+        prepare_to_train(arguments.num_threads)
+        device = torch.device("cuda", rank) if arguments.device.type == "cuda" else arguments.device
+        if device.type == "cuda":
+            # Threads of this process, such as that of a DataLoader, would open a context on the first GPU.
+            torch.cuda.set_device(device)
+        ranks = Ranks(rank=rank, size=size)
+        note_ready(folder, rank)
+        connect(ranks, folder / "rendezvous", device)
+        _train(arguments, ranks, device)
+    except BaseException:
+        # At once: leaving the group of processes in order would wait for the others, which wait for this one.
+        traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _train(arguments: RankArguments, ranks: Ranks, device: torch.device) -> None:
+    run = RankRun(
+        arguments.config,
+        arguments.data,
+        ranks,
+        device=device,
+        weights=arguments.weights,
+        checkpoint=None if arguments.checkpoint is None else Checkpoint.from_bytes(arguments.checkpoint),
+    )
+    while True:
+        try:
+            run.train_epoch(ranks.agree(0))
+        except EpochInterrupted:
+            continue
+
+
+def _end_with_pipe() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    train_as_rank(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

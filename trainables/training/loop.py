@@ -1,8 +1,8 @@
-"""`TrainingRun`: the training of one trial by the product's loop."""
+"""`TrainingRun`: the training of one trial by the product's loop; `ProbeRun`: that of a head alone, on cached features."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Required, TypedDict
+from typing import Required, TypedDict, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from trainables.data.augmentation.pipeline import augment_batch
+from trainables.data.image_array import ImageArray
 from trainables.models.backbones import (
     build_model,
     compile_model,
@@ -20,18 +21,19 @@ from trainables.models.backbones import (
     read_augmentation,
     set_training_mode,
 )
-from trainables.models.heads import fold_state
+from trainables.models.heads import find_head, fold_state
 from trainables.seeds import torch_generator
-from trainables.training.batches import EpochBatches
-from trainables.training.checkpoint import Checkpoint, PartialEpoch
-from trainables.training.class_weights import (
+from trainables.training.batches import (
+    EpochBatches,
     compute_class_weights,
     compute_total_weight,
     compute_weighted_cross_entropy,
 )
+from trainables.training.checkpoint import Checkpoint, PartialEpoch
 from trainables.training.evaluation import autocast, compute_logits, deterministic_kernels
-from trainables.training.linear_probe import prepare_head
-from trainables.training.placed_images import Place, describe_place, place_images, read_batches
+from trainables.training.frozen_features import borrow_backbone
+from trainables.training.linear_probe import compute_split, prepare_head
+from trainables.training.placed_images import Place, describe_place, gather_images, place_images, read_batches
 from trainables.training.steps import OptimizerSteps, check_recipe, seeded_modules
 from trainables.training.trial_data import TrialData, choose_training_images
 from trainables.training.trial_run import EpochInterrupted, TrialRun
@@ -234,7 +236,7 @@ class TrainingRun(TrialRun):
             self._steps.backward(loss, total_weight)
         return loss.detach()
 
-    # What a probe does otherwise (`trainables.training.probe_run`).
+    # What a probe does otherwise (`trainables.training.loop`).
 
     def _find_trained(self) -> nn.Module:
         """Return the part of the model that the optimizer and checkpoints know."""
@@ -283,3 +285,71 @@ class TrainingRun(TrialRun):
 
 def _copy_all(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+
+
+HEAD = "head"
+LOGITS_BATCH = 8192
+
+
+class ProbeRun(TrainingRun):
+    """A trial of `tuning = "probe"`: `TrainingRun` with features in place of images.
+
+    Epoch e trains on view (e - 1) mod `probe_views` of the training images. The first trial on a node computes the features, and
+    others with the same backbone, images and preprocessing read them.
+    """
+
+    def _find_trained(self) -> nn.Module:
+        config = self.config
+        if config.whole("processes") > 1:
+            raise UserInputError('model.tuning = "probe" trains in one process; set train.processes to 1')
+        train = self._data.splits.train
+        self._rows = torch.full((len(self._data.labels),), -1)
+        self._rows[torch.from_numpy(np.array(train))] = torch.arange(len(train))
+        self._identity = ""
+        # By split and view; of the training split, the view of the last epoch alone.
+        self._features: dict[tuple[str, int], Tensor] = {}
+        return nn.ModuleDict({HEAD: find_head(self.model)[1]})
+
+    def _make_forward(self) -> Callable[[Tensor], Tensor]:
+        return find_head(self.model)[1]
+
+    def _read_batches(self, batches: Sequence[Tensor], epoch: int) -> Iterator[Tensor]:
+        features = self._recall("train", (epoch - 1) % self.config.whole("probe_views"))
+        for batch in batches:
+            yield gather_images(features, self._rows[batch], self.device)
+
+    def _recall(self, split: str, view: int = 0) -> Tensor:
+        """Return (N, D) features of a split, on the device where they fit."""
+        if (split, view) not in self._features:
+            self._features = {key: kept for key, kept in self._features.items() if key[0] != split}
+            with borrow_backbone(self.model, self.config, self.device, identity=self._identity) as backbone:
+                self._identity = backbone.identity
+                found = compute_split(backbone, self._data, self._images, split, view)
+            placed = place_images(cast(ImageArray, found), self.device)
+            assert isinstance(placed, Tensor)
+            self._features[split, view] = placed
+        return self._features[split, view]
+
+    def _augment(self, images: Tensor, labels: Tensor, _: torch.Generator) -> tuple[Tensor, Tensor]:
+        return images, nn.functional.one_hot(labels, len(self._data.class_names)).to(torch.float32)
+
+    def _compute_logits(self, split: str) -> NDArray[np.float32]:
+        head, features = find_head(self.evaluated_model)[1], self._recall(split)
+        with torch.inference_mode(), deterministic_kernels(self.config, self.device):
+            logits = [head(part.to(self.device)).cpu() for part in torch.split(features, LOGITS_BATCH)]
+        return np.asarray(torch.cat(logits).numpy(), dtype=np.float32)
+
+    def complete_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the state dict of the whole network, with the head of a checkpoint if it is one's."""
+        own = {name: value for name, value in state.items() if name.startswith(f"{HEAD}.")}
+        name = find_head(self.model)[0]
+        head = {f"{name}{key.removeprefix(HEAD)}": value for key, value in own.items()}
+        return super().complete_state({**self.model.state_dict(), **head} if own else state)
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The network with the head that is evaluated: the trained one, or with `ema_decay` the averaged one."""
+        averaged = self._steps.averaged_model
+        if averaged is not None:
+            self.model.set_submodule(find_head(self.model)[0], averaged[HEAD])  # type: ignore[index]
+        return self.model

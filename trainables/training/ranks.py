@@ -22,7 +22,7 @@ from torch import Tensor, distributed
 
 from search_spaces.errors import UserInputError
 
-MODULE = "trainables.training.rank_process"
+MODULE = "trainables.training.distributed_run"
 # Rank 0 evaluates and writes between two epochs, while the others wait.
 PATIENCE = timedelta(hours=12)
 END_SECONDS = 20.0

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
+from search_spaces.settings import ACCUMULATION_IN_GRAPHS, FOR_GPUS
 from trainables.models.parameter_groups import BACKBONE, HEAD
 from trainables.seeds import derive_seed
 from trainables.training.checkpoint import Checkpoint, LossScale
@@ -21,7 +22,6 @@ from trainables.training.optimization import (
     restore_optimizer_state,
     restore_schedule,
 )
-from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS, FOR_GPUS
 
 
 @contextmanager

@@ -10,12 +10,10 @@ import torch
 from search_spaces.config import TrialConfig, Value
 from trainables.training.distributed_run import DistributedRun
 from trainables.training.linear_probe import PROBE
-from trainables.training.loop import RunOptions, TrainingRun
-from trainables.training.probe_run import ProbeRun
+from trainables.training.loop import ProbeRun, RunOptions, TrainingRun
 from trainables.training.trainable import is_own_loop
-from trainables.training.trainable_run import TrainableRun
 from trainables.training.trial_data import TrialData
-from trainables.training.trial_run import TrialRun
+from trainables.training.trial_run import TrainableRun, TrialRun
 
 
 def make_run(config: TrialConfig, data: TrialData, **options: Unpack[RunOptions]) -> TrialRun:

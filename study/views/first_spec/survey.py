@@ -15,7 +15,7 @@ from trainables.data.decoding.image_decoder import ImageHeader, open_header, rea
 from trainables.data.image_memory import default_folder
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_error, make_printable
-from trainables.data.sources.fetched_source import fetch_source
+from trainables.data.sources.fetched_files import fetch_source
 from trainables.data.sources.folders.layouts import Layout, find_layout, list_scarce_classes
 from trainables.data.sources.folders.manifest import is_manifest
 from trainables.data.sources.labeled_files import PARTS, LabeledFiles

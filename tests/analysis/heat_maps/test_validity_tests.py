@@ -19,7 +19,7 @@ from benchmarks.validation.planted_maps import ForeignMaps, draw_scattered
 from benchmarks.validation.planted_models import to_audit_images
 from search_spaces.errors import UserInputError
 from trainables.data.augmentation.pipeline import IMAGENET_MEAN, IMAGENET_STD
-from trainables.data.sources.planted.scenes import make_planted_scenes
+from trainables.data.sources.planted_scenes import make_planted_scenes
 from trainables.seeds import torch_generator
 
 CONFIG = make_config("resnet18", 16, precision="fp32", channels_last=False)

@@ -9,7 +9,7 @@ from analysis.shortcuts.frequency_audit import FrequencyMeasurement, find_waves,
 from analysis.shortcuts.swaps import AuditImages, SwapEffects
 from analysis.shortcuts.values import AuditVerdict, FrequencyAudit
 from tests.analysis.shortcuts.audited import audit_frequencies, audit_rings
-from trainables.data.sources.planted.scenes import make_planted_scenes
+from trainables.data.sources.planted_scenes import make_planted_scenes
 
 K, SIDE = 4, 32
 PERIODS = np.array([3, 5, 7, 9])

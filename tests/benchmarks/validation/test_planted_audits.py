@@ -13,8 +13,8 @@ from benchmarks.validation import audit_tables, planted_audits
 from benchmarks.validation.audit_tables import RHOS, RING_SHORTCUTS, list_worlds, tabulate_audits
 from benchmarks.validation.goals import Goal, Judgement, list_problems
 from benchmarks.validation.planted_audits import AuditedWorld, AuditOutcome, RingOutcome, audit_world, conclude_ring
-from trainables.data.sources.planted.drawing import SHAPES, cue_chroma
-from trainables.data.sources.planted.scenes import make_planted_scenes
+from trainables.data.sources.planted_drawing import SHAPES, cue_chroma
+from trainables.data.sources.planted_scenes import make_planted_scenes
 
 QUIET = RingOutcome(
     gap=0.0, highest_gap=0.1, fails=False, is_confirmed=False, recipe_confirmed=False, first_confirmed=False, region=""

@@ -10,8 +10,7 @@ from benchmarks.validation.planted_loops import NAME, PAIR, LoopOutcome, LoopWor
 from benchmarks.validation.validate_interventions import KINDS, tabulate_loops
 from benchmarks.validation.worlds import WorldCache
 from study.spec.reading import validate_spec
-from trainables.data.sources.planted.classes import CueExchange
-from trainables.data.sources.planted.scenes import make_planted_scenes
+from trainables.data.sources.planted_scenes import CueExchange, make_planted_scenes
 
 
 def make_arm(

@@ -18,7 +18,7 @@ from study.state import paths
 from study.state.sealed_files import write_sealed_json
 from tests.study.searched import analyze_here, confirm, simulate
 from trainables.data.images import ImageSet
-from trainables.data.sources.descriptions import load_descriptions
+from trainables.data.sources.labeled_files import load_descriptions
 
 
 def test_analysis_computes_the_comparison_once_and_the_findings_contain_it(

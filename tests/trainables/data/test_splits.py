@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
 from trainables.data.images import ImageSet
-from trainables.data.sources.subset import choose_subset
+from trainables.data.sources.labeled_files import choose_subset
 from trainables.data.splits import SPLIT_NAMES, Splits, compute_data_fingerprint, list_rare_classes, make_splits
 from trainables.data.stratified import choose_stratified
 

@@ -9,12 +9,12 @@ from torch import nn
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
+from search_spaces.settings import compute_lr_peak_epoch
 from trainables.models.backbones import build_model, count_forward_flops, count_parameters, set_training_mode
 from trainables.models.catalog import RESNETS
 from trainables.models.heads import Head
 from trainables.models.parameter_groups import freeze_layers, group_parameters
 from trainables.training.optimization import build_optimizer, build_schedule, find_lr
-from trainables.training.recipe_rules import compute_lr_peak_epoch
 
 HYPERPARAMETERS: dict[str, Value] = {
     "backbone": "resnet18",

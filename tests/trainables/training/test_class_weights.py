@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
-from trainables.training.class_weights import compute_class_weights, compute_weighted_cross_entropy
+from trainables.training.batches import compute_class_weights, compute_weighted_cross_entropy
 
 CLASSES = ("plane", "cat", "frog", "ship")
 GROUPS = {"rigid": ("plane", "ship"), "deformable": ("cat", "frog")}

@@ -13,8 +13,7 @@ from trainables.models.heads import MEAN, find_head, fold_state
 from trainables.training import frozen_features
 from trainables.training.evaluation import compute_logits
 from trainables.training.linear_probe import draw_sample, fit_linear_probe, measure_probe
-from trainables.training.loop import TrainingRun
-from trainables.training.probe_run import ProbeRun
+from trainables.training.loop import ProbeRun, TrainingRun
 from trainables.training.trial_cost import make_run
 
 DATA = make_data(num_train=48)

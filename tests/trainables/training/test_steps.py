@@ -13,11 +13,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
+from search_spaces.settings import compute_lr_peak_epoch, find_latest_peak
 from trainables.models.heads import Head
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.evaluation import autocast, deterministic_kernels
 from trainables.training.optimization import build_optimizer, build_schedule, compute_decay
-from trainables.training.recipe_rules import compute_lr_peak_epoch, find_latest_peak
 from trainables.training.steps import OptimizerSteps
 
 # torch before 2.10 warns of its own call.

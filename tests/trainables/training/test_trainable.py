@@ -14,9 +14,9 @@ from search_spaces.extensions import TRUST
 from tests.trainables.training.test_loop import make_data
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.trainable import find_trainable, list_unread
-from trainables.training.trainable_run import TrainableRun, try_trainable, unpack_state
 from trainables.training.trial_cost import make_run
 from trainables.training.trial_data import TrialData
+from trainables.training.trial_run import TrainableRun, try_trainable, unpack_state
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "abstudy_example"
 pytestmark = pytest.mark.usefixtures("trusted")

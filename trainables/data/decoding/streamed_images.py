@@ -15,9 +15,8 @@ from torch import Tensor
 from search_spaces.errors import UserInputError
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.encoded_files import ImageSpans
-from trainables.data.decoding.encoded_source import EncodedSource
 from trainables.data.decoding.image_decoder import Shape
-from trainables.data.decoding.stream_workers import StreamWorkers
+from trainables.data.decoding.stream_workers import EncodedSource, StreamWorkers
 from trainables.data.image_array import LazyImages
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.pixel_files import DIGEST_BYTES

@@ -25,7 +25,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "cifar10": "trainables.data.sources.published:load_cifar10",
         "fashion_mnist": "trainables.data.sources.published:load_fashion_mnist",
         "digits": "trainables.data.sources.published:load_digits",
-        "planted": "trainables.data.sources.planted.scenes:load_planted",
+        "planted": "trainables.data.sources.planted_scenes:load_planted",
         "folder": "trainables.data.sources.folders.folder:load_folder",
         "parquet": "trainables.data.sources.parquet:load_parquet",
         "webdataset": "trainables.data.sources.webdataset:load_webdataset",
@@ -93,8 +93,7 @@ def load_image_set(
         budget = memory_budget or ImageMemoryBudget(int(DEFAULT_SHARE * physical_memory()), default_folder())
         arguments[MEMORY_BUDGET] = budget
         if source in SOURCES and "://" in (arguments.get("path") or ""):
-            from trainables.data.fetched_files import fetch_files
-            from trainables.data.sources.fetched_source import fetch_source
+            from trainables.data.sources.fetched_files import fetch_files, fetch_source
 
             # Only of a folder's files a table may stand for images beside it.
             fetch = fetch_source if source == "folder" else fetch_files

@@ -1,16 +1,117 @@
-"""Labeled images as a source finds them, before they are decoded."""
+"""Labeled images as a source finds them, before they are decoded, and the subset of them that is kept.
 
+Descriptions of data sets (descriptions.toml) have class names and named groups of classes.
+"""
+
+import functools
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
 
+from search_spaces.errors import UserInputError, nearest_name
 from trainables.data.decoding.decoded_images import Decoded
 from trainables.data.images import ImageSet
 from trainables.data.problems import make_printable
-from trainables.data.sources.descriptions import resolve_groups
-from trainables.data.sources.subset import choose_subset
+from trainables.data.stratified import choose_stratified
+from trainables.seeds import numpy_generator
+
+ClassGroups = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """Description of one data set.
+
+    Attributes:
+        class_names: K names in the order of the labels.
+        groups: Named groups of class names.
+    """
+
+    class_names: tuple[str, ...]
+    groups: ClassGroups
+
+
+@functools.cache
+def load_descriptions() -> Mapping[str, Description]:
+    """Return the shipped descriptions, by the name of the data set."""
+    text = (resources.files("trainables.data.sources") / "descriptions.toml").read_text(encoding="utf-8")
+    return {
+        name: Description(
+            class_names=tuple(entry["class_names"]),
+            groups={group: tuple(members) for group, members in entry["groups"].items()},
+        )
+        for name, entry in tomllib.loads(text).items()
+    }
+
+
+def resolve_groups(class_groups: Mapping[str, Sequence[str]] | None, class_names: Sequence[str]) -> ClassGroups:
+    """Return the user's groups, or by default those of the described data set with exactly these classes, in any order.
+
+    Args:
+        class_groups: The user's groups, or None.
+        class_names: K names.
+
+    Raises:
+        UserInputError: If a group is empty or names a class that does not exist.
+    """
+    if class_groups is None:
+        described = load_descriptions().values()
+        return next((d.groups for d in described if sorted(d.class_names) == sorted(class_names)), {})
+    for group, members in class_groups.items():
+        if not members:
+            raise UserInputError(f"the group {group!r} in data.options.class_groups is empty; remove it")
+        for member in members:
+            if member not in class_names:
+                raise UserInputError(
+                    f"the group {group!r} names the class {member!r}, which the images do not have"
+                    f"{nearest_name(member, class_names)}"
+                )
+    return {group: tuple(members) for group, members in class_groups.items()}
+
+
+def choose_subset(
+    labels: NDArray[np.int64],
+    official_test: NDArray[np.bool_] | None,
+    num_images: int | None,
+    seed: int,
+    official_validation: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int64]:
+    """Return the sorted indices of the images to keep: all official test images, and `num_images` of the others.
+
+    The others keep the shares of their classes, and of the official validation images within each class.
+
+    Args:
+        labels: (N,) int64 >= 0.
+        official_test: (N,) bool, or None.
+        num_images: Number of images to keep outside the official test set, stratified; None keeps all.
+        seed: Seed of the draw.
+        official_validation: (N,) bool, or None.
+
+    Raises:
+        UserInputError: If there are fewer than `num_images`, or `num_images` is less than the number of classes.
+    """
+    n = len(labels)
+    if num_images is None:
+        return np.arange(n, dtype=np.int64)
+    is_test = np.zeros(n, dtype=bool) if official_test is None else official_test
+    others = np.flatnonzero(~is_test)
+    if num_images > len(others):
+        raise UserInputError(
+            f"data.num_images <= {len(others)} must hold (the number of images outside the test set), but got {num_images}"
+        )
+    num_classes = len(np.unique(labels[others]))
+    if num_images < num_classes:
+        raise UserInputError(
+            f"data.num_images must be at least the number of classes ({num_classes}), but got {num_images}"
+        )
+    strata = labels if official_validation is None else 2 * labels + official_validation
+    kept = others[choose_stratified(strata[others], num_images, numpy_generator(seed, "subset"))]
+    return np.sort(np.concatenate([kept, np.flatnonzero(is_test)])).astype(np.int64)
+
 
 PARTS = ("train", "validation", "test")
 

@@ -20,8 +20,7 @@ from torchvision import datasets
 from search_spaces.errors import UserInputError, first_line
 from trainables.data.decoding.decoded_images import allocate_images
 from trainables.data.images import ImageSet
-from trainables.data.sources.descriptions import load_descriptions
-from trainables.data.sources.subset import choose_subset
+from trainables.data.sources.labeled_files import choose_subset, load_descriptions
 
 DEFAULT_ROOT = "data"
 TIMEOUT_SECONDS = 15.0

@@ -25,7 +25,7 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from trainables.data import pixel_files
 from trainables.data.decoding import decoded_images
-from trainables.data.decoding.encoded_source import StreamError
+from trainables.data.decoding.stream_workers import StreamError
 from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.image_audit import check_image_set
 from trainables.data.image_memory import ImageMemoryBudget
@@ -129,7 +129,7 @@ def test_a_second_start_decodes_nothing(folder: Path, tmp_path: Path, monkeypatc
     first = stream("folder", folder, tmp_path)
     make_data(first)
     monkeypatch.setattr("trainables.data.decoding.decode_set.decode_image", None)
-    monkeypatch.setattr("trainables.data.decoding.encoded_source.decode_image", None)
+    monkeypatch.setattr("trainables.data.decoding.stream_workers.decode_image", None)
     again = stream("folder", folder, tmp_path)
     assert make_data(again).splits.fingerprint == make_data(first).splits.fingerprint
 

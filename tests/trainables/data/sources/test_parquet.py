@@ -20,7 +20,7 @@ from tests.trainables.data.sources.parquet_files import (
 )
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.sources import load_image_set
-from trainables.data.sources.descriptions import load_descriptions
+from trainables.data.sources.labeled_files import load_descriptions
 
 
 def refuse(*words: str, path: Path, **options: object) -> str:

@@ -24,7 +24,7 @@ from search_spaces.errors import UserInputError
 from tests.trainables.data.sources.parquet_files import CLASSES, encode, make_pixels, write_parquet_folder
 from trainables.data.images import ImageSet
 from trainables.data.sources import SOURCES, load_image_set
-from trainables.data.sources.descriptions import load_descriptions
+from trainables.data.sources.labeled_files import load_descriptions
 
 
 def write_class_folders(root: Path, per_class: int = 4, first_seed: int = 0) -> Path:

@@ -14,9 +14,9 @@ from trainables.data.decoding.encoded_files import DiskImages
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
 from trainables.data.problems import DataProblemsError, Problem, make_error, make_printable
-from trainables.data.sources.descriptions import resolve_groups
 from trainables.data.sources.folders.layouts import Layout, find_layout, list_scarce_classes
 from trainables.data.sources.folders.masks import add_masks
+from trainables.data.sources.labeled_files import resolve_groups
 
 Result = TypeVar("Result")
 

@@ -1,7 +1,11 @@
-"""Image files at a URI, such as shards on an object store: copied to this machine's disk once, and again where they changed."""
+"""Image files at a URI, such as shards on an object store: copied to this machine's disk once, and again where they changed.
+
+Of a table of paths and labels, the images that it lists are copied with it.
+"""
 
 import hashlib
 import json
+import posixpath
 import sys
 import threading
 import time
@@ -9,13 +13,15 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from filelock import FileLock
 
 from search_spaces.errors import UserInputError
 from trainables.data.image_memory import require_space
 from trainables.data.pixel_files import read_checked, write_checked
-from trainables.storage.store import FileState, StorageError, Store
+from trainables.data.sources.folders.manifest import is_manifest, list_paths
+from trainables.storage.store import FileState, StorageError, Store, split_uri
 
 # Files that are copied at once: one connection rarely uses the whole bandwidth of a machine.
 NUM_AT_ONCE = 8
@@ -148,3 +154,33 @@ class _Progress:
             f"copying {self._uri}: {self._files_done} of {self._num_files} files, {self._bytes_done / 1e9:.2f} of "
             f"{self._num_bytes / 1e9:.2f} GB, {rate / 1e6:.1f} MB/s, {left}"
         )
+
+
+def fetch_source(uri: str, folder: Path) -> Path:
+    """Return a local copy of the file or folder at a URI; of a table of paths and labels, that beside copies of its images.
+
+    Paths of a table that are absolute are left as they are: every machine must have them.
+
+    Args:
+        uri: Of any file system of pyarrow.
+        folder: Image folder of this machine.
+
+    Raises:
+        UserInputError: As of `fetch_files`.
+    """
+    path = fetch_files(uri, folder)
+    if not path.is_file() or not is_manifest(path):
+        return path
+    relative = [posixpath.normpath(row) for row in list_paths(path) if not posixpath.isabs(row)]
+    if not relative:
+        return path
+    base, name = split_uri(uri)
+    place = unquote(name)
+    for _ in range(max(row.split("/").count("..") for row in relative)):
+        above, parent = split_uri(base)
+        if "://" not in above or not parent:
+            break  # The rows lead out of the bucket, and are named as files that do not exist.
+        base, place = above, posixpath.join(unquote(parent), place)
+    beside = posixpath.dirname(place)
+    wanted = {posixpath.normpath(posixpath.join(beside, row)) for row in relative}
+    return fetch_files(base, folder, only={place, *wanted}, key=f"{uri} and its images") / place

@@ -12,8 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from search_spaces.errors import UserInputError
 from trainables.data.sources import load_image_set
-from trainables.data.sources.planted.classes import CueExchange
-from trainables.data.sources.planted.drawing import (
+from trainables.data.sources.planted_drawing import (
     SHAPES,
     cue_chroma,
     draw_background,
@@ -21,10 +20,11 @@ from trainables.data.sources.planted.drawing import (
     draw_sinusoid,
     draw_texture,
 )
-from trainables.data.sources.planted.scenes import (
+from trainables.data.sources.planted_scenes import (
     CUES,
     DEFAULT_CORRELATION,
     SHORTCUTS,
+    CueExchange,
     PlantedScenes,
     make_planted_scenes,
 )

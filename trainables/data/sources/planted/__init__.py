@@ -1,1 +1,0 @@
-"""Planted scenes: generated images whose classes, cues and shortcuts are known."""
