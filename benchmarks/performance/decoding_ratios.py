@@ -79,7 +79,7 @@ def measure_decoding(
         with TemporaryDirectory(dir=root.parent) as folder:
             budget = ImageMemoryBudget(MEMORY_BYTES, Path(folder))
             seconds = measure_seconds(
-                lambda: decode_files(DiskImages(files), DecodeRequest(SIDE, None, "crop"), budget)
+                lambda: decode_files(DiskImages.of_files(files), DecodeRequest(SIDE, None, "crop"), budget)
             )
         return len(files) / seconds / cpu_count()
 

@@ -67,7 +67,9 @@ def _measure_streamed(number: int = NUM_STREAMED) -> Ratio:
                 streams = name == "streamed"
                 budget = ImageMemoryBudget(10**12, Path(folder, name), streams=streams, stream_workers=1)
                 sets.append(
-                    decode_files(DiskImages(files), DecodeRequest(STORED_SIDE, IMAGE_SIZE, "crop"), budget).images
+                    decode_files(
+                        DiskImages.of_files(files), DecodeRequest(STORED_SIDE, IMAGE_SIZE, "crop"), budget
+                    ).images
                 )
                 config = make_config("resnet18", IMAGE_SIZE, batch_size=STREAMED_BATCH)
                 runs[name] = TrainingRun(config, _make_data(sets[-1]), device=device)

@@ -11,7 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +70,15 @@ class ImageMemoryBudget:
 
     Attributes:
         memory_bytes: Images of at most this size are held in memory, or read through the page cache from the file in which they
-            are kept. Larger ones are mapped on every node.
-        folder: Folder on a disk of this machine, not on a file system in memory.
+            are kept. Larger ones are mapped on every node. By default a quarter of the machine's memory.
+        folder: Folder on a disk of this machine, not on a file system in memory; by default in the user's cache folder.
         streams: Whether images are decoded whenever they are read, so that their pixels are kept nowhere; the folder then keeps
             what is known of each image, and copies of encoded images that cannot be read one by one.
         stream_workers: Processes that decode for a trial then; 0 for as many as the trial has CPU threads.
     """
 
-    memory_bytes: int
-    folder: Path
+    memory_bytes: int = field(default_factory=lambda: int(DEFAULT_SHARE * physical_memory()))
+    folder: Path = field(default_factory=default_folder)
     streams: bool = False
     stream_workers: int = 0
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.decode_set import STORED_SIDE_RATIO
-from trainables.data.decoding.encoded_files import BadImageError, EncodedImages
+from trainables.data.decoding.encoded_files import BadImageError
 from trainables.data.decoding.image_decoder import ImageHeader, open_header, read_headers
 from trainables.data.image_memory import default_folder
 from trainables.data.images import SkippedFile
@@ -18,10 +18,9 @@ from trainables.data.problems import Problem, make_error, make_printable
 from trainables.data.sources.fetched_files import fetch_source
 from trainables.data.sources.folders.layouts import Layout, find_layout, list_scarce_classes
 from trainables.data.sources.folders.manifest import is_manifest
-from trainables.data.sources.labeled_files import PARTS, LabeledFiles
-from trainables.data.sources.parquet import ParquetImages, list_rows
-from trainables.data.sources.parquet_shards import Columns
-from trainables.data.sources.webdataset import TarImages, is_tar_set, list_tar_set
+from trainables.data.sources.labeled_files import PARTS, FileSource
+from trainables.data.sources.parquet import ParquetSource
+from trainables.data.sources.webdataset import TarSource, is_tar_set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +85,12 @@ def survey_images(path: str, group: str | None = None) -> Survey:
         return replace(survey_images(str(fetch_source(path, default_folder())), group), path=path)
     given = Path(path).expanduser().absolute()
     if is_parquet_set(given):
-        return _survey_parquet(given, group)
-    return _survey_tar(given, group) if is_tar_set(given) else _survey_layout(given, group)
+        return _survey_encoded(given, ParquetSource(path=str(given), group=group))
+    return (
+        _survey_encoded(given, TarSource(path=str(given), group=group))
+        if is_tar_set(given)
+        else _survey_layout(given, group)
+    )
 
 
 def is_parquet_set(path: Path) -> bool:
@@ -118,19 +121,9 @@ def _survey_layout(path: Path, group: str | None) -> Survey:
     )
 
 
-def _survey_parquet(path: Path, group: str | None) -> Survey:
-    rows = list_rows(str(path), Columns(image=None, label="label", group=group))
-    images = ParquetImages(rows.shards, np.arange(len(rows.labels)))
-    return _survey_encoded(path, "parquet", images, rows)
-
-
-def _survey_tar(path: Path, group: str | None) -> Survey:
-    tar = list_tar_set(str(path), group=group)
-    images = TarImages(tar, np.arange(len(tar.labels)))
-    return _survey_encoded(path, "webdataset", images, tar)
-
-
-def _survey_encoded(path: Path, source: str, images: EncodedImages, files: LabeledFiles) -> Survey:
+def _survey_encoded(path: Path, source: FileSource) -> Survey:
+    files = source.find()
+    images = files.encode(np.arange(len(files.labels)))
     found = list(map_on_all_cores(_read_header, images.readers(), len(files.labels), "reading headers"))
     headers = [header for header in found if isinstance(header, ImageHeader)]
     if not headers:
@@ -143,8 +136,8 @@ def _survey_encoded(path: Path, source: str, images: EncodedImages, files: Label
     }
     return Survey(
         path=path,
-        source=source,
-        layout=f"{'tar' if source == 'webdataset' else source} files with encoded images",
+        source=source.name,
+        layout=f"{'tar' if source.name == 'webdataset' else source.name} files with encoded images",
         class_names=files.class_names,
         class_counts=counts,
         has_groups=files.groups is not None,

@@ -7,7 +7,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -128,7 +128,7 @@ class EncodedImages(ABC):
 
     @abstractmethod
     def readers(self) -> Iterator[Callable[[], bytes]]:
-        """Yield, for each image in order, a function that returns its bytes or raises BadImageError; any thread may call it."""
+        """Yield, for each image in order, a function that returns its bytes or raises BadImageError, for any thread."""
 
     def locate(self, folder: Path) -> ImageSpans:
         """Return where each image can be read alone.
@@ -161,30 +161,39 @@ class NamedFile(Protocol):
 
 
 class DiskImages(EncodedImages):
-    """One file per image."""
+    """Images on disk of which each can be read alone: a file of its own, or a part of a larger one."""
 
-    def __init__(self, files: Sequence[NamedFile]) -> None:
-        """Keep the names and paths of the files."""
-        self.names = tuple(file.name for file in files)
-        self.paths = tuple(file.path for file in files)
+    def __init__(self, names: Sequence[str], spans: ImageSpans) -> None:
+        """Keep the N names, and where the images are."""
+        self.names = tuple(names)
+        self._spans = spans
 
-    def read_state(self) -> DiskState:
-        """Return the state of the files; one that cannot be read counts with its error."""
-        return combine_states(self.paths)
-
-    def readers(self) -> Iterator[Callable[[], bytes]]:
-        """Yield a function per file."""
-        return (partial(read_file, path) for path in self.paths)
-
-    def locate(self, folder: Path) -> ImageSpans:  # noqa: ARG002
-        """Return the files themselves."""
-        number = len(self.paths)
-        return ImageSpans(
-            paths=tuple(map(str, self.paths)),
+    @classmethod
+    def of_files(cls, files: Sequence[NamedFile]) -> "DiskImages":
+        """Return the images of which each is a file."""
+        number = len(files)
+        spans = ImageSpans(
+            paths=tuple(str(file.path) for file in files),
             files=np.arange(number, dtype=np.int32),
             offsets=np.zeros(number, np.int64),
             sizes=np.full(number, WHOLE_FILE, np.int64),
         )
+        return cls([file.name for file in files], spans)
+
+    def read_state(self) -> DiskState:
+        """Return the state of the files and the places that are read; a file that cannot be read counts with its error."""
+        state = combine_states([Path(path) for path in self._spans.paths])
+        if (self._spans.sizes == WHOLE_FILE).all():
+            return state
+        return replace(state, stamp=self._spans.stamp(state.stamp))
+
+    def readers(self) -> Iterator[Callable[[], bytes]]:
+        """Yield a function per image."""
+        return (partial(self._spans.read, position) for position in range(len(self._spans)))
+
+    def locate(self, folder: Path) -> ImageSpans:  # noqa: ARG002
+        """Return the places in the files."""
+        return self._spans
 
 
 def _copy(encoded: EncodedImages, state: DiskState, path: Path) -> NDArray[np.int64]:

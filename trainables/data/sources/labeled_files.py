@@ -5,15 +5,21 @@ Descriptions of data sets (descriptions.toml) have class names and named groups 
 
 import functools
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
 
 from search_spaces.errors import UserInputError, nearest_name
-from trainables.data.decoding.decoded_images import Decoded
+from search_spaces.settings import Count, Section
+from trainables.data.decoding.decode_set import DecodeRequest
+from trainables.data.decoding.decoded_images import Decoded, decode_files
+from trainables.data.decoding.encoded_files import EncodedImages
+from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
 from trainables.data.problems import make_printable
 from trainables.data.stratified import choose_stratified
@@ -125,12 +131,14 @@ class LabeledFiles:
         class_names: K names, which become printable.
         parts: (N,) position of each image's published split in `PARTS`.
         groups: N names of the groups that images belong to; None where images are independent.
+        encode: Returns the encoded images at sorted positions, (M,) int64.
     """
 
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     parts: NDArray[np.int64]
     groups: Sequence[str] | None
+    encode: Callable[[NDArray[np.int64]], EncodedImages]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(map(make_printable, self.class_names)))
@@ -140,33 +148,96 @@ class LabeledFiles:
         marks: NDArray[np.bool_] = self.parts == PARTS.index(split)
         return marks if marks.any() else None
 
-    def choose(self, num_images: int | None, seed: int) -> NDArray[np.int64]:
-        """Return the sorted positions of a stratified part; see `choose_subset` for arguments and errors."""
-        return choose_subset(self.labels, self.mark("test"), num_images, seed, self.mark("validation"))
 
-    def make_image_set(
-        self, source: str, decoded: Decoded, chosen: NDArray[np.int64], class_groups: Mapping[str, Sequence[str]] | None
-    ) -> ImageSet:
+class ImageSource(Section):
+    """The options of a source, of which it makes its images. A spec sets some of them elsewhere than in data.options.
+
+    Attributes:
+        name: Name of the source in a spec.
+        seed: Seed of the subset, and of everything else that is random.
+        num_images: Keep this many images outside the test set, stratified; only these are decoded and checked.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    name: ClassVar[str]
+    seed: int = 0
+    num_images: Count | None = None
+
+    def load(self) -> ImageSet:
+        """Return the images; raise UserInputError, with all problems, if they cannot be used."""
+        raise NotImplementedError
+
+
+class FileSource(ImageSource):
+    """The options of a source that decodes files.
+
+    Attributes:
+        path: A file, or a folder of files.
+        native_size: Side in pixels at which images are stored; see `decode_files`.
+        image_size: Side in pixels of the images that models are trained on; set as train.image_size in a spec.
+        aspect: How images become squares; set as data.aspect in a spec.
+        on_bad_image: Whether images that cannot be used are skipped; set as data.on_bad_image in a spec.
+        class_groups: Named groups of classes, such as {rigid = ["ship"], deformable = ["cat", "dog"]}; by default those of the
+            described data set with the same classes.
+        group: What says which images belong together, such as those of a patient: a column, a field, or what the folders
+            between a class and its images are. Set as data.group in a spec.
+        memory_budget: Memory that the decoded images may take; not an option of a spec.
+    """
+
+    path: str | None = None
+    native_size: Annotated[int, Field(ge=8, le=1024)] | None = None
+    image_size: Annotated[int, Field(ge=8)] | None = None
+    aspect: Literal["crop", "squash"] = "crop"
+    on_bad_image: Literal["refuse", "skip"] = "refuse"
+    class_groups: Mapping[str, Sequence[str]] | None = None
+    group: str | None = None
+    memory_budget: ImageMemoryBudget = Field(default_factory=ImageMemoryBudget)
+
+    def find(self) -> LabeledFiles:
+        """Return the labeled images, of which none is decoded; errors as of `load`."""
+        raise NotImplementedError
+
+    def load(self) -> ImageSet:
+        """Return the images that `find` finds and `num_images` leaves."""
+        found = self.find()
+        chosen = self.choose(found)
+        return self.make_image_set(found, chosen, self.decode(found.encode(chosen)))
+
+    def choose(self, found: LabeledFiles) -> NDArray[np.int64]:
+        """Return the sorted positions of the stratified part of the images that `num_images` leaves."""
+        test, validation = found.mark("test"), found.mark("validation")
+        return choose_subset(found.labels, test, self.num_images, self.seed, validation)
+
+    @property
+    def request(self) -> DecodeRequest:
+        """How images are decoded."""
+        return DecodeRequest(self.native_size, self.image_size, self.aspect, self.on_bad_image)
+
+    def decode(self, images: EncodedImages) -> Decoded:
+        """Return decoded images; see `decode_files` for the errors."""
+        return decode_files(images, self.request, self.memory_budget)
+
+    def make_image_set(self, found: LabeledFiles, chosen: NDArray[np.int64], decoded: Decoded) -> ImageSet:
         """Return the image set of the images that were chosen and could be decoded.
 
         Args:
-            source: Name of the source.
-            decoded: Of the chosen images.
+            found: All images.
             chosen: (M,) int64 from `choose`.
-            class_groups: Named groups of classes; None for those of the described data set with the same classes.
+            decoded: The chosen images.
         """
         kept = chosen[decoded.kept]
-        test, validation = self.mark("test"), self.mark("validation")
-        group_names, numbers = np.unique(np.array(self.groups or (), dtype=str), return_inverse=True)
+        test, validation = found.mark("test"), found.mark("validation")
+        group_names, numbers = np.unique(np.array(found.groups or (), dtype=str), return_inverse=True)
         return ImageSet(
             images=decoded.images,
-            labels=self.labels[kept],
-            class_names=self.class_names,
-            source=source,
+            labels=found.labels[kept],
+            class_names=found.class_names,
+            source=self.name,
             official_test=None if test is None else test[kept],
             official_validation=None if validation is None else validation[kept],
-            class_groups=resolve_groups(class_groups, self.class_names),
-            groups=None if self.groups is None else numbers[kept],
+            class_groups=resolve_groups(self.class_groups, found.class_names),
+            groups=None if found.groups is None else numbers[kept],
             group_names=tuple(make_printable(str(name)) for name in group_names),
             origin=decoded.origin,
         )

@@ -4,10 +4,10 @@ A scene has one object on a background, small distractors, and noise. Four cues 
 of the object, and the background. Up to three shortcuts can be added: a colored patch in the corner, a colored frame, and
 a faint sinusoid over the whole image. A cue with correlation rho copies the class with probability rho and is otherwise
 drawn uniformly from all ten values, independently of everything else. So it agrees with the class with probability
-rho + (1 - rho) / 10, and is independent of the class at rho = 0. A cue can also be limited to some classes: images of the other
-classes then avoid these classes' values with probability rho, so that at rho = 1 a value means its class and no other. Two
-classes can exchange their values of a cue, so that it does not tell them apart, or misleads; classes can have fewer images than
-others; and a published test set can differ from the other scenes.
+rho + (1 - rho) / 10, and is independent of the class at rho = 0. A cue can also be limited to some classes: images of the
+other classes then avoid these classes' values with probability rho, so that at rho = 1 a value means its class and no other.
+Two classes can exchange their values of a cue, so that it does not tell them apart, or misleads; classes can have fewer images
+than others; and a published test set can differ from the other scenes.
 
 The pixels depend on the seed alone: only additions, products, square roots and table look-ups are used, which all machines
 round equally, so that data fingerprints agree between a cluster and a workstation.
@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from search_spaces.errors import UserInputError, check_choice
 from trainables.data.decoding.decoded_images import allocate_images
 from trainables.data.images import ImageSet
-from trainables.data.sources.labeled_files import load_descriptions
+from trainables.data.sources.labeled_files import ImageSource, load_descriptions
 from trainables.data.sources.planted_drawing import NUM_VALUES, SHAPES, draw_scenes
 from trainables.seeds import derive_seed, numpy_generator
 
@@ -35,9 +35,10 @@ Frequency = Annotated[float, Field(gt=0)]
 class CueExchange(BaseModel):
     """Pairs of classes whose images show each other's value of a cue.
 
-    Of the images of either class that show their own class's value, a share of `rate`, rounded to whole images, shows that of the
-    other class instead. At 0.5 the cue does not tell the two classes apart, not even by chance; at a small rate it tells them
-    apart, and misleads in these images. With `one_way`, only images of the first class of each pair show the other's value.
+    Of the images of either class that show their own class's value, a share of `rate`, rounded to whole images, shows that of
+    the other class instead. At 0.5 the cue does not tell the two classes apart, not even by chance; at a small rate it tells
+    them apart, and misleads in these images. With `one_way`, only images of the first class of each pair show the other's
+    value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,8 +64,8 @@ def count_images_of_classes(num_images: int, class_frequencies: Mapping[str, flo
     """Return (10,) int64 numbers of images by class, which add up to `num_images`.
 
     Args:
-        num_images: As in `load_planted`.
-        class_frequencies: As in `load_planted`.
+        num_images: As in `PlantedSource`.
+        class_frequencies: As in `PlantedSource`.
 
     Raises:
         UserInputError: For an unknown class, and for a class that would have no image.
@@ -136,30 +137,14 @@ class PlantedScenes:
     cue_values: Mapping[str, NDArray[np.int64]]
 
 
-def load_planted(
-    *,
-    seed: int = 0,
-    num_images: Annotated[int, Field(ge=NUM_VALUES)] = 2000,
-    image_size: Annotated[int, Field(ge=24, le=512)] = 32,
-    cue_correlation: Correlation | Mapping[str, Correlation] | None = None,
-    shortcuts: Mapping[str, Correlation] | None = None,
-    noise_std: Annotated[float, Field(ge=0, le=64)] = 10.0,
-    num_distractors: Annotated[int, Field(ge=0, le=20)] = 3,
-    object_scale: Annotated[float, Field(ge=0.5, le=2)] = 1.0,
-    cue_classes: Mapping[str, Sequence[str]] | None = None,
-    class_correlation: Mapping[str, Mapping[str, Correlation]] | None = None,
-    exchanges: Sequence[CueExchange] = (),
-    class_frequencies: Mapping[str, Frequency] | None = None,
-    test_set: PlantedTestSet | None = None,
-) -> ImageSet:
-    """Return planted scenes with object masks; by default, classes are balanced to within one image.
+class PlantedSource(ImageSource):
+    """Planted scenes with object masks; by default, classes are balanced to within one image.
 
-    Args:
-        seed: Seed of everything random.
+    Attributes:
         num_images: Number of scenes.
         image_size: Native side in pixels.
-        cue_correlation: rho of each cue ("shape", "texture", "color", "background"), or one number for all four. The
-            defaults are 0.85, 0.6, 0.5 and 0.4.
+        cue_correlation: rho of each cue ("shape", "texture", "color", "background"), or one number for all four. The defaults
+            are 0.85, 0.6, 0.5 and 0.4.
         shortcuts: rho of each shortcut ("corner_patch", "frame", "sinusoid"); none by default. A shortcut with rho = 0 is
             random, and serves as a control.
         noise_std: Standard deviation of the pixel noise, in gray levels of 255.
@@ -176,92 +161,89 @@ def load_planted(
     Raises:
         UserInputError: For an unknown cue, shortcut or class, and for a class without images.
     """
-    options: dict[str, Any] = {
-        "image_size": image_size,
-        "cue_correlation": cue_correlation,
-        "shortcuts": shortcuts,
-        "noise_std": noise_std,
-        "num_distractors": num_distractors,
-        "object_scale": object_scale,
-        "cue_classes": cue_classes,
-        "class_correlation": class_correlation,
-        "class_frequencies": class_frequencies,
-    }
-    scenes = make_planted_scenes(seed=seed, num_images=num_images, exchanges=exchanges, **options).image_set
-    if test_set is None:
-        return scenes
-    test_seed = derive_seed(seed, "planted", "test set")
-    test_exchanges = (*exchanges, *test_set.exchanges)
-    if test_set.class_frequencies is not None:
-        options["class_frequencies"] = test_set.class_frequencies
-    if test_set.correlation:
-        of_all = resolve_correlation(cue_correlation, shortcuts or {})
-        for name in test_set.correlation:
-            check_choice("test_set.correlation names", name, of_all)
-        of_test = {**of_all, **test_set.correlation}
-        options["cue_correlation"] = {cue: of_test[cue] for cue in CUES}
-        options["shortcuts"] = {name: rho for name, rho in of_test.items() if name not in CUES}
-    test_scenes = make_planted_scenes(
-        seed=test_seed, num_images=test_set.num_images, exchanges=test_exchanges, **options
-    ).image_set
-    return _append_test_set(scenes, test_scenes)
 
+    name = "planted"
 
-def make_planted_scenes(
-    *,
-    seed: int,
-    num_images: int,
-    image_size: int = 32,
-    cue_correlation: float | Mapping[str, float] | None = None,
-    shortcuts: Mapping[str, float] | None = None,
-    noise_std: float = 10.0,
-    num_distractors: int = 3,
-    object_scale: float = 1.0,
-    cue_classes: Mapping[str, Sequence[str]] | None = None,
-    class_correlation: Mapping[str, Mapping[str, float]] | None = None,
-    exchanges: Sequence[CueExchange] = (),
-    class_frequencies: Mapping[str, float] | None = None,
-) -> PlantedScenes:
-    """Return planted scenes and the values of their cues; see `load_planted` for the arguments."""
-    correlation = resolve_correlation(cue_correlation, shortcuts or {})
-    indicated = resolve_classes(cue_classes or {}, tuple(correlation))
-    by_class = resolve_class_correlation(correlation, class_correlation or {})
-    check_exchanges(exchanges, tuple(correlation))
-    counts = count_images_of_classes(num_images, class_frequencies or {})
-    images = allocate_images(num_images, image_size, image_size)
-    # The classes take turns as long as they have images left.
-    turns = np.concatenate([np.arange(count) for count in counts])
-    in_turn = np.repeat(np.arange(NUM_VALUES), counts)[np.argsort(turns, kind="stable")]
-    labels = numpy_generator(seed, "planted", "labels").permutation(in_turn)
-    cue_values = {
-        cue: draw_cue(labels, rho, numpy_generator(seed, "planted", "cue", STREAMS.get(cue, cue)), indicated.get(cue))
-        for cue, rho in by_class.items()
-    }
-    for number, exchange in enumerate(exchanges):
-        generator = numpy_generator(seed, "planted", "exchange", number)
-        cue_values[exchange.cue] = exchange_values(cue_values[exchange.cue], labels, exchange, generator)
-    masks = np.empty((num_images, image_size, image_size), dtype=bool)
-    for block, start in enumerate(range(0, num_images, IMAGES_PER_BLOCK)):
-        part = slice(start, start + IMAGES_PER_BLOCK)
-        images[part], masks[part] = draw_scenes(
-            {cue: values[part] for cue, values in cue_values.items()},
-            image_size=image_size,
-            noise_std=noise_std,
-            num_distractors=num_distractors,
-            object_scale=object_scale,
-            generator=numpy_generator(seed, "planted", "scenes", block),
+    num_images: Annotated[int, Field(ge=NUM_VALUES)] = 2000
+    image_size: Annotated[int, Field(ge=24, le=512)] = 32
+    cue_correlation: Correlation | Mapping[str, Correlation] | None = None
+    shortcuts: Mapping[str, Correlation] = Field(default_factory=dict)
+    noise_std: Annotated[float, Field(ge=0, le=64)] = 10.0
+    num_distractors: Annotated[int, Field(ge=0, le=20)] = 3
+    object_scale: Annotated[float, Field(ge=0.5, le=2)] = 1.0
+    cue_classes: Mapping[str, Sequence[str]] = Field(default_factory=dict)
+    class_correlation: Mapping[str, Mapping[str, Correlation]] = Field(default_factory=dict)
+    exchanges: Sequence[CueExchange] = ()
+    class_frequencies: Mapping[str, Frequency] = Field(default_factory=dict)
+    test_set: PlantedTestSet | None = None
+
+    def load(self) -> ImageSet:
+        """Return the scenes, those of the test set last."""
+        scenes, of_test = self.make_scenes().image_set, self.test_set
+        if of_test is None:
+            return scenes
+        changes: dict[str, Any] = {
+            "seed": derive_seed(self.seed, "planted", "test set"),
+            "num_images": of_test.num_images,
+            "exchanges": (*self.exchanges, *of_test.exchanges),
+        }
+        if of_test.class_frequencies is not None:
+            changes["class_frequencies"] = of_test.class_frequencies
+        if of_test.correlation:
+            correlation = resolve_correlation(self.cue_correlation, self.shortcuts)
+            for name in of_test.correlation:
+                check_choice("test_set.correlation names", name, correlation)
+            correlation |= of_test.correlation
+            changes["cue_correlation"] = {cue: correlation[cue] for cue in CUES}
+            changes["shortcuts"] = {name: rho for name, rho in correlation.items() if name not in CUES}
+        return _append_test_set(scenes, self.model_copy(update=changes).make_scenes().image_set)
+
+    def make_scenes(self) -> PlantedScenes:
+        """Return the scenes without the test set, and the values of their cues."""
+        correlation = resolve_correlation(self.cue_correlation, self.shortcuts)
+        indicated = resolve_classes(self.cue_classes, tuple(correlation))
+        by_class = resolve_class_correlation(correlation, self.class_correlation)
+        check_exchanges(self.exchanges, tuple(correlation))
+        counts = count_images_of_classes(self.num_images, self.class_frequencies)
+        images = allocate_images(self.num_images, self.image_size, self.image_size)
+        # The classes take turns as long as they have images left.
+        turns = np.concatenate([np.arange(count) for count in counts])
+        in_turn = np.repeat(np.arange(NUM_VALUES), counts)[np.argsort(turns, kind="stable")]
+        labels = numpy_generator(self.seed, "planted", "labels").permutation(in_turn)
+        cue_values = {}
+        for cue, rho in by_class.items():
+            generator = numpy_generator(self.seed, "planted", "cue", STREAMS.get(cue, cue))
+            cue_values[cue] = draw_cue(labels, rho, generator, indicated.get(cue))
+        for number, exchange in enumerate(self.exchanges):
+            generator = numpy_generator(self.seed, "planted", "exchange", number)
+            cue_values[exchange.cue] = exchange_values(cue_values[exchange.cue], labels, exchange, generator)
+        masks = np.empty(images.shape[:3], dtype=bool)
+        for block, start in enumerate(range(0, self.num_images, IMAGES_PER_BLOCK)):
+            part = slice(start, start + IMAGES_PER_BLOCK)
+            images[part], masks[part] = draw_scenes(
+                {cue: values[part] for cue, values in cue_values.items()},
+                image_size=self.image_size,
+                noise_std=self.noise_std,
+                num_distractors=self.num_distractors,
+                object_scale=self.object_scale,
+                generator=numpy_generator(self.seed, "planted", "scenes", block),
+            )
+        description = load_descriptions()[self.name]
+        assert description.class_names == SHAPES
+        image_set = ImageSet(
+            images=images,
+            labels=labels,
+            class_names=description.class_names,
+            source=self.name,
+            masks=masks,
+            class_groups=description.groups,
         )
-    description = load_descriptions()["planted"]
-    assert description.class_names == SHAPES
-    image_set = ImageSet(
-        images=images,
-        labels=labels,
-        class_names=description.class_names,
-        source="planted",
-        masks=masks,
-        class_groups=description.groups,
-    )
-    return PlantedScenes(image_set=image_set, cue_values=cue_values)
+        return PlantedScenes(image_set=image_set, cue_values=cue_values)
+
+
+def make_planted_scenes(**options: Any) -> PlantedScenes:
+    """Return planted scenes and the values of their cues; the options are those of `PlantedSource`."""
+    return PlantedSource(**options).make_scenes()
 
 
 def _append_test_set(scenes: ImageSet, test_scenes: ImageSet) -> ImageSet:
@@ -282,11 +264,11 @@ def resolve_correlation(
     """Return rho of the four cues and of the shortcuts.
 
     Args:
-        cue_correlation: As in `load_planted`.
-        shortcuts: As in `load_planted`.
+        cue_correlation: As in `PlantedSource`.
+        shortcuts: As in `PlantedSource`.
 
     Raises:
-        UserInputError: For an unknown name, or rho outside [0, 1].
+        UserInputError: For an unknown name.
     """
     if isinstance(cue_correlation, Mapping):
         for cue in cue_correlation:
@@ -298,11 +280,7 @@ def resolve_correlation(
         of_cues = dict.fromkeys(CUES, cue_correlation)
     for shortcut in shortcuts:
         check_choice("shortcuts names", shortcut, SHORTCUTS)
-    correlation = of_cues | dict(shortcuts)
-    for name, rho in correlation.items():
-        if not 0 <= rho <= 1:
-            raise UserInputError(f"0 <= correlation <= 1 must hold, but {name} has {rho}; set it to 0.5, for example")
-    return correlation
+    return of_cues | dict(shortcuts)
 
 
 def resolve_class_correlation(
@@ -312,10 +290,10 @@ def resolve_class_correlation(
 
     Args:
         correlation: rho of the cues and shortcuts of the scenes.
-        class_correlation: As in `load_planted`.
+        class_correlation: As in `PlantedSource`.
 
     Raises:
-        UserInputError: For a cue that the scenes do not have, an unknown class, or rho outside [0, 1].
+        UserInputError: For a cue that the scenes do not have, or an unknown class.
     """
     resolved: dict[str, float | NDArray[np.float64]] = dict(correlation)
     for cue, of_classes in class_correlation.items():
@@ -323,8 +301,6 @@ def resolve_class_correlation(
         rhos = np.full(NUM_VALUES, float(correlation[cue]))
         for name, rho in of_classes.items():
             check_choice(f"class_correlation.{cue} names the class", name, SHAPES)
-            if not 0 <= rho <= 1:
-                raise UserInputError(f"0 <= correlation <= 1 must hold, but class_correlation.{cue}.{name} is {rho}")
             rhos[SHAPES.index(name)] = rho
         resolved[cue] = rhos
     return resolved
@@ -334,7 +310,7 @@ def resolve_classes(cue_classes: Mapping[str, Sequence[str]], cues: Sequence[str
     """Return the classes of each limited cue or shortcut as indices into `SHAPES`.
 
     Args:
-        cue_classes: As in `load_planted`.
+        cue_classes: As in `PlantedSource`.
         cues: Names of the cues and shortcuts of the scenes.
 
     Raises:
@@ -359,8 +335,8 @@ def draw_cue(
 ) -> NDArray[np.int64]:
     """Return (N,) int64 cue values: the label with probability `rho`, otherwise uniform over all ten values.
 
-    With `classes`, only images of these classes copy the label; images of other classes take, with probability `rho`, one of the
-    values of other classes. `rho` is a number, or (10,) one per class.
+    With `classes`, only images of these classes copy the label; images of other classes take, with probability `rho`, one of
+    the values of other classes. `rho` is a number, or (10,) one per class.
     """
     copies = generator.random(len(labels)) < (rho[labels] if isinstance(rho, np.ndarray) else rho)
     values = np.where(copies, labels, generator.integers(0, NUM_VALUES, len(labels)))

@@ -59,7 +59,7 @@ def write_many(folder: Path, number: int = 40, size: int = 16) -> list[File]:
 def decode(files: list[File], budget: ImageMemoryBudget | None = None, **changed: Any) -> Decoded:
     options = {"native_size": None, "image_size": None, "aspect": "crop", "on_bad_image": "refuse"} | changed
     budget = budget or ImageMemoryBudget(10**9, files[0].path.parent / "kept")
-    return decode_files(DiskImages(files), DecodeRequest(**options), budget)
+    return decode_files(DiskImages.of_files(files), DecodeRequest(**options), budget)
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:

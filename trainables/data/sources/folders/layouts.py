@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from search_spaces.errors import UserInputError, list_some
+from trainables.data.decoding.encoded_files import DiskImages
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_printable
 from trainables.data.sources.folders.class_folders import find_class_folders, holds_images, is_folder, list_visible
@@ -62,6 +63,7 @@ class Layout:
             class_names=self.class_names,
             parts=np.array([PARTS.index(file.split or "train") for file in self.files], dtype=np.int64),
             groups=[file.group or "" for file in self.files] if has_groups else None,
+            encode=lambda chosen: DiskImages.of_files([self.files[i] for i in chosen]),
         )
 
     @property

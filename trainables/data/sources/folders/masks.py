@@ -97,7 +97,7 @@ def _decode_masks(
         return "the images are streamed, or take more than resources.image_memory_gb with their masks"
     shape = replace(request, native_size=height if height == width else None, on_bad_image="refuse")
     try:
-        decoded = decode_files(DiskImages(found), shape, memory_budget)
+        decoded = decode_files(DiskImages.of_files(found), shape, memory_budget)
     except UserInputError as error:
         return str(error).partition(";")[0]
     assert image_set.origin is not None
