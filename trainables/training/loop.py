@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
@@ -22,7 +23,7 @@ from trainables.models.backbones import (
     set_training_mode,
 )
 from trainables.models.heads import find_head, fold_state
-from trainables.seeds import torch_generator
+from trainables.seeds import derive_seed, torch_generator
 from trainables.training.batches import (
     EpochBatches,
     compute_class_weights,
@@ -34,6 +35,7 @@ from trainables.training.evaluation import autocast, compute_logits, determinist
 from trainables.training.frozen_features import borrow_backbone
 from trainables.training.linear_probe import compute_split, prepare_head
 from trainables.training.placed_images import Place, describe_place, gather_images, place_images, read_batches
+from trainables.training.ranks import ALONE, Ranks
 from trainables.training.steps import OptimizerSteps, check_recipe, seeded_modules
 from trainables.training.trial_data import TrialData, choose_training_images
 from trainables.training.trial_run import EpochInterrupted, TrialRun
@@ -47,6 +49,7 @@ class RunOptions(TypedDict, total=False):
     checkpoint: Checkpoint | None
     profile: bool
     place: Place
+    ranks: Ranks
 
 
 class TrainingRun(TrialRun):
@@ -57,11 +60,12 @@ class TrainingRun(TrialRun):
     last batches of an epoch are dropped if they are not full or do not fill a step, unless the training split is smaller than
     one step. Each epoch shuffles the images again. With `ema_decay`, metrics, predictions and `state_dict` are those of the
     averaged weights.
-    """
 
-    # Names of the generators of augmentation beyond those of a trial, for one of several processes.
-    _generator_names: tuple[str | int, ...] = ()
-    _noise_seed: int | None = None
+    Of several processes, each trains a part of each batch, and torch's DistributedDataParallel averages the gradients. A step
+    equals that of one process with the same batch, but for rounding, for batch normalization, whose statistics in training are
+    those of a process's part, and for what augmentation draws: each process has generators of its own. Running statistics are
+    those of rank 0. Equal numbers of processes give bitwise equal results, resumed or not.
+    """
 
     def __init__(
         self,
@@ -73,6 +77,7 @@ class TrainingRun(TrialRun):
         checkpoint: Checkpoint | None = None,
         profile: bool = False,
         place: Place = place_images,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Build model, optimizer and schedule, or restore them from a checkpoint.
 
@@ -84,6 +89,7 @@ class TrainingRun(TrialRun):
             checkpoint: State to continue from.
             profile: Whether the metrics include `part_seconds`.
             place: Returns the images where they are to be while the trial trains.
+            ranks: This process among those that train the trial (`trainables.training.distributed_run`).
 
         Raises:
             UserInputError: For settings, weights or a checkpoint that cannot be used, or fewer than two training images.
@@ -91,6 +97,7 @@ class TrainingRun(TrialRun):
         train = choose_training_images(config, data.splits.train)
         check_recipe(config, device)
         super().__init__(config, data, device, profile=profile)
+        self._ranks = ranks
         self._settings = read_augmentation(config)
         self._images = place(data.images, device)
         self.images_on = describe_place(self._images, device)
@@ -100,6 +107,8 @@ class TrainingRun(TrialRun):
         self._class_weights = compute_class_weights(config, data.labels[train], data.class_names, data.class_groups).to(
             device
         )
+        weights_are_equal = bool((self._class_weights == self._class_weights[0]).all())
+        self._parts_are_even = ranks.size == 1 or (weights_are_equal and shape.batch_size % ranks.size == 0)
         self.model = place_model(build_model(config, len(data.class_names), weights=weights), config, device)
         prepare_head(self.model, config, data, self._images, device, is_restored=checkpoint is not None)
         self.num_parameters = count_parameters(self.model)
@@ -180,33 +189,34 @@ class TrainingRun(TrialRun):
     def _num_images_of_epoch(self) -> int:
         return self._batches.shape.num_batches * self._batches.shape.batch_size
 
-    def _train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> float:
+    def train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> float:
+        """Train an epoch, or this process's part of it, and return its mean loss; rank 0 alone decides about `should_stop`."""
         started = time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        names = ("augmentation", epoch, *self._generator_names)
-        generator = torch_generator(self.config.seed, *names, device=self.device)
+        seed, ranks = self.config.seed, self._ranks
+        generator = torch_generator(seed, "augmentation", epoch, *ranks.names, device=self.device)
         loss_sum = torch.zeros((), device=self.device)
         num_before, self._earlier_seconds = 0, 0.0
         if self._partial is not None:
             num_before, self._earlier_seconds = self._partial.num_batches, self._partial.seconds
-            generator.set_state(self._unpack_state(self._partial.generator_state))
-            loss_sum.copy_(self._unpack_state(self._partial.loss_sum))
+            generator.set_state(ranks.unpack(self._partial.generator_state))
+            loss_sum.copy_(ranks.unpack(self._partial.loss_sum))
         set_training_mode(self.model, self.config)
         per_step = self._steps.num_accumulated
-        module_state = None if self._partial is None else self._unpack_state(self._partial.module_state)
-        noise_seed = self.config.seed if self._noise_seed is None else self._noise_seed
+        module_state = None if self._partial is None else ranks.unpack(self._partial.module_state)
+        noise_seed = derive_seed(seed, *ranks.names) if ranks.names else seed
         noise = seeded_modules(noise_seed, epoch, self.device, module_state)
         with deterministic_kernels(self.config, self.device), noise as module_generator:
-            batches = [self._take_part(batch) for batch in self._batches.of_epoch(epoch)[num_before:]]
+            batches = [ranks.take_part(batch) for batch in self._batches.of_epoch(epoch)[num_before:]]
             pixels = self._read_batches(batches, epoch)
             for number, chosen in enumerate(batches, start=num_before):
-                if number > num_before and number % per_step == 0 and should_stop():
+                if number > num_before and number % per_step == 0 and ranks.agree(int(should_stop())):
                     self._partial = PartialEpoch(
                         num_batches=number,
-                        loss_sum=self._pack_state(loss_sum.cpu()),
-                        generator_state=self._pack_state(generator.get_state()),
-                        module_state=self._pack_state(module_generator.get_state()),
+                        loss_sum=ranks.pack(loss_sum.cpu()),
+                        generator_state=ranks.pack(generator.get_state()),
+                        module_state=ranks.pack(module_generator.get_state()),
                         seconds=self._earlier_seconds + time.perf_counter() - started,
                     )
                     raise EpochInterrupted
@@ -215,7 +225,7 @@ class TrainingRun(TrialRun):
                     self._last_rates = self._steps.head_and_backbone_lr
                     with self.stopwatch.part("optimizer"):
                         self._steps.step()
-            mean_loss = self._average_loss(loss_sum) / self._batches.shape.num_batches
+            mean_loss = float(ranks.gather(loss_sum).mean()) / self._batches.shape.num_batches
         self._partial = None
         return mean_loss
 
@@ -236,7 +246,7 @@ class TrainingRun(TrialRun):
             self._steps.backward(loss, total_weight)
         return loss.detach()
 
-    # What a probe does otherwise (`trainables.training.loop`).
+    # What `ProbeRun` does otherwise.
 
     def _find_trained(self) -> nn.Module:
         """Return the part of the model that the optimizer and checkpoints know."""
@@ -255,32 +265,22 @@ class TrainingRun(TrialRun):
         indices, batch_size = getattr(self._data.splits, split), self.config.whole("batch_size")
         return compute_logits(self.evaluated_model, self._images, indices, self.config, self.device, batch_size)
 
-    # What a process does otherwise that trains with others (`trainables.training.distributed_run`).
-
     def _make_forward(self) -> Callable[[Tensor], Tensor]:
-        """Return the forward pass of a training batch."""
-        return compile_model(self.model, self.config, self.device)
-
-    def _take_part(self, batch: Tensor) -> Tensor:
-        """Return the images of a batch that this process trains."""
-        return batch
+        """Return the forward pass of a training batch; that of several processes averages the gradients over them."""
+        if self._ranks.size == 1:
+            return compile_model(self.model, self.config, self.device)
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            return self.model
+        return DistributedDataParallel(self.model, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def _weigh_loss(self, loss: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the loss, and the total weight of the batch where batches are accumulated."""
-        accumulates = self._steps.num_accumulated > 1
-        return loss, compute_total_weight(targets, self._class_weights) if accumulates else None
-
-    def _average_loss(self, loss_sum: Tensor) -> float:
-        """Return the sum of an epoch's losses."""
-        return float(loss_sum)
-
-    def _pack_state(self, own: Tensor) -> Tensor:
-        """Return a tensor of an interrupted epoch as a checkpoint holds it."""
-        return own
-
-    def _unpack_state(self, packed: Tensor) -> Tensor:
-        """Return the tensor of this process."""
-        return packed
+        """Return a loss whose mean over the processes is that of the batch, and its total weight where it is needed."""
+        if self._parts_are_even and self._steps.num_accumulated == 1:
+            return loss, None
+        own = compute_total_weight(targets, self._class_weights)
+        # The very same number in all processes, whose weights would drift apart otherwise.
+        total = self._ranks.sum(own)
+        return loss if self._parts_are_even else loss * (self._ranks.size * own / total), total
 
 
 def _copy_all(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -294,8 +294,8 @@ LOGITS_BATCH = 8192
 class ProbeRun(TrainingRun):
     """A trial of `tuning = "probe"`: `TrainingRun` with features in place of images.
 
-    Epoch e trains on view (e - 1) mod `probe_views` of the training images. The first trial on a node computes the features, and
-    others with the same backbone, images and preprocessing read them.
+    Epoch e trains on view (e - 1) mod `probe_views` of the training images. The first trial on a node computes the features,
+    and others with the same backbone, images and preprocessing read them.
     """
 
     def _find_trained(self) -> nn.Module:

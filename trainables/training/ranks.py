@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from torch import Tensor, distributed
 
 from search_spaces.errors import UserInputError
 
-MODULE = "trainables.training.distributed_run"
+# Of a process beside rank 0.
+PROGRAM = "from trainables.training.distributed_run import train_as_rank; train_as_rank()"
 # Rank 0 evaluates and writes between two epochs, while the others wait.
 PATIENCE = timedelta(hours=12)
 END_SECONDS = 20.0
@@ -36,15 +37,20 @@ MIN_SHARED_BYTES = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
-    """One process of a trial among all of them.
+    """One process of a trial among all of them, which may be one.
 
     Attributes:
         rank: Number of this process.
         size: Number of processes.
     """
 
-    rank: int
-    size: int
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def names(self) -> tuple[str | int, ...]:
+        """Names of the random numbers of one of several processes, beyond those of the trial."""
+        return () if self.size == 1 else ("rank", self.rank)
 
     def take_part(self, batch: Tensor) -> Tensor:
         """Return this process's part of a batch; parts differ by one image at most."""
@@ -52,21 +58,39 @@ class Ranks:
 
     def gather(self, own: Tensor) -> Tensor:
         """Return (size, ...) tensors of all processes, which have equal shapes."""
+        if self.size == 1:
+            return own[None]
         found = [torch.empty_like(own) for _ in range(self.size)]
         distributed.all_gather(found, own.contiguous())
         return torch.stack(found)
 
     def agree(self, number: int) -> int:
         """Return the number that rank 0 gives; what the others give does not count."""
+        if self.size == 1:
+            return number
         told = torch.tensor([number])
         distributed.broadcast(told, src=0)
         return int(told)
 
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum over all processes."""
+        if self.size == 1:
+            return value
         total = value.detach().clone()
         distributed.all_reduce(total)
         return total
+
+    def pack(self, own: Tensor) -> Tensor:
+        """Return a tensor of an interrupted epoch as a checkpoint holds it."""
+        return own if self.size == 1 else self.gather(own)
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """Return the tensor of this process, from `pack`."""
+        # A generator ignores where a view begins.
+        return packed if self.size == 1 else packed[self.rank].clone()
+
+
+ALONE = Ranks()
 
 
 def connect(ranks: Ranks, rendezvous: Path, device: torch.device) -> None:
@@ -102,7 +126,7 @@ class OtherRanks:
 
     @classmethod
     def start(cls, size: int, arguments: Any) -> "OtherRanks":
-        """Start ranks 1 to `size` - 1, each of which calls `rank_process.train_as_rank` with the pickled `arguments`."""
+        """Start ranks 1 to `size` - 1, each of which calls `distributed_run.train_as_rank` with the pickled `arguments`."""
         started = cls(folder=tempfile.TemporaryDirectory(prefix="abstudy-ranks-"))
         place = Path(started.folder.name)
         write_arguments(place, arguments)
@@ -110,7 +134,7 @@ class OtherRanks:
         for rank in range(1, size):
             with (place / f"output-{rank}").open("wb") as output:
                 started.processes[rank] = subprocess.Popen(
-                    [sys.executable, "-m", MODULE, str(rank), str(size), str(place)],
+                    [sys.executable, "-c", PROGRAM, str(rank), str(size), str(place)],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -219,8 +243,3 @@ def own_device(device: torch.device, ranks: Ranks) -> torch.device:
             f"resources.gpu to {ranks.size}, or lower train.processes"
         )
     return torch.device("cuda", ranks.rank)
-
-
-def without_reload(data: Any) -> Any:
-    """Return the images and splits of a trial in a form that any process of this machine can unpickle."""
-    return replace(data, reload=None, class_groups=dict(data.class_groups))

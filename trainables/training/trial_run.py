@@ -78,7 +78,7 @@ class TrialRun(ABC):
         if self.is_finished:
             raise RuntimeError(f"the trial has finished its {self.epoch} epochs")
         started = time.perf_counter()
-        train_loss = self._train_epoch(self.epoch + 1, should_stop)
+        train_loss = self.train_epoch(self.epoch + 1, should_stop)
         trained = time.perf_counter()
         train_seconds = self._earlier_seconds + trained - started
         with self.stopwatch.part("evaluate"):
@@ -128,7 +128,7 @@ class TrialRun(ABC):
         """Images that an epoch trains on."""
 
     @abstractmethod
-    def _train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> float:
+    def train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> float:
         """Train one epoch and return its mean loss."""
 
     @abstractmethod
@@ -190,7 +190,8 @@ class TrainableRun(TrialRun):
     def _num_images_of_epoch(self) -> int:
         return len(self._data.splits.train)
 
-    def _train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> float:  # noqa: ARG002 - it cannot be interrupted
+    def train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> float:  # noqa: ARG002
+        """Train one epoch, which cannot be interrupted, and return its loss."""
         with self.stopwatch.part("forward"):
             return self._loop.run_epoch()
 
