@@ -30,9 +30,8 @@ from trainables.storage.store import Store
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_mean_f1
 from trainables.training.loop import TrainingRun
-from trainables.training.placed_images import ResidentImages, limit_memory
 from trainables.training.trial_cost import make_run
-from trainables.training.trial_data import TrialData
+from trainables.training.trial_data import ResidentImages, TrialData, limit_memory
 from trainables.training.trial_run import EpochInterrupted
 from trainables.trial_settings import TrialSettings
 

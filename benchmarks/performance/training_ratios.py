@@ -17,9 +17,8 @@ from trainables.models.backbones import build_model, place_model, set_training_m
 from trainables.seeds import torch_generator
 from trainables.training.evaluation import autocast
 from trainables.training.loop import TrainingRun
-from trainables.training.optimization import build_optimizer
-from trainables.training.placed_images import gather_images, place_images
-from trainables.training.trial_data import TrialData
+from trainables.training.steps import build_optimizer
+from trainables.training.trial_data import TrialData, gather_images, place_images
 
 NUM_IMAGES = 2000
 SCORED_EPOCHS = 4

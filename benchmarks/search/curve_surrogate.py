@@ -25,7 +25,7 @@ from sklearn.multioutput import MultiOutputRegressor
 
 from benchmarks.pages import Table
 from benchmarks.search.replay_curves import Curves, FloatArray, Hyperparameters, Recording, encode, place_in_space
-from search_spaces.arms import Arm
+from search_spaces.designs import Arm
 from search_spaces.errors import UserInputError
 from trainables.seeds import numpy_generator
 

@@ -44,7 +44,7 @@ from benchmarks.search.watched_search import (
     compare_times,
     compare_trials,
 )
-from search_spaces.arms import POOLED_ARM
+from search_spaces.designs import POOLED_ARM
 
 TOLERANCE_PP = 1.5
 WIDER_PP = tuple(tolerance for tolerance in TOLERANCES_PP if tolerance > TOLERANCE_PP)

@@ -13,8 +13,8 @@ from ray.tune.search.optuna import OptunaSearch
 from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import Hyperparameters
 from benchmarks.search.replay_simulation import Outcome, Side, Started, simulate
-from search_spaces.arms import POOLED_ARM
 from search_spaces.config import Value
+from search_spaces.designs import POOLED_ARM
 from search_spaces.distributions import suggest_hyperparameters
 from search_spaces.space import SearchSpace
 from study.scheduling.budget import DeviceTimeLedger

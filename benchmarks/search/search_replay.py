@@ -30,7 +30,7 @@ from benchmarks.search.replay_sides import (
     full_trial_seconds,
     simulate_study,
 )
-from search_spaces.arms import POOLED_ARM
+from search_spaces.designs import POOLED_ARM
 from search_spaces.errors import UserInputError, nearest_name
 from study.spec.sections import SAMPLERS, SearchSpec
 from study.spec.study_spec import StudySpec

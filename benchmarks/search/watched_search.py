@@ -18,7 +18,7 @@ from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import Hyperparameters
 from benchmarks.search.replay_sides import Setting, full_trial_seconds, make_side, make_spec
 from benchmarks.search.replay_simulation import Side, Started, simulate
-from search_spaces.arms import POOLED_ARM
+from search_spaces.designs import POOLED_ARM
 from study.spec.study_spec import StudySpec
 from trainables.seeds import numpy_generator
 

@@ -20,8 +20,7 @@ from trainables.processes import prepare_to_train
 from trainables.training.evaluation import compute_mean_f1
 from trainables.training.frozen_features import borrow_backbone
 from trainables.training.linear_probe import MAX_IMAGES, LinearProbe, draw_sample, identify_images, measure_probe
-from trainables.training.placed_images import place_images
-from trainables.training.trial_data import TrialData
+from trainables.training.trial_data import TrialData, place_images
 
 # Floating-point operations that the features of a split may cost on a CPU: about half a minute of one core for ResNets.
 CPU_FLOPS = 3e12

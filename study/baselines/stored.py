@@ -25,9 +25,8 @@ from trainables.records.trial_files import TrialFiles
 from trainables.storage.store import Store
 from trainables.training.evaluation import compute_logits
 from trainables.training.linear_probe import set_head
-from trainables.training.placed_images import place_images
 from trainables.training.predictions import Predictions
-from trainables.training.trial_data import TrialData
+from trainables.training.trial_data import TrialData, place_images
 
 # The files of the probe are those of a trial's first attempt.
 ATTEMPT = 1

@@ -1,7 +1,7 @@
 """The cost of a full trial of each arm, measured on the cluster before a budget of device-seconds is accepted."""
 
-from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig, Value
+from search_spaces.designs import Arm
 from search_spaces.errors import UserInputError
 from study.cluster.connection import Cluster
 from study.cluster.tasks import Task

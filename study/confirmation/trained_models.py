@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load
 from torch import nn
 
-from trainables.data.image_array import ImageArray
+from trainables.data.images import ImageArray
 from trainables.models.backbones import build_model, place_model
 from trainables.models.heads import fold_batch_norm
 from trainables.records.record import TrialRecord
 from trainables.records.trial_files import TrialFiles
 from trainables.training.evaluation import compute_logits
-from trainables.training.placed_images import place_images
 from trainables.training.trainable import GuardedTrainable, is_own_loop
+from trainables.training.trial_data import place_images
 from trainables.training.trial_run import unpack_state
 
 # Maps (N, H, W, 3) uint8 images and (n,) indices of some of them to (n, K) float32 logits.

@@ -12,7 +12,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, create_trial
 
-from search_spaces.arms import Arm
+from search_spaces.designs import Arm
 from search_spaces.distributions import to_distribution
 from search_spaces.errors import UserInputError, first_line
 from search_spaces.space import SearchSpace

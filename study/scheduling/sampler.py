@@ -15,8 +15,8 @@ from types import MappingProxyType
 import optuna
 from optuna.trial import FrozenTrial
 
-from search_spaces.arms import Arm
 from search_spaces.config import Value
+from search_spaces.designs import Arm
 from search_spaces.distributions import suggest_hyperparameters
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.extensions import locating

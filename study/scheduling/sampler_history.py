@@ -16,8 +16,8 @@ import optuna
 from optuna.trial import FrozenTrial, create_trial
 from scipy.stats import truncnorm
 
-from search_spaces.arms import Arm
 from search_spaces.config import Value
+from search_spaces.designs import Arm
 from search_spaces.distributions import to_distribution
 from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, SearchSpace
 from study.spec.sections import PriorSpec

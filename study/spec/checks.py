@@ -5,7 +5,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from search_spaces.arms import Arm
+from search_spaces.designs import Arm
 from search_spaces.errors import Check, UserInputError, collect_problems, nearest_name
 from search_spaces.settings import BUILT_IN_LOOP, FOR_GPUS, Hyperparameters
 from study.spec import spaces

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from search_spaces.arms import Arm
 from search_spaces.config import Value
+from search_spaces.designs import Arm
 from search_spaces.errors import collect_problems, nearest_name
 from search_spaces.portfolios import PORTFOLIOS, Start, fit_recipe
 from search_spaces.settings import BUILT_IN_LOOP

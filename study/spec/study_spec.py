@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from search_spaces import designs
-from search_spaces.arms import Arm, make_fixed_arm, split_into_arms
 from search_spaces.config import Value
+from search_spaces.designs import Arm, make_fixed_arm, split_into_arms
 from search_spaces.errors import UserInputError
 from search_spaces.format import FORMAT
 from search_spaces.settings import BUILT_IN_LOOP, Section, compute_lr_peak_epoch, find_latest_peak

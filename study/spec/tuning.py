@@ -5,8 +5,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from search_spaces.arms import Arm
 from search_spaces.config import Value
+from search_spaces.designs import Arm
 from search_spaces.settings import UNMIXED
 from trainables.data.augmentation.presets import DEFAULT, PRESET_KEYS, PRESETS
 

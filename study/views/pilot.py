@@ -13,9 +13,8 @@ from analysis.comparison.power import VarianceComponents
 from analysis.comparison.values import ComparisonRow
 from analysis.statistics.arm_predictions import ArmAverage, ArmPredictions, Side, stack_predictions
 from analysis.statistics.crossed_interval import CrossedEstimate
-from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig
-from search_spaces.designs import Contrast
+from search_spaces.designs import Arm, Contrast
 from study.confirmation.candidates import runs_of
 from study.inputs.preparation import Prepared
 from study.open_study import OpenStudy, trial_files

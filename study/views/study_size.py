@@ -1,7 +1,7 @@
 """The disk space that a study takes, before it starts: nearly all of it are the weights of its trials."""
 
-from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig
+from search_spaces.designs import Arm
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from study.views.live_view import plan_confirmation_trials

@@ -5,8 +5,14 @@ import itertools
 import numpy as np
 import pytest
 
-from search_spaces.arms import make_fixed_arm, split_into_arms
-from search_spaces.designs import Contrast, contrast_with_first, make_factorial_design, make_one_at_a_time_design
+from search_spaces.designs import (
+    Contrast,
+    contrast_with_first,
+    make_factorial_design,
+    make_fixed_arm,
+    make_one_at_a_time_design,
+    split_into_arms,
+)
 from search_spaces.errors import UserInputError
 from search_spaces.space_tables import load_space
 

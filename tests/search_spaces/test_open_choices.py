@@ -2,7 +2,7 @@
 
 import pytest
 
-from search_spaces.arms import split_into_arms
+from search_spaces.designs import split_into_arms
 from search_spaces.errors import UserInputError
 from search_spaces.space_tables import load_space
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces.arms import POOLED_ARM, split_into_arms
 from search_spaces.config import TrialConfig
+from search_spaces.designs import POOLED_ARM, split_into_arms
 from search_spaces.distributions import suggest_hyperparameters, to_distribution
 from search_spaces.errors import UserInputError
 from search_spaces.settings import DEFAULTS

@@ -1,7 +1,7 @@
 """The parameters of a model in groups: backbone and head, layers by depth, and those that take no weight decay."""
 
 import re
-from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -29,34 +29,21 @@ _NORMS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParameterGroup:
-    """Trainable parameters with the same learning rate and decay.
+def group_parameters(model: nn.Module, config: TrialConfig) -> list[dict[str, Any]]:
+    """Return the parameter groups of the optimizer: the trainable parameters, backbone first, then by depth, decayed ones first.
 
-    Attributes:
-        part: "backbone" or "head".
-        scale: Factor of the part's learning rate.
-        has_decay: Whether weight decay applies.
-        parameters: In the model's order.
-    """
-
-    part: str
-    scale: float
-    has_decay: bool
-    parameters: tuple[nn.Parameter, ...]
-
-
-def group_parameters(model: nn.Module, layer_decay: float = 1.0) -> list[ParameterGroup]:
-    """Return the trainable parameters of a model of `build_model`, backbone first, then by depth, decayed ones first.
-
-    The learning rate of the layer at depth d of the backbone is multiplied by layer_decay^(D - d), where D is the depth of the
-    head (Clark et al. 2020, ELECTRA, arXiv:2003.10555; Bao et al. 2022, BEiT, arXiv:2106.08254). Without weight decay are biases,
-    norms, scales, position embeddings and class tokens: by the model's own `no_weight_decay()`, by type and by name.
+    The learning rate is `max_lr` in the head and `max_lr * backbone_lr_ratio` in the backbone, where with `layer_decay` the
+    rate of the layer at depth d is multiplied by layer_decay^(D - d) (D is the depth of the head; Clark et al. 2020, ELECTRA,
+    arXiv:2003.10555; Bao et al. 2022, BEiT, arXiv:2106.08254). Without weight decay are biases, norms, scales, position
+    embeddings and class tokens: by the model's own `no_weight_decay()`, by type and by name. The entry "part" is "backbone" or
+    "head".
 
     Args:
         model: Of `trainables.models.backbones.build_model`.
-        layer_decay: In (0, 1]; 1 for one rate.
+        config: Reads `max_lr`, `backbone_lr_ratio`, `layer_decay` and `weight_decay`.
     """
+    max_lr, layer_decay = config.number("max_lr"), config.number("layer_decay")
+    backbone_lr, weight_decay = max_lr * config.number("backbone_lr_ratio"), config.number("weight_decay")
     depths, spared = find_depths(model), find_spared(model)
     deepest = max(depths.values())
     members: dict[tuple[int, bool], list[nn.Parameter]] = {}
@@ -65,12 +52,12 @@ def group_parameters(model: nn.Module, layer_decay: float = 1.0) -> list[Paramet
         if parameter.requires_grad:
             members.setdefault((depth, name in spared), []).append(parameter)
     return [
-        ParameterGroup(
-            part=HEAD if depth == deepest else BACKBONE,
-            scale=1.0 if depth == deepest else layer_decay ** (deepest - depth),
-            has_decay=not is_spared,
-            parameters=tuple(members[depth, is_spared]),
-        )
+        {
+            "params": members[depth, is_spared],
+            "lr": max_lr if depth == deepest else backbone_lr * layer_decay ** (deepest - depth),
+            "weight_decay": 0.0 if is_spared else weight_decay,
+            "part": HEAD if depth == deepest else BACKBONE,
+        }
         for depth, is_spared in sorted(members)
     ]
 

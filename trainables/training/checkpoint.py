@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -40,19 +40,6 @@ class PartialEpoch:
     module_state: Tensor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LossScale:
-    """The state of the loss scale under fp16.
-
-    Attributes:
-        scale: Factor of the loss.
-        num_good_steps: Steps without an overflow since the scale last changed.
-    """
-
-    scale: float
-    num_good_steps: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checkpoint:
     """The complete state that the next epoch depends on.
@@ -71,7 +58,8 @@ class Checkpoint:
         history: One entry per finished epoch.
         partial: The interrupted epoch; None between two epochs.
         average_state: State dict of the model with averaged weights; empty without `ema_decay`.
-        loss_scale: State of the loss scale; None unless the precision is fp16.
+        loss_scale: Of the loss scale under fp16, `scale`, the factor of the loss, and `num_good_steps`, the steps without an
+            overflow since the scale last changed; None unless the precision is fp16.
     """
 
     fingerprint: str
@@ -83,7 +71,7 @@ class Checkpoint:
     history: tuple[EpochMetrics, ...]
     partial: PartialEpoch | None = None
     average_state: Mapping[str, Tensor] = field(default_factory=dict)
-    loss_scale: LossScale | None = None
+    loss_scale: Mapping[str, float] | None = None
 
     def check_configuration(self, config: TrialConfig) -> None:
         """Raise UserInputError if the checkpoint is of another configuration or seed."""
@@ -118,7 +106,7 @@ class Checkpoint:
                 tensors[_PARTIAL + name] = _portable(getattr(self.partial, name))
             partial = {"num_batches": self.partial.num_batches, "seconds": self.partial.seconds}
         # Absent without a loss scale, so that checkpoints without one keep their bytes.
-        loss_scale = {} if self.loss_scale is None else {"loss_scale": asdict(self.loss_scale)}
+        loss_scale = {} if self.loss_scale is None else {"loss_scale": dict(self.loss_scale)}
         state = json.dumps(
             {
                 "version": CHECKPOINT_VERSION,
@@ -164,7 +152,7 @@ class Checkpoint:
             history=tuple(EpochMetrics.model_validate(metrics, strict=False) for metrics in state["history"]),
             partial=PartialEpoch(**partial) if partial else None,
             average_state=_select(tensors, _AVERAGE),
-            loss_scale=LossScale(**state["loss_scale"]) if "loss_scale" in state else None,
+            loss_scale=state.get("loss_scale"),
         )
 
 

@@ -86,8 +86,8 @@ def _end(others: OtherRanks) -> None:
 def train_as_rank() -> None:
     """Train this process's part of each epoch that rank 0 announces.
 
-    Its rank, the number of processes and the folder of the arguments are on the command line. Standard input is a pipe from rank 0: when that ends, for whatever reason, this process
-    ends too.
+    Its rank, the number of processes and the folder of the arguments are on the command line. Standard input is a pipe from rank
+    0: when that ends, for whatever reason, this process ends too.
     """
     rank, size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     for number in (signal.SIGTERM, signal.SIGINT):

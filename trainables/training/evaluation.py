@@ -1,4 +1,4 @@
-"""Logits, predictions and F1 scores of a model on a split."""
+"""Logits and F1 scores of a model on a split, and what a pass is computed under: precision, kernels, seeds of modules."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import check_choice
+from search_spaces.errors import UserInputError, check_choice
+from search_spaces.settings import ACCUMULATION_IN_GRAPHS, FOR_GPUS
 from trainables.models.backbones import prepare_inputs
-from trainables.training.placed_images import PlacedImages, read_batches
+from trainables.seeds import derive_seed
+from trainables.training.trial_data import PlacedImages, read_batches
 
 # Precision -> type of autocast; None for no autocast.
 PRECISIONS: Mapping[str, torch.dtype | None] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
@@ -122,3 +124,55 @@ def deterministic_kernels(config: TrialConfig, device: torch.device) -> Iterator
     finally:
         products.allow_tf32, filling.fill_uninitialized_memory = before
         torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+
+
+@contextmanager
+def seeded_modules(
+    seed: int, epoch: int, device: torch.device, state: Tensor | None = None
+) -> Iterator[torch.Generator]:
+    """Seed the global generator of the device for an epoch; yield it, and restore its state at the end.
+
+    Args:
+        seed: Of the trial.
+        epoch: Number of the epoch.
+        device: That the modules compute on.
+        state: To continue from in the middle of the epoch, from `torch.Generator.get_state`.
+    """
+    generator = _find_generator(device)
+    before = generator.get_state()
+    generator.manual_seed(derive_seed(seed, "modules", epoch))
+    if state is not None:
+        generator.set_state(state)
+    try:
+        yield generator
+    finally:
+        generator.set_state(before)
+
+
+def _find_generator(device: torch.device) -> torch.Generator:
+    if device.type != "cuda":
+        return torch.default_generator
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return torch.cuda.default_generators[index]
+
+
+def check_recipe(config: TrialConfig, device: torch.device) -> None:
+    """Check the settings that not every device supports, or that exclude each other.
+
+    Args:
+        config: Reads `tf32`, `deterministic`, `accumulate` and `compile`.
+        device: Device that trains.
+
+    Raises:
+        UserInputError: Listing all problems.
+    """
+    problems = [
+        f"train.{name} = {str(value).lower()} needs a CUDA device, but the trial is on {device.type}; set it to "
+        f"{str(not value).lower()}, or train on a GPU"
+        for name, value in FOR_GPUS.items()
+        if config[name] is value and device.type != "cuda"
+    ]
+    if config.whole("accumulate") > 1 and config["compile"] == "cuda_graphs":
+        problems.append(ACCUMULATION_IN_GRAPHS)
+    if problems:
+        raise UserInputError("; ".join(problems))

@@ -25,7 +25,7 @@ from trainables.models.backbones import build_model, place_model, read_augmentat
 from trainables.models.heads import find_head, remove_head
 from trainables.seeds import torch_generator
 from trainables.training.evaluation import autocast, compute_logits, deterministic_kernels
-from trainables.training.placed_images import PlacedImages, gather_images, read_batches
+from trainables.training.trial_data import PlacedImages, gather_images, read_batches
 
 BATCH_SIZE = 128
 # Images whose features are in memory at once while they are computed.

@@ -18,8 +18,7 @@ from trainables.models.heads import Head, find_head
 from trainables.seeds import numpy_generator
 from trainables.training.evaluation import compute_mean_f1
 from trainables.training.frozen_features import Features, FrozenBackbone, borrow_backbone
-from trainables.training.placed_images import PlacedImages
-from trainables.training.trial_data import TrialData
+from trainables.training.trial_data import PlacedImages, TrialData
 
 # Inverse strengths of the regularization of standardized features, of which the best on the search split is chosen.
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from trainables.data.augmentation.pipeline import augment_batch
-from trainables.data.image_array import ImageArray
+from trainables.data.images import ImageArray
 from trainables.models.backbones import (
     build_model,
     compile_model,
@@ -31,13 +31,20 @@ from trainables.training.batches import (
     compute_weighted_cross_entropy,
 )
 from trainables.training.checkpoint import Checkpoint, PartialEpoch
-from trainables.training.evaluation import autocast, compute_logits, deterministic_kernels
+from trainables.training.evaluation import autocast, check_recipe, compute_logits, deterministic_kernels, seeded_modules
 from trainables.training.frozen_features import borrow_backbone
 from trainables.training.linear_probe import compute_split, prepare_head
-from trainables.training.placed_images import Place, describe_place, gather_images, place_images, read_batches
 from trainables.training.ranks import ALONE, Ranks
-from trainables.training.steps import OptimizerSteps, check_recipe, seeded_modules
-from trainables.training.trial_data import TrialData, choose_training_images
+from trainables.training.steps import OptimizerSteps
+from trainables.training.trial_data import (
+    Place,
+    TrialData,
+    choose_training_images,
+    describe_place,
+    gather_images,
+    place_images,
+    read_batches,
+)
 from trainables.training.trial_run import EpochInterrupted, TrialRun
 
 

@@ -14,7 +14,7 @@ from trainables.models.backbones import build_model, count_forward_flops, count_
 from trainables.models.catalog import RESNETS
 from trainables.models.heads import Head
 from trainables.models.parameter_groups import freeze_layers, group_parameters
-from trainables.training.optimization import build_optimizer, build_schedule, find_lr
+from trainables.training.steps import build_optimizer, build_schedule, find_lr
 
 HYPERPARAMETERS: dict[str, Value] = {
     "backbone": "resnet18",
@@ -86,15 +86,15 @@ def test_an_unknown_backbone_is_refused() -> None:
 
 
 def test_head_and_backbone_parameters_are_all_there_once(model: nn.Module) -> None:
-    groups = group_parameters(model)
-    assert [(group.part, group.has_decay) for group in groups] == [
+    groups = group_parameters(model, CONFIG)
+    assert [(group["part"], group["weight_decay"] > 0) for group in groups] == [
         ("backbone", True),
         ("backbone", False),
         ("head", True),
         ("head", False),
     ]
-    assert [tuple(p.shape) for group in groups[2:] for p in group.parameters] == [(7, 512), (7,)]
-    members = [p for group in groups for p in group.parameters]
+    assert [tuple(p.shape) for group in groups[2:] for p in group["params"]] == [(7, 512), (7,)]
+    members = [p for group in groups for p in group["params"]]
     assert {id(p) for p in members} == {id(p) for p in model.parameters()}
     assert len(members) == len(list(model.parameters()))
     assert count_parameters(model) == sum(p.numel() for p in members)

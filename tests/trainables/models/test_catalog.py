@@ -116,19 +116,20 @@ def check_parameters(model: nn.Module) -> None:
     """Head and backbone have their own rates; no decay where none belongs; each parameter is in one group."""
     head_name, head = find_head(model)
     assert head.out_features == NUM_CLASSES
-    groups = group_parameters(model)
-    members = [id(p) for group in groups for p in group.parameters]
+    groups = group_parameters(model, configure("resnet18", weight_decay=0.1))
+    members = [id(p) for group in groups for p in group["params"]]
     assert sorted(members) == sorted(id(p) for p in model.parameters())
-    parts = {id(p): group for group in groups for p in group.parameters}
+    parts = {id(p): group for group in groups for p in group["params"]}
     spared = find_spared(model)
     for key, parameter in model.named_parameters():
         group = parts[id(parameter)]
-        assert group.part == ("head" if key.startswith(f"{head_name}.") else "backbone")
-        assert group.has_decay == (key not in spared)
+        assert group["part"] == ("head" if key.startswith(f"{head_name}.") else "backbone")
+        assert (group["weight_decay"] > 0) == (key not in spared)
         if key.endswith("bias") or "norm" in key or "token" in key or "pos_embed" in key or parameter.ndim == 1:
-            assert not group.has_decay, key
-    assert any(group.has_decay and group.part == "backbone" for group in groups)
-    scales = {group.scale for group in group_parameters(model, 0.5) if group.part == "backbone"}
+            assert not group["weight_decay"], key
+    assert any(group["weight_decay"] and group["part"] == "backbone" for group in groups)
+    halved = configure("resnet18", max_lr=1.0, backbone_lr_ratio=1.0, layer_decay=0.5)
+    scales = {group["lr"] for group in group_parameters(model, halved) if group["part"] == "backbone"}
     assert max(scales) == 0.5
     assert len(scales) == len(set(find_depths(model).values())) - 1 > 1
 
@@ -263,7 +264,9 @@ def test_layers_and_decay_are_those_of_timm() -> None:
         model, weight_decay=0.1, layer_decay=0.7, no_weight_decay_list=model.no_weight_decay()
     )
     expected = {id(p): (g["lr_scale"], g["weight_decay"] > 0) for g in theirs for p in g["params"]}
-    ours = {id(p): (g.scale, g.has_decay) for g in group_parameters(model, 0.7) for p in g.parameters}
+    config = configure(name, max_lr=1.0, backbone_lr_ratio=1.0, layer_decay=0.7, weight_decay=0.1)
+    groups = group_parameters(model, config)
+    ours = {id(p): (group["lr"], group["weight_decay"] > 0) for group in groups for p in group["params"]}
     assert ours.keys() == expected.keys()
     for key, (scale, has_decay) in ours.items():
         assert expected[key] == (pytest.approx(scale), has_decay)

@@ -22,9 +22,8 @@ from trainables.training.checkpoint import Checkpoint
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_logits, compute_mean_f1
 from trainables.training.loop import TrainingRun
-from trainables.training.placed_images import limit_memory, place_images
 from trainables.training.trial_cost import measure_trial_cost
-from trainables.training.trial_data import TrialData, choose_training_images
+from trainables.training.trial_data import TrialData, choose_training_images, limit_memory, place_images
 from trainables.training.trial_run import EpochInterrupted
 
 CPU = torch.device("cpu")

@@ -17,8 +17,7 @@ from search_spaces.settings import compute_lr_peak_epoch, find_latest_peak
 from trainables.models.heads import Head
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.evaluation import autocast, deterministic_kernels
-from trainables.training.optimization import build_optimizer, build_schedule, compute_decay
-from trainables.training.steps import OptimizerSteps
+from trainables.training.steps import OptimizerSteps, build_optimizer, build_schedule, compute_decay
 
 # torch before 2.10 warns of its own call.
 IGNORE_STEP = pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step:UserWarning")
@@ -262,7 +261,7 @@ def test_a_step_that_overflows_changes_the_loss_scale_alone(optimizer: str) -> N
     assert_close(model.state_dict(), before, rtol=0, atol=0)
     scale = steps.loss_scale()
     assert scale is not None
-    assert scale.scale == 2.0**15
+    assert scale["scale"] == 2.0**15
     assert steps.num_steps == 1
     garbage = [torch.full((n,), math.nan) for n in (24, 48)]
     del garbage
@@ -271,7 +270,7 @@ def test_a_step_that_overflows_changes_the_loss_scale_alone(optimizer: str) -> N
     advance(steps, model, 1)
     scale = steps.loss_scale()
     assert scale is not None
-    assert (scale.scale, scale.num_good_steps) == (2.0**15, 1)
+    assert (scale["scale"], scale["num_good_steps"]) == (2.0**15, 1)
     assert not torch.equal(before["fc.weight"], model.state_dict()["fc.weight"])
 
 

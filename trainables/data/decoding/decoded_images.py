@@ -16,9 +16,8 @@ from trainables.data.decoding.decode_cache import DecodeCache, DecodedSet
 from trainables.data.decoding.decode_set import DecodeRequest, decode_set, find_stored_shape, hash_files
 from trainables.data.decoding.encoded_files import CANNOT_BE_READ, BadImageError, DiskState, EncodedImages
 from trainables.data.decoding.streamed_images import StreamedImages
-from trainables.data.image_array import ImageArray
 from trainables.data.image_memory import ImageMemoryBudget, physical_memory, require_space
-from trainables.data.images import ImageOrigin, SkippedFile
+from trainables.data.images import ImageArray, ImageOrigin, SkippedFile
 from trainables.data.pixel_files import read_facts
 from trainables.data.problems import Problem, make_error
 

@@ -17,8 +17,8 @@ from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.encoded_files import ImageSpans
 from trainables.data.decoding.image_decoder import Shape
 from trainables.data.decoding.stream_workers import EncodedSource, StreamWorkers
-from trainables.data.image_array import LazyImages
 from trainables.data.image_memory import ImageMemoryBudget
+from trainables.data.images import LazyImages
 from trainables.data.pixel_files import DIGEST_BYTES
 
 # Fewer images than this are decoded by the thread that asks for them.

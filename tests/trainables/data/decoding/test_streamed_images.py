@@ -34,8 +34,7 @@ from trainables.data.pixel_files import measure_facts
 from trainables.data.sources import load_image_set
 from trainables.data.splits import make_splits
 from trainables.training.loop import TrainingRun
-from trainables.training.placed_images import STREAMED
-from trainables.training.trial_data import TrialData
+from trainables.training.trial_data import STREAMED, TrialData
 from trainables.training.trial_run import EpochInterrupted
 
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.cuda._utils import _get_device_index
 
-from trainables.training import placed_images
-from trainables.training.placed_images import (
+from trainables.training import trial_data
+from trainables.training.trial_data import (
     ResidentImages,
     copy_ahead,
     describe_place,
@@ -75,7 +75,7 @@ def test_the_images_of_a_process_are_placed_once(monkeypatch: pytest.MonkeyPatch
         placed.append(id(images))
         return place_images(images, device, num_gpus)
 
-    monkeypatch.setattr(placed_images, "place_images", place)
+    monkeypatch.setattr(trial_data, "place_images", place)
     first, second = (np.full((2, 4, 4, 3), value, dtype=np.uint8) for value in (1, 2))
     resident = ResidentImages()
     tensor = resident.place(first, CPU)
@@ -109,7 +109,7 @@ def test_batches_are_copied_ahead_in_their_order() -> None:
         found = copy_ahead(torch.from_numpy(images), batches, CPU)
         assert np.array_equal(next(found).numpy(), images[batches[0].numpy()])
         found.close()  # type: ignore[attr-defined]
-        assert len(gathered) <= 1 + placed_images.NUM_AHEAD, "an epoch that is left early gathers no more"
+        assert len(gathered) <= 1 + trial_data.NUM_AHEAD, "an epoch that is left early gathers no more"
         for batch, pixels in zip(batches, copy_ahead(torch.from_numpy(images), batches, CPU), strict=True):
             assert np.array_equal(pixels.numpy(), images[batch.numpy()])
     assert list(copy_ahead(torch.from_numpy(images), (), CPU)) == []
