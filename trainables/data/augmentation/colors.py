@@ -1,13 +1,11 @@
 """Colors of a batch, drawn for each image: torchvision's ColorJitter and TrivialAugmentWide."""
 
 import itertools
-import math
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional
+from torchvision.transforms.v2 import TrivialAugmentWide
 
 from search_spaces.settings import AugmentationKeys
 
@@ -83,49 +81,29 @@ class Operation(NamedTuple):
         name: As in torchvision.
         magnitudes: `NUM_BINS` strengths; (0.0,) for an operation that has none.
         signed: Whether half of the draws have the opposite sign.
-        apply: Returns (G, 3, S, S) uint8 images after the operation at one strength.
     """
 
     name: str
     magnitudes: tuple[float, ...]
     signed: bool
-    apply: Callable[[Tensor, float], Tensor]
+
+    def apply(self, images: Tensor, magnitude: float) -> Tensor:
+        """Return (G, 3, S, S) uint8 images after the operation at one strength."""
+        changed: Tensor = _WIDE._apply_image_or_video_transform(
+            images, self.name, magnitude, interpolation=_WIDE.interpolation, fill=_WIDE._fill
+        )
+        return changed
 
 
-def _move(images: Tensor, *, translate: Sequence[int] = (0, 0), shear: Sequence[float] = (0.0, 0.0)) -> Tensor:
-    center = [0, 0] if any(shear) else None
-    moved: Tensor = functional.affine(
-        images, angle=0.0, translate=list(translate), scale=1.0, shear=list(shear), center=center
-    )
-    return moved
+def _read_operation(name: str) -> Operation:
+    make_magnitudes, signed = _WIDE._AUGMENTATION_SPACE[name]
+    magnitudes = make_magnitudes(NUM_BINS, 0, 0)
+    return Operation(name, (0.0,) if magnitudes is None else tuple(magnitudes.tolist()), signed)
 
 
-def _degrees(magnitude: float) -> float:
-    return math.degrees(math.atan(magnitude))
-
-
-def _range(low: float, high: float) -> tuple[float, ...]:
-    return tuple(torch.linspace(low, high, NUM_BINS).tolist())
-
-
-_STRENGTHS = _range(0.0, 0.99)
-_BITS = tuple((8 - torch.arange(NUM_BINS) / ((NUM_BINS - 1) / 6)).round().tolist())
-OPERATIONS: tuple[Operation, ...] = (
-    Operation("Identity", (0.0,), False, lambda images, _: images),
-    Operation("ShearX", _STRENGTHS, True, lambda images, by: _move(images, shear=(_degrees(by), 0.0))),
-    Operation("ShearY", _STRENGTHS, True, lambda images, by: _move(images, shear=(0.0, _degrees(by)))),
-    Operation("TranslateX", _range(0.0, 32.0), True, lambda images, by: _move(images, translate=(int(by), 0))),
-    Operation("TranslateY", _range(0.0, 32.0), True, lambda images, by: _move(images, translate=(0, int(by)))),
-    Operation("Rotate", _range(0.0, 135.0), True, lambda images, by: functional.rotate(images, angle=by)),
-    Operation("Brightness", _STRENGTHS, True, lambda images, by: functional.adjust_brightness(images, 1.0 + by)),
-    Operation("Color", _STRENGTHS, True, lambda images, by: functional.adjust_saturation(images, 1.0 + by)),
-    Operation("Contrast", _STRENGTHS, True, lambda images, by: functional.adjust_contrast(images, 1.0 + by)),
-    Operation("Sharpness", _STRENGTHS, True, lambda images, by: functional.adjust_sharpness(images, 1.0 + by)),
-    Operation("Posterize", _BITS, False, lambda images, by: functional.posterize(images, int(by))),
-    Operation("Solarize", _range(1.0, 0.0), False, lambda images, by: functional.solarize(images, 255 * by)),
-    Operation("AutoContrast", (0.0,), False, lambda images, _: functional.autocontrast(images)),
-    Operation("Equalize", (0.0,), False, lambda images, _: functional.equalize(images)),
-)
+# It applies one operation to all images that it is given, drawn from the global generator: its parts are used here.
+_WIDE = TrivialAugmentWide(NUM_BINS)
+OPERATIONS: tuple[Operation, ...] = tuple(map(_read_operation, _WIDE._AUGMENTATION_SPACE))
 
 
 def trivially_augment(pixels: Tensor, generator: torch.Generator) -> Tensor:

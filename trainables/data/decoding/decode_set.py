@@ -1,19 +1,19 @@
-"""Decoding of a set of files into one array of one shape."""
+"""Decoding of a set of files into one array of one shape, and what it gives besides the pixels."""
 
+import json
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
 from trainables.data.all_cores import map_on_all_cores
-from trainables.data.decoding.decode_cache import DecodedSet
 from trainables.data.decoding.encoded_files import BadImageError, EncodedImages, UnreadImageError
 from trainables.data.decoding.image_decoder import Aspect, ImageHeader, Shape, decode_image, open_header
 from trainables.data.image_memory import ImageMemoryBudget, ImageSpaceError
@@ -53,6 +53,38 @@ class DecodeRequest:
         if self.native_size is None and self.image_size is not None:
             return round(self.image_size * STORED_SIDE_RATIO)
         return self.native_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedSet:
+    """What decoding the files of a set gives besides the pixels.
+
+    Attributes:
+        pixels: name of the pixels' file.
+        shape: (M, H, W, 3).
+        sizes: (M, 2) int32, width and height before resizing.
+        kinds: number of images by kind.
+        bad: position and reason of each file that could not be used.
+    """
+
+    pixels: str
+    shape: tuple[int, ...]
+    sizes: NDArray[np.int32]
+    kinds: dict[str, int]
+    bad: tuple[tuple[int, str], ...]
+
+    def to_bytes(self) -> bytes:
+        """Return JSON."""
+        return json.dumps(asdict(self) | {"sizes": self.sizes.tolist()}).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "DecodedSet":
+        """Return the set that `to_bytes` wrote."""
+        values: dict[str, Any] = json.loads(data)
+        values["sizes"] = np.array(values["sizes"], dtype=np.int32).reshape(-1, 2)
+        values["shape"] = tuple(values["shape"])
+        values["bad"] = tuple((position, reason) for position, reason in values["bad"])
+        return cls(**values)
 
 
 class _SizesDifferError(Exception):

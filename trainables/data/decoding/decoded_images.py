@@ -1,9 +1,15 @@
-"""Decoding of image files into one uint8 array: on all cores, once per content and machine, one message for all bad files."""
+"""Decoding of image files into one uint8 array: on all cores, once per content and machine, one message for all bad files.
 
+Decoded sets are found again by the state of their files, and where that changed by the files' content. An entry is a small file
+beside the pixels (`trainables.data.pixel_files`) in the image folder. Whatever is damaged is not used.
+"""
+
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -12,13 +18,13 @@ from PIL import __version__ as pillow_version
 from PIL import features
 
 from search_spaces.errors import UserInputError
-from trainables.data.decoding.decode_cache import DecodeCache, DecodedSet
-from trainables.data.decoding.decode_set import DecodeRequest, decode_set, find_stored_shape, hash_files
+from trainables.data.decoding.decode_set import DecodedSet, DecodeRequest, decode_set, find_stored_shape, hash_files
 from trainables.data.decoding.encoded_files import CANNOT_BE_READ, BadImageError, DiskState, EncodedImages
+from trainables.data.decoding.stream_workers import EncodedSource
 from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.image_memory import ImageMemoryBudget, physical_memory, require_space
 from trainables.data.images import ImageArray, ImageOrigin, SkippedFile
-from trainables.data.pixel_files import read_facts
+from trainables.data.pixel_files import DIGEST_BYTES, open_pixels, read_checked, read_facts, write_checked
 from trainables.data.problems import Problem, make_error
 
 # Sets that one core decodes in less time are decoded anew each time. The time is estimated from what a core does: 20 MB of JPEG a
@@ -96,14 +102,16 @@ def _stream_files(
         facts = read_facts(folder / decoded.pixels)
     if facts is None:
         raise UserInputError(f"{folder} cannot keep what is known of the images; set resources.image_folder")
-    images = StreamedImages.of_digests(
-        spans.take(list_good(len(encoded.names), decoded)),
-        find_stored_shape(request, decoded),
-        decoded.shape,
-        facts.digests,
-        folder / decoded.pixels,
+    source = EncodedSource(
+        spans=spans.take(list_good(len(encoded.names), decoded)),
+        stored=find_stored_shape(request, decoded),
+        side=(decoded.shape[1], decoded.shape[2]),
+        digests=np.frombuffer(b"".join(facts.digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES),
     )
-    return decoded, replace(images, num_workers=memory_budget.stream_workers)
+    images = StreamedImages(
+        source=source, shape=decoded.shape, pixel_file=folder / decoded.pixels, num_workers=memory_budget.stream_workers
+    )
+    return decoded, images
 
 
 def _find_decoded(cache: DecodeCache, encoded: EncodedImages) -> DecodedSet | None:
@@ -200,3 +208,67 @@ def allocate_images(num_images: int, height: int, width: int) -> NDArray[np.uint
             f"{memory / 1e9:.1f} GB; lower data.num_images or the image size (data.options.native_size)"
         )
     return np.empty((num_images, height, width, 3), dtype=np.uint8)
+
+
+class DecodeCache:
+    """The entries of one folder for one way of decoding and a number of files with a total size.
+
+    Those three are in the name of every entry, so that the content of files is read only where an entry may have it.
+    """
+
+    def __init__(
+        self, folder: Path, settings: str, num_files: int, state: DiskState, *, needs_pixels: bool = True
+    ) -> None:
+        """Name the entries.
+
+        Args:
+            folder: image folder.
+            settings: everything that the pixels depend on besides the files.
+            num_files: number of files.
+            state: state of the files.
+            needs_pixels: whether a set without its file of pixels is of no use; else the facts beside it are enough.
+        """
+        self._needs_pixels = needs_pixels
+        self._folder = folder
+        self._stamp = state.stamp
+        self._prefix = _digest(f"{settings}\0{num_files}\0{state.num_bytes}".encode())
+        self.lock = FileLock(folder / f"{self._prefix}.lock")
+
+    def find_by_state(self) -> DecodedSet | None:
+        """Return the set that was decoded from files in the same state; None if there is none."""
+        content = read_checked(self._folder / f"{self._prefix}-at-{self._stamp}")
+        return None if content is None else self._find(content.decode())
+
+    def may_know_content(self) -> bool:
+        """Return whether a set of as many files and bytes was decoded."""
+        return next(self._folder.glob(f"{self._prefix}-of-*"), None) is not None
+
+    def find_by_content(self, digests: list[bytes]) -> DecodedSet | None:
+        """Return the set that was decoded from files with these digests, and remember the files' state; None if there is none."""
+        content = _digest(b"".join(digests))
+        found = self._find(content)
+        if found is not None:
+            self._remember_state(content)
+        return found
+
+    def add(self, digests: list[bytes], decoded: DecodedSet) -> None:
+        """Keep a set whose pixels are in the folder."""
+        content = _digest(b"".join(digests))
+        write_checked(self._folder / f"{self._prefix}-of-{content}", decoded.to_bytes())
+        self._remember_state(content)
+
+    def _find(self, content: str) -> DecodedSet | None:
+        data = read_checked(self._folder / f"{self._prefix}-of-{content}")
+        if data is None:
+            return None
+        decoded = DecodedSet.from_bytes(data)
+        path = self._folder / decoded.pixels
+        kept = open_pixels(path, decoded.shape) if self._needs_pixels else read_facts(path)
+        return None if kept is None else decoded
+
+    def _remember_state(self, content: str) -> None:
+        write_checked(self._folder / f"{self._prefix}-at-{self._stamp}", content.encode())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=12).hexdigest()

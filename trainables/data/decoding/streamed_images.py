@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,9 @@ from torch import Tensor
 
 from search_spaces.errors import UserInputError
 from trainables.data.all_cores import map_on_all_cores
-from trainables.data.decoding.encoded_files import ImageSpans
-from trainables.data.decoding.image_decoder import Shape
 from trainables.data.decoding.stream_workers import EncodedSource, StreamWorkers
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import LazyImages
-from trainables.data.pixel_files import DIGEST_BYTES
 
 # Fewer images than this are decoded by the thread that asks for them.
 MIN_IMAGES_FOR_THREADS = 16
@@ -44,23 +41,6 @@ class StreamedImages(LazyImages):
     num_workers: int = 0
     reload: Callable[[ImageMemoryBudget], Any] | None = None
     _workers: StreamWorkers | None = field(default=None, repr=False)
-
-    @classmethod
-    def of_digests(
-        cls, spans: ImageSpans, stored: Shape, shape: tuple[int, ...], digests: Sequence[bytes], pixel_file: Path
-    ) -> "StreamedImages":
-        """Return the images.
-
-        Args:
-            spans: Where the N encoded images are.
-            stored: How they are brought to one shape.
-            shape: (N, H, W, 3).
-            digests: N digests of their pixels.
-            pixel_file: See `LazyImages`.
-        """
-        digest_rows = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
-        source = EncodedSource(spans=spans, stored=stored, side=(shape[1], shape[2]), digests=digest_rows)
-        return cls(source=source, shape=shape, pixel_file=pixel_file)
 
     def read(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return (M, H, W, 3) uint8 images, decoded on all cores."""
@@ -105,32 +85,27 @@ class StreamedImages(LazyImages):
         self._workers = None
 
     def __reduce__(self) -> tuple[Callable[..., "StreamedImages"], tuple[Any, ...]]:
-        return _reopen, (self.source, self.shape, self.pixel_file, self.num_workers, self.reload)
+        return _reopen, ({f.name: getattr(self, f.name) for f in fields(self) if f.name != "_workers"},)
 
 
-def _reopen(
-    source: EncodedSource,
-    shape: tuple[int, ...],
-    pixel_file: Path,
-    num_workers: int,
-    reload: Callable[[ImageMemoryBudget], Any] | None,
-) -> StreamedImages:
+def _reopen(values: dict[str, Any]) -> StreamedImages:
     """Return the images in another process; on a node without the encoded ones, they are loaded from their source first.
 
     Raises:
         UserInputError: If that is impossible, or gives other images.
     """
-    images = StreamedImages(source=source, shape=shape, pixel_file=pixel_file, num_workers=num_workers, reload=reload)
-    if source.spans.are_here():
+    images = StreamedImages(**values)
+    paths, pixel_file = images.source.spans.paths, images.pixel_file
+    if images.source.spans.are_here():
         return images
-    missing = f"this node has no {source.spans.paths[0]}"
-    if reload is None:
+    missing = f"this node has no {paths[0]}"
+    if images.reload is None:
         raise UserInputError(f"{missing}; use a path that all nodes have")
     pixel_file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(pixel_file.with_suffix(".lock")):
-        found = reload(ImageMemoryBudget(memory_bytes=0, folder=pixel_file.parent, streams=True)).images
+        found = images.reload(ImageMemoryBudget(memory_bytes=0, folder=pixel_file.parent, streams=True)).images
     if not isinstance(found, StreamedImages) or found.pixel_file.name != pixel_file.name:
         raise UserInputError(
             f"{missing}, and the images read here are not those of the study; make their source the same on all nodes"
         )
-    return replace(images, source=found.source, _workers=None)
+    return replace(images, source=found.source)

@@ -179,16 +179,6 @@ def test_a_padding_that_cannot_be_used_is_refused() -> None:
     assert read(crop_padding=SIZE - 1).crop_padding == SIZE - 1
 
 
-def test_operations_are_those_of_torchvisions_trivial_augment_wide() -> None:
-    published = v2.TrivialAugmentWide(num_magnitude_bins=NUM_BINS)._AUGMENTATION_SPACE
-    assert [operation.name for operation in OPERATIONS] == list(published)
-    for operation in OPERATIONS:
-        strengths, signed = published[operation.name]
-        values = strengths(NUM_BINS, SIZE, SIZE)
-        assert operation.magnitudes == ((0.0,) if values is None else tuple(float(v) for v in values))
-        assert operation.signed == signed
-
-
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_an_operation_equals_torchvisions_in_every_pixel(operation: Any) -> None:
     """At every third strength."""

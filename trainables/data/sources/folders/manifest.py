@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +26,18 @@ GROUP_COLUMN = "group"
 DELIMITERS = (",", ";", "\t")
 
 Row = Mapping[str, object]
+# Rows with problems, by kind.
+Problems = dict[str, list[str]]
+
+ADVICE: Mapping[str, str] = {
+    "rows without a path": "fill or remove them",
+    "rows without a label": "fill or remove them",
+    "rows without a split": "fill them, or remove the column",
+    "rows without a group": "fill them",
+    "splits that are not known": f"use {', '.join(sorted(SPLIT_OF_WORD))}",
+    "files that do not exist": "correct the paths, which are absolute or relative to the manifest's folder",
+    "files that are listed more than once": "keep one row of each",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,44 +87,20 @@ def read_manifest(file: Path, root: Path, split: Split, group: str | None) -> Fo
         UserInputError: if the file is no table, or lacks a column.
     """
     columns = _find_columns(file, _read_header(file), group)
-    problems = _Problems(file.name)
+    problems: Problems = defaultdict(list)
     listed = list(_check_rows(file, root, columns, split, problems))
     if columns.split is None and not split:
         listed = _split_by_folder(listed, file.parent)
     files = [image for image in listed if image.path.suffix.lower() != ".gif"]
     gifs = [image.name for image in listed if image.path.suffix.lower() == ".gif"]
     skipped = [SkippedFile(name=name, reason=explain_suffix(".gif")) for name in gifs]
-    return FoundFiles(files, skipped, problems.as_list())
+    found = [
+        Problem(f"{file.name} has {len(rows)} {kind}", tuple(rows), ADVICE[kind]) for kind, rows in problems.items()
+    ]
+    return FoundFiles(files, skipped, found)
 
 
-class _Problems:
-    """Rows with problems, by kind."""
-
-    _ADVICE: Mapping[str, str] = {
-        "rows without a path": "fill or remove them",
-        "rows without a label": "fill or remove them",
-        "rows without a split": "fill them, or remove the column",
-        "rows without a group": "fill them",
-        "splits that are not known": f"use {', '.join(sorted(SPLIT_OF_WORD))}",
-        "files that do not exist": "correct the paths, which are absolute or relative to the manifest's folder",
-        "files that are listed more than once": "keep one row of each",
-    }
-
-    def __init__(self, manifest: str) -> None:
-        self._manifest = manifest
-        self._rows: dict[str, list[str]] = {}
-
-    def add(self, kind: str, name: str) -> None:
-        self._rows.setdefault(kind, []).append(make_printable(name))
-
-    def as_list(self) -> list[Problem]:
-        return [
-            Problem(f"{self._manifest} has {len(rows)} {kind}", tuple(rows), self._ADVICE[kind])
-            for kind, rows in self._rows.items()
-        ]
-
-
-def _check_rows(file: Path, root: Path, columns: _Columns, split: Split, problems: _Problems) -> Iterator[ImageFile]:
+def _check_rows(file: Path, root: Path, columns: _Columns, split: Split, problems: Problems) -> Iterator[ImageFile]:
     """Yield the images of the usable rows; add the others to the problems."""
     seen: dict[str, str] = {}
     for place, row in _read_rows(file):
@@ -130,20 +119,20 @@ def _check_rows(file: Path, root: Path, columns: _Columns, split: Split, problem
             if not is_there
         ]
         for kind in faults:
-            problems.add(kind, place)
+            problems[kind].append(make_printable(place))
         if word and found is None:
             faults.append("split")
-            problems.add("splits that are not known", f"{word!r} ({place})")
+            problems["splits that are not known"].append(make_printable(f"{word!r} ({place})"))
         if not path:
             continue
         image = file.parent / Path(path).expanduser() if path.startswith("~") else file.parent / path
         key = os.path.normpath(image)
         if key in seen:
-            problems.add("files that are listed more than once", f"{path} ({seen[key]} and {place})")
+            problems["files that are listed more than once"].append(make_printable(f"{path} ({seen[key]} and {place})"))
             continue
         seen[key] = place
         if not _exists(image):
-            problems.add("files that do not exist", f"{path} ({place})")
+            problems["files that do not exist"].append(make_printable(f"{path} ({place})"))
         elif not faults and found is not None:
             label, name = make_printable(label), _name_below(root, image)
             yield ImageFile(name=name, path=image, class_name=label, split=found, group=group)
