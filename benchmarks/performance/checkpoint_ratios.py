@@ -61,7 +61,7 @@ def _measure(device: torch.device, backbone: str) -> list[Ratio]:
                 trained[side].append(_train(run, device))
                 writer.wait()
         writer.close()
-        size = max(files.store.list_sizes("checkpoint").values())
+        size = max(state.size for state in files.store.list_states("checkpoint").values())
     epoch = statistics.median(trained["none"])
     note = f"{backbone}, {SIDE[device.type]} px, epochs of {epoch:.1f} s, checkpoints of {size / 1e6:.0f} MB"
     before, after = ([100 * seconds / epoch for seconds in stood[side]] for side in ("own", "beside"))

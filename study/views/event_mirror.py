@@ -17,12 +17,12 @@ def mirror_events(store: Store, folder: Path) -> int:
     Event files only grow, and a copy is never replaced, because TensorBoard keeps it open.
     """
     grown = 0
-    for name, size in store.list_sizes().items():
+    for name, state in store.list_states().items():
         if "tfevents" not in name.rsplit("/", 1)[-1]:
             continue
         copy = folder / name
         held = copy.stat().st_size if copy.exists() else 0
-        if size <= held:
+        if state.size <= held:
             continue
         copy.parent.mkdir(parents=True, exist_ok=True)
         with copy.open("ab") as file:

@@ -84,7 +84,7 @@ def state_files(store: Store) -> list[str]:
     outputs = (".png", ".html", ".md", ".csv", ".tex")
     return [
         name
-        for name in store.list_sizes()
+        for name in store.list_states()
         if not name.endswith(outputs) and "events.out" not in name and not name.startswith(paths.LEASES)
     ]
 

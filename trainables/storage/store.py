@@ -239,12 +239,11 @@ class Store:
         names = (info.base_name for info in infos)
         return tuple(sorted(name for name in names if name and not (name[0] == "." and name.endswith(PARTIAL))))
 
-    def list_sizes(self, name: str = "") -> dict[str, int]:
-        """Return the size in bytes of every file below a folder, at any depth, by its name relative to that folder, sorted."""
-        return {file: state.size for file, state in self.list_states(name).items()}
-
     def list_states(self, name: str = "") -> dict[str, FileState]:
-        """Return size and time of change of every file below a folder, see `list_sizes`; of a file itself under ""."""
+        """Return size and time of change of every file below a folder, at any depth, by its name relative to it, sorted.
+
+        A file itself is under the name "".
+        """
         base = self._path(name)
         selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
 

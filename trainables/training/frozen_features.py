@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,39 +74,31 @@ class FrozenBackbone:
         config: gives image size, interpolation, memory layout, precision and the augmentation of views.
         device: of the model.
         identity: of the weights, from their content.
-        cache: folder of the cache.
+        cache: folder of the cache; by default the user's.
     """
 
     model: nn.Module
     config: TrialConfig
     device: torch.device
     identity: str
-    cache: Path
+    cache: Path = field(default_factory=default_cache)
 
     @classmethod
-    def build(
-        cls, config: TrialConfig, weights: str, device: torch.device, cache: Path | None = None
-    ) -> "FrozenBackbone":
+    def build(cls, config: TrialConfig, weights: str, device: torch.device) -> "FrozenBackbone":
         """Return the backbone of a configuration.
 
         Args:
             config: as for `trainables.models.backbones.build_model`; its `weights` are the identity of the weights.
             weights: their location on this machine.
             device: to compute on.
-            cache: folder of the cache; None for the user's.
 
         Raises:
             UserInputError: for weights that are missing or do not fit the backbone.
         """
         model = build_model(config, 2, weights=weights)
         remove_head(model)
-        return cls(
-            model=place_model(model, config, device),
-            config=config,
-            device=device,
-            identity=digest_weights(model),
-            cache=cache or default_cache(),
-        )
+        model = place_model(model, config, device)
+        return cls(model=model, config=config, device=device, identity=digest_weights(model))
 
     def compute(
         self, images: Images, digest: str, *, side: int | None = None, interpolation: str | None = None
@@ -195,7 +187,7 @@ class FrozenBackbone:
 
 @contextmanager
 def borrow_backbone(
-    model: nn.Module, config: TrialConfig, device: torch.device, cache: Path | None = None, identity: str = ""
+    model: nn.Module, config: TrialConfig, device: torch.device, identity: str = ""
 ) -> Iterator[FrozenBackbone]:
     """Yield the backbone of a placed model of `build_model`, whose head is taken off in the meantime and which evaluates.
 
@@ -206,8 +198,7 @@ def borrow_backbone(
     model.set_submodule(name, nn.Identity())
     try:
         model.eval()
-        identity, cache = identity or digest_weights(model), cache or default_cache()
-        yield FrozenBackbone(model=model, config=config, device=device, identity=identity, cache=cache)
+        yield FrozenBackbone(model=model, config=config, device=device, identity=identity or digest_weights(model))
     finally:
         model.set_submodule(name, head)
         model.train(was_training)

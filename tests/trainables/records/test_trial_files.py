@@ -93,7 +93,7 @@ def test_an_attempt_that_is_over_changes_no_result(files: TrialFiles) -> None:
     assert all(files.store.exists(path) for path in digests)
     assert not any(files.store.exists(path) for path in late)
     files.delete_weights(digests)
-    assert list(files.without_weights(digests)) == [f"{RESULTS}/{path}" for path in files.store.list_sizes(RESULTS)]
+    assert list(files.without_weights(digests)) == [f"{RESULTS}/{path}" for path in files.store.list_states(RESULTS)]
 
 
 def predictions_of(logit: float) -> Predictions:

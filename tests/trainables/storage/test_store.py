@@ -19,7 +19,7 @@ def test_files_round_trip_and_are_listed(tmp_path: Path) -> None:
     store.write_text("a/b.txt", "two")
     assert store.read_text("a/b.txt") == "two"
     assert store.list_folder("a") == ("b.txt", "c.bin")
-    assert tuple(store.list_sizes()) == ("a/b.txt", "a/c.bin")
+    assert tuple(store.list_states()) == ("a/b.txt", "a/c.bin")
     assert store.child("a").read_bytes("c.bin") == b"\x00\xff"
     store.delete("a")
     store.delete("a")

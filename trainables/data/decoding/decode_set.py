@@ -4,8 +4,7 @@ import json
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -122,7 +121,9 @@ def decode_set(
     """
     if not encoded.names:
         raise UserInputError("there is no image to decode")
-    with _without_warnings():
+    with warnings.catch_warnings():
+        # About odd files; here, since threads share the filters.
+        warnings.simplefilter("ignore")
         first = _decode_first(encoded, request)
         shape, size = _choose_shape(first, request)
         side = request.stored_side
@@ -137,14 +138,6 @@ def decode_set(
             if side is None:
                 raise UserInputError(f"all images must have the same size, but {error}") from None
             return _decode_all(encoded, *_store_at(side, request), memory_budget, keep=keep)
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Ignore Pillow's warnings about odd files; here, since threads share the filters."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _decode_first(encoded: EncodedImages, request: DecodeRequest) -> NDArray[np.uint8] | None:

@@ -51,6 +51,92 @@ class Decoded:
     origin: ImageOrigin
 
 
+class DecodeCache:
+    """The entries of one folder for one way of decoding and a number of files with a total size.
+
+    Those three are in the name of every entry, so that the content of files is read only where an entry may have it.
+    """
+
+    def __init__(
+        self,
+        encoded: EncodedImages,
+        request: DecodeRequest,
+        state: DiskState,
+        folder: Path,
+        *,
+        needs_pixels: bool = True,
+    ) -> None:
+        """Name the entries.
+
+        Args:
+            encoded: the files.
+            request: how they are decoded.
+            state: of the files.
+            folder: image folder.
+            needs_pixels: whether a set without its file of pixels is of no use; else the facts beside it are enough.
+        """
+        self._encoded = encoded
+        self._needs_pixels = needs_pixels
+        self._folder = folder
+        self._stamp = state.stamp
+        # Everything that the pixels depend on besides the files.
+        libraries = f"Pillow {pillow_version} JPEG {features.version('jpg')} WebP {features.version('webp')}"
+        settings = f"{DECODER_VERSION} {request.aspect} {request.native_size} {request.stored_side} {libraries}"
+        self._prefix = _digest(f"{settings}\0{len(encoded.names)}\0{state.num_bytes}".encode())
+        self.lock = FileLock(folder / f"{self._prefix}.lock")
+
+    def find(self) -> DecodedSet | None:
+        """Return the set that was decoded from files in the same state, or with the same content; None if there is none."""
+        content = read_checked(self._folder / f"{self._prefix}-at-{self._stamp}")
+        found = None if content is None else self._read(content.decode())
+        if found is not None and not self._reads_more(found):
+            return found
+        if next(self._folder.glob(f"{self._prefix}-of-*"), None) is None:
+            return None
+        name = _digest(b"".join(hash_files(self._encoded)))
+        found = self._read(name)
+        if found is not None:
+            self._remember_state(name)
+        return found
+
+    def add(self, digests: list[bytes], decoded: DecodedSet) -> None:
+        """Keep a set whose pixels are in the folder, and the digests of whose files are given."""
+        content = _digest(b"".join(digests))
+        write_checked(self._folder / f"{self._prefix}-of-{content}", decoded.to_bytes())
+        self._remember_state(content)
+
+    def _reads_more(self, found: DecodedSet) -> bool:
+        """Return whether a file can be read by now that could not when the set was decoded.
+
+        That a file may be read, or its server answers, is no part of the state of the file.
+        """
+        unread = {position for position, reason in found.bad if reason.startswith(CANNOT_BE_READ)}
+        for position, read in enumerate(self._encoded.readers() if unread else ()):
+            if position in unread:
+                try:
+                    read()
+                except BadImageError:
+                    continue
+                return True
+        return False
+
+    def _read(self, content: str) -> DecodedSet | None:
+        data = read_checked(self._folder / f"{self._prefix}-of-{content}")
+        if data is None:
+            return None
+        decoded = DecodedSet.from_bytes(data)
+        path = self._folder / decoded.pixels
+        kept = open_pixels(path, decoded.shape) if self._needs_pixels else read_facts(path)
+        return None if kept is None else decoded
+
+    def _remember_state(self, content: str) -> None:
+        write_checked(self._folder / f"{self._prefix}-at-{self._stamp}", content.encode())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
+
+
 def decode_files(encoded: EncodedImages, request: DecodeRequest, memory_budget: ImageMemoryBudget) -> Decoded:
     """Return the images of encoded ones; the result depends on nothing but their content and the request.
 
@@ -76,7 +162,7 @@ def decode_files(encoded: EncodedImages, request: DecodeRequest, memory_budget: 
     seconds = SECONDS_PER_BYTE * state.num_bytes + SECONDS_PER_FILE * len(encoded.names)
     is_large = seconds >= MIN_KEPT_SECONDS or state.num_bytes >= memory_budget.memory_bytes
     if is_large and memory_budget.make_folder():
-        cache = DecodeCache(memory_budget.folder, _describe_settings(request), len(encoded.names), state)
+        cache = DecodeCache(encoded, request, state, memory_budget.folder)
     if cache is None:
         decoded, images, _ = decode_set(encoded, request, memory_budget, keep=False)
     else:
@@ -91,11 +177,10 @@ def _stream_files(
     """Return the images as ones that are decoded when they are read; all are decoded once, to know them and to find bad ones."""
     folder = memory_budget.folder
     require_space(folder, 0, "")
-    settings = _describe_settings(request)
-    cache = DecodeCache(folder, settings, len(encoded.names), state, needs_pixels=False)
+    cache = DecodeCache(encoded, request, state, folder, needs_pixels=False)
     with _wait_for(cache.lock):
         spans = encoded.locate(folder)
-        decoded = _find_decoded(cache, encoded)
+        decoded = cache.find()
         if decoded is None:
             decoded, _, digests = decode_set(encoded, request, memory_budget, keep=False)
             cache.add(digests, decoded)
@@ -114,61 +199,28 @@ def _stream_files(
     return decoded, images
 
 
-def _find_decoded(cache: DecodeCache, encoded: EncodedImages) -> DecodedSet | None:
-    """Return the set that was decoded from files in the same state, or with the same content; None if there is none."""
-    found = _find_unchanged(cache, encoded)
-    if found is None and cache.may_know_content():
-        return cache.find_by_content(hash_files(encoded))
-    return found
-
-
-def _find_unchanged(cache: DecodeCache, encoded: EncodedImages) -> DecodedSet | None:
-    """Return the set that was decoded from files in the same state; None if there is none, or a file can be read by now.
-
-    That a file may be read, or its server answers, is no part of the state of the file.
-    """
-    found = cache.find_by_state()
-    unread = set() if found is None else {p for p, reason in found.bad if reason.startswith(CANNOT_BE_READ)}
-    for position, read in enumerate(encoded.readers() if unread else ()):
-        if position in unread:
-            try:
-                read()
-            except BadImageError:
-                continue
-            return None
-    return found
-
-
 def list_good(num_files: int, decoded: DecodedSet) -> NDArray[np.int64]:
     """Return (M,) the positions of the files that could be used."""
     bad = {position for position, _ in decoded.bad}
     return np.array([i for i in range(num_files) if i not in bad], dtype=np.int64)
 
 
-def _describe_settings(request: DecodeRequest) -> str:
-    """Return everything that the pixels depend on besides the files."""
-    libraries = f"Pillow {pillow_version} JPEG {features.version('jpg')} WebP {features.version('webp')}"
-    return f"{DECODER_VERSION} {request.aspect} {request.native_size} {request.stored_side} {libraries}"
-
-
 @contextmanager
 def _wait_for(lock: FileLock) -> Iterator[None]:
     """Hold the lock; name the reason on stderr if that takes long."""
     try:
-        lock.acquire(timeout=SECONDS_OF_SILENT_WAITING)
+        held = lock.acquire(timeout=SECONDS_OF_SILENT_WAITING)
     except Timeout:
         print("waiting for another process that decodes these images", file=sys.stderr)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def _find_or_decode(
     encoded: EncodedImages, request: DecodeRequest, memory_budget: ImageMemoryBudget, cache: DecodeCache
 ) -> tuple[DecodedSet, NDArray[np.uint8]]:
-    found = _find_decoded(cache, encoded)
+    found = cache.find()
     if found is not None:
         images = memory_budget.open(memory_budget.folder / found.pixels, found.shape)
         if images is not None:
@@ -208,67 +260,3 @@ def allocate_images(num_images: int, height: int, width: int) -> NDArray[np.uint
             f"{memory / 1e9:.1f} GB; lower data.num_images or the image size (data.options.native_size)"
         )
     return np.empty((num_images, height, width, 3), dtype=np.uint8)
-
-
-class DecodeCache:
-    """The entries of one folder for one way of decoding and a number of files with a total size.
-
-    Those three are in the name of every entry, so that the content of files is read only where an entry may have it.
-    """
-
-    def __init__(
-        self, folder: Path, settings: str, num_files: int, state: DiskState, *, needs_pixels: bool = True
-    ) -> None:
-        """Name the entries.
-
-        Args:
-            folder: image folder.
-            settings: everything that the pixels depend on besides the files.
-            num_files: number of files.
-            state: state of the files.
-            needs_pixels: whether a set without its file of pixels is of no use; else the facts beside it are enough.
-        """
-        self._needs_pixels = needs_pixels
-        self._folder = folder
-        self._stamp = state.stamp
-        self._prefix = _digest(f"{settings}\0{num_files}\0{state.num_bytes}".encode())
-        self.lock = FileLock(folder / f"{self._prefix}.lock")
-
-    def find_by_state(self) -> DecodedSet | None:
-        """Return the set that was decoded from files in the same state; None if there is none."""
-        content = read_checked(self._folder / f"{self._prefix}-at-{self._stamp}")
-        return None if content is None else self._find(content.decode())
-
-    def may_know_content(self) -> bool:
-        """Return whether a set of as many files and bytes was decoded."""
-        return next(self._folder.glob(f"{self._prefix}-of-*"), None) is not None
-
-    def find_by_content(self, digests: list[bytes]) -> DecodedSet | None:
-        """Return the set that was decoded from files with these digests, and remember the files' state; None if there is none."""
-        content = _digest(b"".join(digests))
-        found = self._find(content)
-        if found is not None:
-            self._remember_state(content)
-        return found
-
-    def add(self, digests: list[bytes], decoded: DecodedSet) -> None:
-        """Keep a set whose pixels are in the folder."""
-        content = _digest(b"".join(digests))
-        write_checked(self._folder / f"{self._prefix}-of-{content}", decoded.to_bytes())
-        self._remember_state(content)
-
-    def _find(self, content: str) -> DecodedSet | None:
-        data = read_checked(self._folder / f"{self._prefix}-of-{content}")
-        if data is None:
-            return None
-        decoded = DecodedSet.from_bytes(data)
-        path = self._folder / decoded.pixels
-        kept = open_pixels(path, decoded.shape) if self._needs_pixels else read_facts(path)
-        return None if kept is None else decoded
-
-    def _remember_state(self, content: str) -> None:
-        write_checked(self._folder / f"{self._prefix}-at-{self._stamp}", content.encode())
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=12).hexdigest()

@@ -146,7 +146,9 @@ def _read_sample(
         problems.add("has a .json that cannot be read, or that holds no fields", where, "correct it")
         return None
     text = texts[CLASS].decode(errors="replace").strip() if CLASS in texts else None
-    label = fields.get(label_field) if text is None else _read_class(text)
+    label = fields.get(label_field) if text is None else text
+    if text is not None and text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS:
+        label = int(text)
     if isinstance(label, bool) or not isinstance(label, int | str) or label == "":
         rule = f"has no label: no .cls, and no text or whole number under {label_field!r} in a .json"
         problems.add(rule, where, "add one, or set data.options.label_field")
@@ -163,7 +165,3 @@ def _read_sample(
         text=str(label) if text is None else text,
         group=str(belongs),
     )
-
-
-def _read_class(text: str) -> str | int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else text

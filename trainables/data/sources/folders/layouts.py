@@ -192,7 +192,7 @@ def _find_split_folders(root: Path) -> list[_Part]:
         if is_folder(entry) and entry.name.lower() in SPLIT_OF_WORD
     ]
     found.sort(key=lambda part: SPLIT_ORDER.index(part.split))
-    splits = [part for part in found if _is_split(part.path)]
+    splits = [part for part in found if any(map(is_folder, list_visible(part.path))) or _find_manifests(part.path)]
     if any(part.split == "train" for part in splits) or len({part.split for part in splits}) > 1:
         return found
     return []
@@ -212,10 +212,6 @@ def _check_flat_splits(root: Path) -> list[Problem]:
     found = [f"{make_printable(t.name)} has the columns {list_some(read_columns(t), 5) or 'none'}" for t in tables]
     advice += f"; {list_some(found, separator='; ')}"
     return [Problem("folders of splits without a folder for each class", tuple(f"{name}/" for name in names), advice)]
-
-
-def _is_split(folder: Path) -> bool:
-    return any(map(is_folder, list_visible(folder))) or bool(_find_manifests(folder))
 
 
 def _check_beside(root: Path, folders: Sequence[_Part]) -> tuple[list[SkippedFile], list[Problem]]:
