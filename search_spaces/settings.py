@@ -80,7 +80,7 @@ class TrainSettings(AugmentationKeys):
     """`inductor` is torch.compile, `cuda_graphs` adds CUDA graphs. Each trial compiles its model again."""
     augmentation: Literal["default", "none", "light", "trivial", "strong"] = "default"
     """A preset other than "default" sets every key of the augmentation, so that those which [train] gives are refused or apply to
-    other arms alone (`trainables.data.augmentation.presets`)."""
+    other arms alone (`search_spaces.settings.PRESETS`)."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Below 1, the learning rate of each layer of the backbone is this factor times that of the layer after it."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -173,6 +173,25 @@ DEFAULTS: Mapping[str, float | int | str | bool] = MappingProxyType(
     }
     | {"model_arguments": "{}"}
 )
+
+DEFAULT_PRESET = "default"
+# What is not off by default.
+_OFF = dict.fromkeys(("flip_probability", "rotation_degrees", "brightness_fraction", "cutmix_probability"), 0.0)
+_NONE = {**{name: DEFAULTS[name] for name in AugmentationKeys.model_fields}, **_OFF}
+# Flips, TrivialAugmentWide, and erasing with the probability of torchvision's reference recipe.
+_TRIVIAL = {**_NONE, "flip_probability": 0.5, "trivial_augment": True, "erase_probability": 0.1}
+# Presets of the augmentation: the words of `augmentation` and the values that they set. A fingerprint holds the word alone, so
+# that the values of a word never change.
+PRESETS: Mapping[str, Mapping[str, float | int | str | bool]] = MappingProxyType(
+    {
+        DEFAULT_PRESET: {},
+        "none": _NONE,
+        "light": {**_NONE, "flip_probability": 0.5},
+        "trivial": _TRIVIAL,
+        "strong": {**_TRIVIAL, "mixup_probability": 0.5, "cutmix_probability": 0.5},
+    }
+)
+PRESET_KEYS = frozenset(_NONE)
 
 # Settings that mix images of a batch, at the value that mixes none: features of single images cannot have them.
 UNMIXED: Mapping[str, float] = MappingProxyType(

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from search_spaces.config import Value
 from search_spaces.designs import Arm
-from search_spaces.settings import UNMIXED
-from trainables.data.augmentation.presets import DEFAULT, PRESET_KEYS, PRESETS
+from search_spaces.settings import DEFAULT_PRESET, PRESET_KEYS, PRESETS, UNMIXED
 
 if TYPE_CHECKING:
     from study.spec.study_spec import StudySpec
@@ -84,11 +83,9 @@ def list_excluded_keys(words: Sequence[Value], given: Iterable[str]) -> list[str
         words: The presets of the arms of the study.
         given: Keys of [train] that the spec gives.
     """
-    if DEFAULT in words:
+    if DEFAULT_PRESET in words:
         return []
     excluded = ", ".join(f"train.{name}" for name in given if name in PRESET_KEYS)
     choice = " and ".join(f'"{word}"' for word in words)
-    message = (
-        f'augmentation {choice} sets every key of the augmentation; remove {excluded}, or use augmentation "{DEFAULT}"'
-    )
+    message = f'augmentation {choice} sets every key of the augmentation; remove {excluded}, or use augmentation "{DEFAULT_PRESET}"'
     return [message] if excluded else []

@@ -1,6 +1,6 @@
 """Logits and F1 scores of a model on a split, and what a pass is computed under: precision, kernels, seeds of modules."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -29,6 +29,7 @@ def compute_logits(
     config: TrialConfig,
     device: torch.device,
     batch_size: int,
+    prepare: Callable[[Tensor], Tensor] | None = None,
 ) -> NDArray[np.float32]:
     """Return (M, K) float32 logits in the order of `indices`. The model's mode is kept.
 
@@ -39,6 +40,7 @@ def compute_logits(
         config: Reads `image_size`, `interpolation`, `channels_last`, `precision` and `tf32`.
         device: Device to compute on.
         batch_size: Images per step.
+        prepare: Returns the model's inputs of (B, H, W, 3) uint8 images; None for `prepare_inputs`.
     """
     was_training = model.training
     model.eval()
@@ -47,7 +49,7 @@ def compute_logits(
     try:
         with torch.inference_mode(), deterministic_kernels(config, device), autocast(config, device):
             for pixels in read_batches(images, torch.split(order, batch_size), device):
-                inputs = prepare_inputs(pixels, config)
+                inputs = prepare_inputs(pixels, config) if prepare is None else prepare(pixels)
                 batches.append(model(inputs).float())
             logits = torch.cat(batches).cpu().numpy()
     finally:

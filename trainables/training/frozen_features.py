@@ -24,8 +24,8 @@ from trainables.devices import describe_libraries
 from trainables.models.backbones import build_model, place_model, read_augmentation
 from trainables.models.heads import find_head, remove_head
 from trainables.seeds import torch_generator
-from trainables.training.evaluation import autocast, compute_logits, deterministic_kernels
-from trainables.training.trial_data import PlacedImages, gather_images, read_batches
+from trainables.training.evaluation import compute_logits
+from trainables.training.trial_data import PlacedImages, gather_images
 
 BATCH_SIZE = 128
 # Images whose features are in memory at once while they are computed.
@@ -155,25 +155,15 @@ class FrozenBackbone:
         self, config: TrialConfig, images: PlacedImages, indices: NDArray[np.int64], view: int
     ) -> Iterator[Features]:
         generator = torch_generator(0, "probe view", view, device=self.device)
-        for first in range(0, len(indices), CHUNK_IMAGES):
-            chunk = indices[first : first + CHUNK_IMAGES]
-            if view:
-                yield self._compute_view(config, images, chunk, generator)
-            else:
-                yield compute_logits(self.model, images, chunk, config, self.device, BATCH_SIZE)
 
-    def _compute_view(
-        self, config: TrialConfig, images: PlacedImages, indices: NDArray[np.int64], generator: torch.Generator
-    ) -> Features:
-        settings = read_augmentation(config).model_copy(update=UNMIXED)
-        batches = torch.split(torch.from_numpy(np.array(indices)), BATCH_SIZE)
-        found = []
-        with torch.inference_mode(), deterministic_kernels(config, self.device), autocast(config, self.device):
-            for pixels in read_batches(images, batches, self.device):
-                labels = torch.zeros(len(pixels), dtype=torch.int64, device=self.device)
-                inputs, _ = augment_batch(pixels, labels, generator=generator, settings=settings, num_classes=1)
-                found.append(self.model(inputs).float().cpu())
-        return np.asarray(torch.cat(found).numpy(), dtype=np.float32)
+        def augment(pixels: Tensor) -> Tensor:
+            settings = read_augmentation(config).model_copy(update=UNMIXED)
+            labels = torch.zeros(len(pixels), dtype=torch.int64, device=self.device)
+            return augment_batch(pixels, labels, generator=generator, settings=settings, num_classes=1)[0]
+
+        for first in range(0, len(indices), CHUNK_IMAGES):
+            chunk, prepare = indices[first : first + CHUNK_IMAGES], augment if view else None
+            yield compute_logits(self.model, images, chunk, config, self.device, BATCH_SIZE, prepare)
 
     def _key(self, config: TrialConfig, what: tuple[object, ...], view: int) -> str:
         """Return the name of an entry; threads and libraries affect the last digits, and with them the trials."""

@@ -6,7 +6,6 @@ audits. The metrics are computed here, from the loop's predictions, so that ever
 
 import functools
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -108,28 +107,25 @@ class GuardedTrainable:
         self.name = name
         self.num_classes = num_classes
         loop = find_trainable(name)
-        with self._naming("__init__"):
+        with locating(f"{name}.__init__"):
             self._loop = loop()
 
     def build(self, config: TrialConfig, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
         """Call `build` with arrays that cannot be written to; they must be copies."""
         images.setflags(write=False)
         labels.setflags(write=False)
-        with self._naming("build"):
-            self._loop.build(config, images, labels, self.num_classes)
+        self._call("build", config, images, labels, self.num_classes)
 
     def run_epoch(self) -> float:
         """Call `run_epoch`; raise UserInputError if it does not return a number."""
-        with self._naming("run_epoch"):
-            loss = self._loop.run_epoch()
+        loss = self._call("run_epoch")
         if isinstance(loss, bool) or not isinstance(loss, float | int | np.floating | np.integer):
             raise self._wrong("run_epoch", "the training loss, a number", _describe(loss))
         return float(loss)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Call `predict`; raise UserInputError if it does not return (M, K) numbers."""
-        with self._naming("predict"):
-            found = self._loop.predict(images)
+        found = self._call("predict", images)
         expected = (len(images), self.num_classes)
         if not isinstance(found, np.ndarray) or found.shape != expected or found.dtype.kind not in "fiu":
             raise self._wrong("predict", f"an array of numbers of shape {expected}", _describe(found))
@@ -137,19 +133,18 @@ class GuardedTrainable:
 
     def checkpoint(self) -> bytes:
         """Call `checkpoint`; raise UserInputError if it does not return bytes."""
-        with self._naming("checkpoint"):
-            state = self._loop.checkpoint()
+        state = self._call("checkpoint")
         if not isinstance(state, bytes) or not state:
             raise self._wrong("checkpoint", "bytes", _describe(state))
         return state
 
     def restore(self, state: bytes) -> None:
         """Call `restore`."""
-        with self._naming("restore"):
-            self._loop.restore(state)
+        self._call("restore", state)
 
-    def _naming(self, method: str) -> AbstractContextManager[None]:
-        return locating(f"{self.name}.{method}")
+    def _call(self, method: str, *arguments: object) -> Any:
+        with locating(f"{self.name}.{method}"):
+            return getattr(self._loop, method)(*arguments)
 
     def _wrong(self, method: str, expected: str, got: str) -> UserInputError:
         return UserInputError(f"{self.name}.{method} must return {expected}, but returned {got}")

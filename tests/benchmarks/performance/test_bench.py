@@ -12,7 +12,7 @@ import typer
 
 from benchmarks.performance import bench, training_ratios
 from benchmarks.ratios import Ratio
-from trainables.data.augmentation.presets import PRESET_KEYS
+from search_spaces.settings import PRESET_KEYS
 
 ROOT = Path(__file__).parents[3]
 
@@ -108,7 +108,7 @@ from pathlib import Path
 import torch
 from benchmarks.performance import bench
 from benchmarks.ratios import Ratio
-from trainables.data.augmentation.presets import PRESET_KEYS
+from search_spaces.settings import PRESET_KEYS
 for number in ("P2", "P3", "P4", "P5", "P10", "P13", "P14", "P15", "P17"):
     entry = bench.BENCHES[number]
     getattr(import_module(f"benchmarks.performance.{entry.module}"), entry.function)

@@ -6,8 +6,8 @@ import pytest
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
+from search_spaces.settings import PRESET_KEYS, PRESETS
 from trainables.data.augmentation.pipeline import AugmentationSettings
-from trainables.data.augmentation.presets import PRESET_KEYS, PRESETS
 
 FIXED: dict[str, Value] = {
     "image_size": 64,
