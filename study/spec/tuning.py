@@ -87,5 +87,8 @@ def list_excluded_keys(words: Sequence[Value], given: Iterable[str]) -> list[str
         return []
     excluded = ", ".join(f"train.{name}" for name in given if name in PRESET_KEYS)
     choice = " and ".join(f'"{word}"' for word in words)
-    message = f'augmentation {choice} sets every key of the augmentation; remove {excluded}, or use augmentation "{DEFAULT_PRESET}"'
+    message = (
+        f"augmentation {choice} sets every key of the augmentation; remove {excluded}, or use augmentation "
+        f'"{DEFAULT_PRESET}"'
+    )
     return [message] if excluded else []

@@ -114,11 +114,6 @@ def find_head(model: nn.Module) -> tuple[str, Head]:
     raise ValueError(f"{type(model).__name__} has no head of replace_head")
 
 
-def remove_head(model: nn.Module) -> None:
-    """Replace the head by the identity, so that the model returns its features."""
-    model.set_submodule(find_head(model)[0], nn.Identity())
-
-
 # Largest difference of the logits, in float32, of their own size.
 TOLERANCE = 1e-3
 

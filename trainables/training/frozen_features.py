@@ -22,7 +22,7 @@ from trainables.data.augmentation.pipeline import augment_batch, resize_batch
 from trainables.data.image_memory import default_folder
 from trainables.devices import describe_libraries
 from trainables.models.backbones import build_model, place_model, read_augmentation
-from trainables.models.heads import find_head, remove_head
+from trainables.models.heads import find_head
 from trainables.seeds import torch_generator
 from trainables.training.evaluation import compute_logits
 from trainables.training.trial_data import PlacedImages, gather_images
@@ -96,7 +96,8 @@ class FrozenBackbone:
             UserInputError: for weights that are missing or do not fit the backbone.
         """
         model = build_model(config, 2, weights=weights)
-        remove_head(model)
+        # Without its head, it returns its features.
+        model.set_submodule(find_head(model)[0], nn.Identity())
         model = place_model(model, config, device)
         return cls(model=model, config=config, device=device, identity=digest_weights(model))
 

@@ -113,29 +113,6 @@ def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.Optimi
     return torch.optim.SGD(groups, lr=max_lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
 
 
-def read_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """Return the optimizer's tensors (not copies): SGD's momentum by parameter name, AdamW's as "name/exp_avg" and so on."""
-    return {
-        key: optimizer.state[parameter][entry]
-        for key, parameter, entry in _list_state(optimizer, model)
-        if optimizer.state.get(parameter, {}).get(entry) is not None
-    }
-
-
-def restore_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy the tensors of `read_optimizer_state` into the optimizer, in the memory layout of the parameters."""
-    for key, parameter, entry in _list_state(optimizer, model):
-        if key in state:
-            like = torch.zeros((), device=parameter.device) if state[key].ndim == 0 else parameter
-            optimizer.state[parameter][entry] = torch.empty_like(like, requires_grad=False).copy_(state[key])
-
-
-def _list_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> Iterator[tuple[str, nn.Parameter, str]]:
-    for name, parameter in model.named_parameters():
-        for entry in _STATE_ENTRIES[type(optimizer)]:
-            yield name if entry == _MOMENTUM else f"{name}/{entry}", parameter, entry
-
-
 def build_schedule(optimizer: torch.optim.Optimizer, config: TrialConfig, steps_per_epoch: int) -> LRScheduler:
     """Return the schedule over all steps of all epochs, to be stepped after each step of the optimizer.
 
@@ -183,14 +160,6 @@ def _make_cosine(num_warmup_steps: int, total_steps: int) -> Callable[[int], flo
         return COSINE_FLOOR_FACTOR + (1.0 - COSINE_FLOOR_FACTOR) * (1.0 + math.cos(math.pi * progress)) / 2.0
 
     return compute_factor
-
-
-def restore_schedule(schedule: LRScheduler, num_steps: int, learning_rates: tuple[float, ...]) -> None:
-    """Put the schedule and its optimizer at the step after `num_steps` steps, with the learning rates of that step."""
-    for group, lr in zip(schedule.optimizer.param_groups, learning_rates, strict=True):
-        group["lr"] = lr
-    position = {"last_epoch": num_steps, "_step_count": num_steps + 1, "_last_lr": list(learning_rates)}
-    schedule.load_state_dict({**schedule.state_dict(), **position})
 
 
 def find_lr(optimizer: torch.optim.Optimizer, part: str) -> float:
@@ -293,9 +262,20 @@ class OptimizerSteps:
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
             self._schedule.step()
 
+    def _list_state(self) -> Iterator[tuple[str, nn.Parameter, str]]:
+        """Yield the name of each tensor of the optimizer in checkpoints, its parameter, and its entry in the optimizer."""
+        for name, parameter in self._model.named_parameters():
+            for entry in _STATE_ENTRIES[type(self._optimizer)]:
+                yield name if entry == _MOMENTUM else f"{name}/{entry}", parameter, entry
+
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Return the optimizer's tensors, not copied; see `read_optimizer_state`."""
-        return read_optimizer_state(self._optimizer, self._model)
+        """Return the optimizer's tensors, not copied: SGD's momentum by parameter name, AdamW's as "name/exp_avg" and so on."""
+        state = self._optimizer.state
+        return {
+            key: state[parameter][entry]
+            for key, parameter, entry in self._list_state()
+            if state.get(parameter, {}).get(entry) is not None
+        }
 
     def loss_scale(self) -> Mapping[str, float] | None:
         """Return the state of the loss scale; None unless the precision is fp16."""
@@ -306,11 +286,21 @@ class OptimizerSteps:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take over the state of a checkpoint whose configuration is that of this trial; the model's weights are not touched."""
-        restore_optimizer_state(self._optimizer, self._model, checkpoint.optimizer_state)
-        restore_schedule(self._schedule, checkpoint.num_steps, checkpoint.learning_rates)
+        for key, parameter, entry in self._list_state():
+            if key in checkpoint.optimizer_state:
+                held = checkpoint.optimizer_state[key]
+                # In the memory layout of the parameter.
+                like = torch.zeros((), device=parameter.device) if held.ndim == 0 else parameter
+                self._optimizer.state[parameter][entry] = torch.empty_like(like, requires_grad=False).copy_(held)
+        # The step after `num_steps` steps, with the learning rates of that step.
+        rates, number = checkpoint.learning_rates, checkpoint.num_steps
+        for group, lr in zip(self._optimizer.param_groups, rates, strict=True):
+            group["lr"] = lr
+        position = {"last_epoch": number, "_step_count": number + 1, "_last_lr": list(rates)}
+        self._schedule.load_state_dict({**self._schedule.state_dict(), **position})
         if checkpoint.loss_scale is not None:
-            held = checkpoint.loss_scale
-            state = {"scale": held["scale"], "_growth_tracker": held["num_good_steps"]}
+            scale = checkpoint.loss_scale
+            state = {"scale": scale["scale"], "_growth_tracker": scale["num_good_steps"]}
             self._scaler.load_state_dict({**self._scaler.state_dict(), **state})
         if self._average is not None:
             self._average.restore(checkpoint.average_state, checkpoint.num_steps)
