@@ -86,6 +86,7 @@ class RecordBook(MemoryBook):
             TrialPaths(stage=stage, trial_id=trial_id)
             for stage, folder in STAGE_FOLDERS.items()
             for trial_id in store.list_folder(folder)
+            if "." not in trial_id  # a file beside the trials, such as the plan
         ]
         # An object store answers after tens of milliseconds, but many requests at once; a disk is faster without threads.
         with ThreadPoolExecutor(1 if store.is_local else NUM_REQUESTS) as pool:
