@@ -26,6 +26,8 @@ NAMES = {
     "logits": ("logits",),
     "class_names": ("class_names", "classes"),
 }
+# An npz file may unpack to the larger of the two: bytes, and times its own size.
+MAX_UNPACKED_BYTES, MAX_COMPRESSION = 2**28, 30
 SCORES = ("probabilities", "logits")
 
 
@@ -107,8 +109,15 @@ def read_array_file(path: Path) -> RawPredictions:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it holds a single array; write it with np.savez")
+            unpacked = sum(member.file_size for member in archive.zip.infolist())
+            if unpacked > max(MAX_UNPACKED_BYTES, MAX_COMPRESSION * path.stat().st_size):
+                raise ValueError(f"it would unpack to {unpacked:,} bytes; write it with np.savez, without compression")
             arrays = {make_printable(name): archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except MemoryError:
+        raise UserInputError(
+            f"{path} is not a readable npz file: one of its arrays claims more than the memory has"
+        ) from None
+    except (OSError, ValueError, EOFError, LookupError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         advice = "; save texts as a numpy array of str, not of objects" if "pickle" in str(error).lower() else ""
         raise UserInputError(f"{path} is not a readable npz file: {str(error).splitlines()[0]}{advice}") from None
     raw = RawPredictions(path=path)

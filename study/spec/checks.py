@@ -76,7 +76,6 @@ def _list_recipe_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
         except ValidationError as error:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
             problems.append(f"train of the arm {arm.name!r}: {message}")
-        problems += list_tuning_problems(spec, arm)
         loops = spec.trainables_of(arm)
         if len(loops) > 1:
             problems.append(
@@ -92,7 +91,7 @@ def _list_recipe_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
                 f"the configurations of the arm {arm.name!r} lack {', '.join(missing)}; add them to search.space, "
                 "or set them in search.fixed"
             )
-    return list(dict.fromkeys(problems))
+    return list(dict.fromkeys(problems + list_tuning_problems(spec, arms)))
 
 
 def _list_epoch_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
@@ -137,6 +136,12 @@ def _list_budget_problems(spec: StudySpec, arms: Sequence[str]) -> list[str]:
     if spec.num_trials is not None and spec.num_trials < len(arms):
         problems.append(
             f"search.num_trials must be at least the number of arms ({len(arms)}), but got {spec.search.num_trials}"
+        )
+    most = spec.search.max_trials_per_arm
+    if most and not spec.has_given_arms and (spec.num_trials or 0) > most * len(arms):
+        problems.append(
+            f"search.num_trials is {spec.num_trials}, but {len(arms)} arms of at most {most} trials (search.max_trials_per_arm) "
+            f"have {most * len(arms)}; lower the one, or raise the other"
         )
     cost = spec.search.epoch_cost
     if cost is None:

@@ -25,26 +25,24 @@ def fix_what_probes_lack(arm: Arm) -> Arm:
     return replace(arm, space=replace(arm.space, parameters=kept, fixed=fixed))
 
 
-def list_tuning_problems(spec: "StudySpec", arm: Arm) -> list[str]:
-    """Return a message for each setting of an arm that cached features cannot have."""
-    tuning = spec.values_of(arm, TUNING)
-    if PROBE not in tuning:
-        return []
-    problems = []
-    for name, nothing in UNMIXED.items():
-        mixes = [value for value in spec.values_of(arm, name) if value != nothing]
-        if mixes:
-            remedy = f"set {name} to 0" if len(tuning) == 1 else f"make tuning the factor, or set {name} to 0"
-            problems.append(
-                f'tuning = "{PROBE}" of the arm {arm.name!r} trains on features of single images, which {name} = '
-                f"{mixes[-1]:g} cannot mix; {remedy}"
-            )
-    if max(spec.processes(arm)) > 1:
-        problems.append(
-            f'tuning = "{PROBE}" of the arm {arm.name!r} trains in one process, but train.processes is '
-            f"{max(spec.processes(arm))}; set it to 1"
-        )
-    return problems
+def list_tuning_problems(spec: "StudySpec", arms: Iterable[Arm]) -> list[str]:
+    """Return a message for each setting that cached features cannot have, with all arms that have it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for arm in arms:
+        if PROBE not in (tuning := spec.values_of(arm, TUNING)):
+            continue
+        for name, nothing in UNMIXED.items():
+            if mixes := [value for value in spec.values_of(arm, name) if value != nothing]:
+                remedy = f"set {name} to 0" if len(tuning) == 1 else f"make tuning the factor, or set {name} to 0"
+                problem = f"trains on features of single images, which {name} = {mixes[-1]:g} cannot mix", remedy
+                found.setdefault(problem, []).append(repr(arm.name))
+        if (processes := max(spec.processes(arm))) > 1:
+            problem = f"trains in one process, but train.processes is {processes}", "set it to 1"
+            found.setdefault(problem, []).append(repr(arm.name))
+    return [
+        f'tuning = "{PROBE}" of {"the arm" if len(names) == 1 else "the arms"} {", ".join(names)} {problem}; {remedy}'
+        for (problem, remedy), names in found.items()
+    ]
 
 
 def describe_untrained(spec: "StudySpec") -> list[str]:

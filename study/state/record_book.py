@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,10 @@ from trainables.storage.store import Store
 
 if TYPE_CHECKING:
     from trainables.records.trial_files import TrialFiles
+
+
+# Records that are read from an object store at the same time.
+NUM_REQUESTS = 32
 
 
 def now_utc() -> str:
@@ -77,11 +82,20 @@ class RecordBook(MemoryBook):
         self.recovered: tuple[str, ...] = ()
         self._recovered_records: list[TrialRecord] = []
         self._writer = f"{platform.node()}:{os.getpid()}"
-        for stage, folder in STAGE_FOLDERS.items():
-            for trial_id in store.list_folder(folder):
-                paths = TrialPaths(stage=stage, trial_id=trial_id)
-                if store.exists(paths.record) or store.exists(paths.record_copy):
-                    super().save(self._read(paths))
+        names = [
+            TrialPaths(stage=stage, trial_id=trial_id)
+            for stage, folder in STAGE_FOLDERS.items()
+            for trial_id in store.list_folder(folder)
+            if "." not in trial_id  # a file beside the trials, such as the plan
+        ]
+        # An object store answers after tens of milliseconds, but many requests at once; a disk is faster without threads.
+        with ThreadPoolExecutor(1 if store.is_local else NUM_REQUESTS) as pool:
+            for record, problem in pool.map(self._read, names):
+                if record is not None:
+                    super().save(record)
+                if record is not None and problem:
+                    self.recovered = (*self.recovered, f"{problem}; it was recovered from its copy")
+                    self._recovered_records.append(record)
 
     def sign_with(self, token: int) -> None:
         """Sign every record written from now on with a lease's fencing token; rewrite the records recovered from copies."""
@@ -98,22 +112,23 @@ class RecordBook(MemoryBook):
         self.store.write_text(paths.record_copy, text)
         return super().save(signed)
 
-    def _read(self, paths: TrialPaths) -> TrialRecord:
+    def _read(self, paths: TrialPaths) -> tuple[TrialRecord | None, str]:
+        """Return the record, and what is wrong with it if it is that of its copy; None for a folder without a record."""
+        problem = ""
         try:
-            return self._parse(paths.record)
-        except (DamagedFileError, FileNotFoundError) as damage:
-            problem = (
-                str(damage) if isinstance(damage, DamagedFileError) else f"{self.store.locate(paths.record)} is missing"
-            )
-            try:
-                record = self._parse(paths.record_copy)
-            except (DamagedFileError, FileNotFoundError):
-                raise DamagedFileError(
-                    f"{problem}, and so is its copy; move the trial's folder away to continue without it"
-                ) from None
-        self.recovered = (*self.recovered, f"{problem}; it was recovered from its copy")
-        self._recovered_records.append(record)
-        return record
+            return self._parse(paths.record), problem
+        except DamagedFileError as damage:
+            problem = str(damage)
+        except FileNotFoundError:
+            if not self.store.exists(paths.record_copy):
+                return None, problem
+        problem = problem or f"{self.store.locate(paths.record)} is missing"
+        try:
+            return self._parse(paths.record_copy), problem
+        except (DamagedFileError, FileNotFoundError):
+            raise DamagedFileError(
+                f"{problem}, and so is its copy; move the trial's folder away to continue without it"
+            ) from None
 
     def _parse(self, name: str) -> TrialRecord:
         return TrialRecord.from_json(self.store.read_bytes(name), where=self.store.locate(name))

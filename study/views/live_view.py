@@ -17,6 +17,7 @@ from rich.text import Text
 
 from analysis.formats.numbers import format_seconds
 from analysis.formats.text_sections import SectionTable
+from search_spaces.errors import UserInputError, first_line
 from study.confirmation.candidates import count_ranking_trials
 from study.confirmation.plan import confirmation_seeds, read_plan
 from study.open_study import OpenStudy, has_finished_search, read_passport
@@ -239,18 +240,32 @@ class LiveView:
             self._live.stop()
 
     def update(self, study: OpenStudy, stage: str) -> None:
-        """Show the progress of a stage: a table in a terminal, else one line per `PLAIN_INTERVAL_SECONDS`."""
+        """Show the progress of a stage: a table in a terminal, else one line per `PLAIN_INTERVAL_SECONDS`.
+
+        What cannot be read this time is said, and the study goes on.
+        """
         if stage not in ("search", "confirmation"):
             does = "measuring the baselines" if stage == "baselines" else f"reading the {stage} split"
             self._console.print(f"{study.name}: {does}")
             return
-        progress = compute_progress(study, "search" if stage == "search" else "confirmation")
+        is_due = time.monotonic() - self._last_plain > PLAIN_INTERVAL_SECONDS
+        if self._live is None and not is_due:
+            return
+        try:
+            progress = compute_progress(study, "search" if stage == "search" else "confirmation")
+        except (UserInputError, OSError) as error:
+            if is_due:
+                self._last_plain = time.monotonic()
+                self._console.print(
+                    f"{stage}: its progress cannot be shown now ({first_line(error)}); it goes on", soft_wrap=True
+                )
+            return
         if self._live is not None:
             bar = ProgressBar(total=1.0, completed=progress.fraction_done, width=60)
             title = Text(f"{study.name}  {describe_progress(progress)}", style="bold")
             # Padded, since a bar alone does not end its line.
             self._live.update(Group(title, Padding(bar, (0, 0)), build_progress_table(progress)), refresh=True)
-        elif time.monotonic() - self._last_plain > PLAIN_INTERVAL_SECONDS:
+        else:
             self._last_plain = time.monotonic()
             best = ", ".join(
                 f"{a.arm} {a.share:.0%} best {a.best_macro_f1:.4f}"

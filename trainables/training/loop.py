@@ -1,5 +1,6 @@
 """`TrainingRun`: the training of one trial by the product's loop; `ProbeRun`: that of a head alone, on cached features."""
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Required, TypedDict, cast
@@ -341,7 +342,8 @@ class ProbeRun(TrainingRun):
         return images, nn.functional.one_hot(labels, len(self._data.class_names)).to(torch.float32)
 
     def _compute_logits(self, split: str) -> NDArray[np.float32]:
-        head, features = find_head(self.evaluated_model)[1], self._recall(split)
+        averaged, features = self._steps.averaged_model, self._recall(split)
+        head = find_head(self.model)[1] if averaged is None else averaged[HEAD]  # type: ignore[index]
         with torch.inference_mode(), deterministic_kernels(self.config, self.device):
             logits = [head(part.to(self.device)).cpu() for part in torch.split(features, LOGITS_BATCH)]
         return np.asarray(torch.cat(logits).numpy(), dtype=np.float32)
@@ -355,8 +357,10 @@ class ProbeRun(TrainingRun):
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The network with the head that is evaluated: the trained one, or with `ema_decay` the averaged one."""
+        """The network with the head that is evaluated: the trained one, or in a copy with `ema_decay` the averaged one."""
         averaged = self._steps.averaged_model
-        if averaged is not None:
-            self.model.set_submodule(find_head(self.model)[0], averaged[HEAD])  # type: ignore[index]
-        return self.model
+        if averaged is None:
+            return self.model
+        model = copy.deepcopy(self.model)
+        model.set_submodule(find_head(model)[0], averaged[HEAD])  # type: ignore[index]
+        return model

@@ -185,6 +185,7 @@ def test_without_weights_there_is_the_majority_class_and_the_reason(tmp_path: Pa
     [
         ("train.mixup_probability=0.5", "mixup_probability = 0.5 cannot mix"),
         ("train.processes=2", "trains in one process"),
+        ("search.num_trials=9", "search.num_trials is 9, but 2 arms of at most 3 trials"),
     ],
 )
 def test_what_features_cannot_have_is_refused(setting: str, message: str, tmp_path: Path) -> None:

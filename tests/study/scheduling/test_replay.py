@@ -51,7 +51,7 @@ def test_pooled_search_and_budget_of_device_seconds_replay() -> None:
 
 
 def test_no_arm_has_more_trials_than_allowed_and_the_search_ends_and_replays() -> None:
-    spec = make_spec(num_trials=20, max_trials_per_arm=4)
+    spec = make_spec(device_seconds=10_000.0, num_trials=None, max_trials_per_arm=4)
     records = run_search(spec)
     assert Counter(r.config.arm for r in records) == {"resnet18": 4, "resnet50": 4}
     assert is_search_finished(records, spec, None)

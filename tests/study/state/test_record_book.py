@@ -2,7 +2,11 @@
 
 import json
 import re
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -115,3 +119,29 @@ def test_hostile_record_is_refused_by_name(store: Store, content: bytes) -> None
         store.write_bytes(name, content)
     with pytest.raises(DamagedFileError, match=r"00001/record\.json is damaged"):
         RecordBook(store)
+
+
+def test_a_study_is_opened_by_one_request_per_trial_and_many_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive(SearchDirector(RecordBook(Store(tmp_path)), make_spec(num_trials=20, sampler="random"), FIXED))
+    (tmp_path / "trials" / "left").mkdir()
+    running, most, verbs = 0, 0, []
+    lock, request = threading.Lock(), Store._try
+
+    def slow(self: Store, verb: str, name: str, action: Callable[[], Any]) -> Any:
+        nonlocal running, most
+        with lock:
+            verbs.append(verb)
+            running += 1
+            most = max(most, running)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+        return request(self, verb, name, action)
+
+    monkeypatch.setattr(Store, "_try", slow)
+    monkeypatch.setattr(Store, "is_local", False)
+    assert len(RecordBook(Store(tmp_path)).of_stage("search")) == 20
+    assert len(verbs) <= 20 + 5
+    assert most >= 10

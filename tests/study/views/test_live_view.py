@@ -12,7 +12,7 @@ from study.confirmation.confirmation_director import ConfirmationDirector, want
 from study.confirmation.plan import confirmation_seeds, make_plan, write_plan
 from study.open_study import OpenStudy
 from study.scheduling.search_director import SearchDirector
-from study.state.paths import COMPARISON_CSV, REPORT_HTML, SPEC, open_study, study_uri
+from study.state.paths import COMPARISON_CSV, PASSPORT, REPORT_HTML, SPEC, open_study, study_uri
 from study.state.record_book import RecordBook
 from study.state.sealed_files import write_sealed_json
 from study.views.live_view import LiveView, build_progress_table, compute_progress, describe_progress
@@ -168,6 +168,17 @@ def test_without_a_terminal_lines_are_printed_now_and_then(tmp_path: Path) -> No
             view.update(study, "search")
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.count("search:") == 1
+
+
+def test_progress_that_cannot_be_read_is_said_and_the_study_goes_on(tmp_path: Path) -> None:
+    study = open_simulated(tmp_path, max_events=30)
+    study.store.delete(PASSPORT)
+    console = Console(file=io.StringIO(), width=100)
+    with LiveView(console) as view:
+        for _ in range(5):
+            view.update(study, "search")
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count("search: its progress cannot be shown now") == 1
 
 
 def test_table_has_a_row_per_arm(tmp_path: Path) -> None:

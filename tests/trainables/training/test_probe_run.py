@@ -67,6 +67,16 @@ def test_a_resumed_probe_is_the_same(changes: dict[str, float]) -> None:
     assert_same_run(train(make_run(config, DATA, device=CPU, checkpoint=first.checkpoint())), whole)
 
 
+def test_the_averaged_head_is_evaluated_and_the_other_trained_on() -> None:
+    run = make_run(change(tuning="probe", max_epochs=2, max_lr=0.1, ema_decay=0.9), DATA, device=CPU)
+    trained = find_head(run.model)[1]
+    run.run_epoch()
+    averaged = find_head(run.evaluated_model)[1]
+    assert find_head(run.model)[1] is trained
+    assert not torch.equal(averaged.weight, trained.weight)
+    assert torch.equal(averaged.weight, find_head(run.evaluated_model)[1].weight)
+
+
 def test_a_checkpoint_of_a_probe_holds_its_head_alone() -> None:
     run = make_run(PROBE, DATA, device=CPU)
     run.run_epoch()

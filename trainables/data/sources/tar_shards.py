@@ -15,6 +15,8 @@ from trainables.data.problems import ProblemList
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm"})
 CLASS, FIELDS = "cls", "json"
 END_BYTES = 2 * tarfile.BLOCKSIZE
+# A class or the fields of one image have no more.
+MAX_TEXT_BYTES = 2**20
 # Longer ones are no numbers of classes.
 MAX_DIGITS = 9
 COPY_AGAIN = "copy it again, or write it anew"
@@ -91,9 +93,11 @@ def _list_members(path: Path) -> tuple[list[_Member], int]:
             stem, _, extension = name.partition(".")
             if not info.isfile() or not stem:
                 continue
+            if info.issparse():
+                raise tarfile.ReadError(f"{info.name} is stored with holes; pack it without --sparse")
             extension = extension.lower()
             opened = tar.extractfile(info) if extension in {CLASS, FIELDS} else None
-            content = b"" if opened is None else opened.read()
+            content = b"" if opened is None else opened.read(MAX_TEXT_BYTES + 1)
             key = f"{folder}/{stem}" if folder else stem
             found.append(_Member(key, extension, info.offset_data, info.size, content))
         return found, tar.offset
@@ -136,11 +140,14 @@ def _read_sample(
     if len(images) > 1:
         problems.add("has several images", f"{where} ({', '.join(m.extension for m in images)})", "keep one of them")
         return None
+    if any(len(text) > MAX_TEXT_BYTES for text in texts.values()):
+        problems.add(f"has a .cls or .json of over {MAX_TEXT_BYTES:,} bytes", where, "keep what says the class")
+        return None
     fields: Any = {}
     if FIELDS in texts:
         try:
             fields = json.loads(texts[FIELDS])
-        except ValueError:
+        except (ValueError, RecursionError):
             fields = None
     if not isinstance(fields, dict):
         problems.add("has a .json that cannot be read, or that holds no fields", where, "correct it")

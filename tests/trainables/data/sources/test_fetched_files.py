@@ -15,9 +15,8 @@ from tests.faults import storage
 from tests.trainables.data.sources.layout_files import write_listed
 from tests.trainables.data.sources.parquet_files import encode, make_pixels
 from tests.trainables.data.sources.tar_files import make_samples, write_shard
-from trainables.data import fetched_files
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.sources import load_image_set
+from trainables.data.sources import fetched_files, load_image_set
 from trainables.data.sources.fetched_files import fetch_files, fetch_source
 from trainables.data.sources.folders.layouts import find_layout
 from trainables.storage import store as stores

@@ -1,6 +1,7 @@
 """Tar files of WebDataset: the images, splits and classes that they hold, and all that is wrong with them in one message."""
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
 from trainables.data.sources import load_image_set
+from trainables.data.sources.tar_shards import MAX_TEXT_BYTES
 from trainables.data.sources.webdataset import is_tar_set
 
 
@@ -200,3 +202,27 @@ def test_names_that_a_terminal_would_execute_are_escaped(tmp_path: Path) -> None
     with pytest.raises(UserInputError) as refused:
         load(tmp_path / "a.tar", tmp_path / "kept", class_names=[HOSTILE, "dog"])
     assert "\x1b" not in str(refused.value)
+
+
+def test_what_asks_for_more_than_a_class_needs_is_named_without_being_read(tmp_path: Path) -> None:
+    nested = {"png": encode(1), "json": "[" * 200_000}
+    long = {"png": encode(2), "cls": "x" * (MAX_TEXT_BYTES + 1)}
+    write_shard(tmp_path / "a.tar", [*make_samples(4), nested, long])
+    with pytest.raises(UserInputError) as refused:
+        load(tmp_path / "a.tar", tmp_path / "kept")
+    assert "has a .json that cannot be read" in str(refused.value)
+    assert f"has a .cls or .json of over {MAX_TEXT_BYTES:,} bytes" in str(refused.value)
+
+
+def test_a_file_with_holes_is_refused_by_name(tmp_path: Path) -> None:
+    # GNU tar's header of a file of 20 GiB that consists of one hole.
+    info = tarfile.TarInfo("a.json")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 0
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[483:495] = tarfile.itn(20 * 2**30, 12, tarfile.GNU_FORMAT)
+    header[148:156] = b"        "
+    header[148:156] = b"%06o\0 " % sum(header[:512])
+    write_shard(tmp_path / "a.tar", make_samples(2))
+    (tmp_path / "a.tar").write_bytes(bytes(header) + (tmp_path / "a.tar").read_bytes())
+    with pytest.raises(UserInputError, match=r"a\.json is stored with holes; pack it without --sparse"):
+        load(tmp_path / "a.tar", tmp_path / "kept")
