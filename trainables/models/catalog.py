@@ -208,10 +208,7 @@ def _find_normalization(bare: str) -> tuple[Channels, Channels]:
 
 
 def _make_vision_transformer(bare: str, name: str) -> Backbone:
-    def build(*, num_classes: int, **arguments: Any) -> nn.Module:
-        settings = VISION_TRANSFORMERS[bare] | arguments
-        model: nn.Module = torchvision.models.VisionTransformer(**settings, num_classes=num_classes)
-        return model
+    build = functools.partial(torchvision.models.VisionTransformer, **VISION_TRANSFORMERS[bare])
 
     def build_from(*, num_classes: int, state: dict[str, Tensor], **arguments: Any) -> nn.Module:
         """Interpolate the position embeddings to the size of the inputs; the head is not loaded."""
@@ -276,9 +273,7 @@ def _find_timm(bare: str, name: str) -> Backbone:
             "and give model.backbone as package.module:function"
         )
 
-    def build(*, num_classes: int, **arguments: Any) -> nn.Module:
-        model: nn.Module = timm.create_model(bare, num_classes=num_classes, **arguments)
-        return model
+    build = functools.partial(timm.create_model, bare)
 
     def build_from(*, num_classes: int, state: dict[str, Tensor], **arguments: Any) -> nn.Module:
         """Let timm load the weights, which adapts names and position embeddings; the head is as wide as in the file.
@@ -290,7 +285,8 @@ def _find_timm(bare: str, name: str) -> Backbone:
 
         def load(outputs: int) -> nn.Module:
             source = {"state_dict": state, "num_classes": outputs, "label_offset": 0}
-            return build(num_classes=outputs, pretrained=True, pretrained_cfg_overlay=source, **arguments)
+            model: nn.Module = build(num_classes=outputs, pretrained=True, pretrained_cfg_overlay=source, **arguments)
+            return model
 
         try:
             return load(num_classes if weight is None else len(weight))

@@ -20,7 +20,7 @@ from search_spaces.settings import list_process_problems
 from trainables.processes import prepare_to_train
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.loop import RunOptions, TrainingRun
-from trainables.training.ranks import OtherRanks, Ranks, connect, note_ready, own_device, read_arguments
+from trainables.training.ranks import OtherRanks, Ranks, connect, own_device, read_arguments
 from trainables.training.trial_data import TrialData
 from trainables.training.trial_run import EpochInterrupted
 
@@ -56,7 +56,7 @@ class DistributedRun(TrainingRun):
         try:
             with self._others.explaining():
                 self._others.wait_until_ready()
-                connect(ranks, self._others.rendezvous, device)
+                connect(ranks, Path(self._others.folder.name), device)
                 super().__init__(config, data, **{**options, "ranks": ranks})
         except BaseException:
             self.close()
@@ -103,8 +103,7 @@ def train_as_rank() -> None:
         if device.type == "cuda":
             # Threads of this process, such as that of a DataLoader, would open a context on the first GPU.
             torch.cuda.set_device(device)
-        note_ready(folder, rank)
-        connect(ranks, folder / "rendezvous", device)
+        connect(ranks, folder, device)
         run = TrainingRun(config, data, **{**options, "ranks": ranks})
         while True:
             with suppress(EpochInterrupted):

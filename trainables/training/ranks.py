@@ -93,8 +93,8 @@ class Ranks:
 ALONE = Ranks()
 
 
-def connect(ranks: Ranks, rendezvous: Path, device: torch.device) -> None:
-    """Connect this process to the others, which wait for each other.
+def connect(ranks: Ranks, folder: Path, device: torch.device) -> None:
+    """Connect this process to the others, which wait for each other and find each other through a file in the folder.
 
     Raises:
         UserInputError: If this process belongs to a group of processes already.
@@ -104,11 +104,12 @@ def connect(ranks: Ranks, rendezvous: Path, device: torch.device) -> None:
             "train.processes > 1 makes a group of torch.distributed, but this process belongs to one already; train in a "
             "process of its own"
         )
+    (folder / _name_ready(ranks.rank)).touch()
     # All processes are on one machine, whatever its host name resolves to.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK.get(sys.platform, ""))
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(
-        backend, init_method=rendezvous.as_uri(), rank=ranks.rank, world_size=ranks.size, timeout=PATIENCE
+        backend, init_method=(folder / "rendezvous").as_uri(), rank=ranks.rank, world_size=ranks.size, timeout=PATIENCE
     )
 
 
@@ -151,11 +152,6 @@ class OtherRanks:
                 raise RuntimeError("a process of the trial ended before it began to train")
             time.sleep(POLL_SECONDS)
 
-    @property
-    def rendezvous(self) -> Path:
-        """The file through which the processes find each other."""
-        return Path(self.folder.name) / "rendezvous"
-
     @contextmanager
     def explaining(self) -> Iterator[None]:
         """Add what a process that ended printed to an error of the connection to it."""
@@ -192,11 +188,6 @@ class OtherRanks:
                 process.kill()
                 process.wait()
         self.folder.cleanup()
-
-
-def note_ready(folder: Path, rank: int) -> None:
-    """Say that a process is about to connect to the others."""
-    (folder / _name_ready(rank)).touch()
 
 
 def _name_ready(rank: int) -> str:

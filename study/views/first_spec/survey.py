@@ -18,7 +18,7 @@ from trainables.data.problems import Problem, make_error, make_printable
 from trainables.data.sources.fetched_files import fetch_source
 from trainables.data.sources.folders.layouts import Layout, find_layout, list_scarce_classes
 from trainables.data.sources.folders.manifest import is_manifest
-from trainables.data.sources.labeled_files import PARTS, FileSource
+from trainables.data.sources.labeled_files import PARTS
 from trainables.data.sources.parquet import ParquetSource
 from trainables.data.sources.webdataset import TarSource, is_tar_set
 
@@ -121,7 +121,7 @@ def _survey_layout(path: Path, group: str | None) -> Survey:
     )
 
 
-def _survey_encoded(path: Path, source: FileSource) -> Survey:
+def _survey_encoded(path: Path, source: ParquetSource | TarSource) -> Survey:
     files = source.find()
     images = files.encode(np.arange(len(files.labels)))
     found = list(map_on_all_cores(_read_header, images.readers(), len(files.labels), "reading headers"))

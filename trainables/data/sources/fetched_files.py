@@ -9,7 +9,7 @@ import posixpath
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
@@ -57,16 +57,27 @@ def fetch_files(uri: str, folder: Path, *, only: Collection[str] | None = None, 
 
 def _fetch(store: Store, uri: str, target: Path, only: Collection[str] | None) -> Path:
     listed = store.list_states()
-    wanted = {name for name in listed if not _is_hidden(name)} if only is None else set(only) & set(listed)
+    visible = {name for name in listed if not any(part.startswith(".") for part in name.split("/"))}
+    wanted = visible if only is None else set(only) & set(listed)
     found = {name: state for name, state in listed.items() if name in wanted}
     if not found:
         raise UserInputError(f"there is no file at {uri}; check the URI, and the region or endpoint if it names none")
     only = PurePosixPath(uri.partition("?")[0]).name
     # A file, not a folder, is listed under the empty name.
     names = {name: name or only for name in found}
-    known = _Known(target)
-    known.forget(set(names.values()))
-    missing = [name for name in found if not known.has(names[name], found[name])]
+    # The states that the files of the copy had where they came from.
+    record, lock = target.with_suffix(".files"), threading.Lock()
+    known = {name: FileState(**state) for name, state in json.loads(read_checked(record) or b"{}").items()}
+    for name in known.keys() - names.values():
+        (target / name).unlink(missing_ok=True)
+        del known[name]
+    _keep_states(record, known)
+
+    def is_here(name: str) -> bool:
+        path, state = target / names[name], found[name]
+        return known.get(names[name]) == state and path.exists() and path.stat().st_size == state.size
+
+    missing = [name for name in found if not is_here(name)]
     require_space(target, sum(found[name].size for name in missing), f"a copy of {uri}")
     progress = _Progress(uri, len(missing), sum(found[name].size for name in missing))
 
@@ -79,7 +90,9 @@ def _fetch(store: Store, uri: str, target: Path, only: Collection[str] | None) -
         if size != found[name].size:
             raise StorageError(f"{uri}: {names[name]} has {found[name].size} bytes, but {size} were read")
         partly.replace(path)
-        known.add(names[name], found[name])
+        with lock:
+            known[names[name]] = found[name]
+            _keep_states(record, known)
         progress.finish_file()
 
     with ThreadPoolExecutor(NUM_AT_ONCE) as pool:
@@ -91,39 +104,8 @@ def _fetch(store: Store, uri: str, target: Path, only: Collection[str] | None) -
     return target / only if set(found) == {""} else target
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
-
-
-class _Known:
-    """The files of a copy, with the states that they had where they came from."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target
-        self._path = target.with_suffix(".files")
-        kept = read_checked(self._path)
-        listed = {} if kept is None else json.loads(kept)
-        self._states = {name: FileState(**state) for name, state in listed.items()}
-        self._lock = threading.Lock()
-
-    def has(self, name: str, state: FileState) -> bool:
-        path = self._target / name
-        return self._states.get(name) == state and path.exists() and path.stat().st_size == state.size
-
-    def add(self, name: str, state: FileState) -> None:
-        with self._lock:
-            self._states[name] = state
-            self._keep()
-
-    def forget(self, names: set[str]) -> None:
-        """Delete all files but those of `names`."""
-        for name in self._states.keys() - names:
-            (self._target / name).unlink(missing_ok=True)
-            del self._states[name]
-        self._keep()
-
-    def _keep(self) -> None:
-        write_checked(self._path, json.dumps({name: asdict(s) for name, s in self._states.items()}).encode())
+def _keep_states(record: Path, states: Mapping[str, FileState]) -> None:
+    write_checked(record, json.dumps({name: asdict(state) for name, state in states.items()}).encode())
 
 
 class _Progress:

@@ -5,6 +5,7 @@ Descriptions of data sets (descriptions.toml) have class names and named groups 
 
 import functools
 import tomllib
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -164,9 +165,9 @@ class ImageSource(Section):
     seed: int = 0
     num_images: Count | None = None
 
+    @abstractmethod
     def load(self) -> ImageSet:
         """Return the images; raise UserInputError, with all problems, if they cannot be used."""
-        raise NotImplementedError
 
 
 class FileSource(ImageSource):
@@ -194,13 +195,8 @@ class FileSource(ImageSource):
     group: str | None = None
     memory_budget: ImageMemoryBudget = Field(default_factory=ImageMemoryBudget)
 
-    def find(self) -> LabeledFiles:
-        """Return the labeled images, of which none is decoded; errors as of `load`."""
-        raise NotImplementedError
-
-    def load(self) -> ImageSet:
-        """Return the images that `find` finds and `num_images` leaves."""
-        found = self.find()
+    def load_found(self, found: LabeledFiles) -> ImageSet:
+        """Return those of the images that were found which `num_images` leaves."""
         chosen = self.choose(found)
         return self.make_image_set(found, chosen, self.decode(found.encode(chosen)))
 

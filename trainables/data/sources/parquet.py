@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
 from trainables.data.decoding.encoded_files import BadImageError, DiskState, EncodedImages, combine_states
+from trainables.data.images import ImageSet
 from trainables.data.problems import Problem, make_error, make_printable
 from trainables.data.sources.labeled_files import PARTS, FileSource, LabeledFiles
 from trainables.data.sources.parquet_shards import ARROW_ERRORS, Columns, Shard, describe_unreadable, open_shards
@@ -46,6 +47,10 @@ class ParquetSource(FileSource):
     test_split: str = "test"
     validation_split: str | None = None
     class_names: Sequence[str] | None = None
+
+    def load(self) -> ImageSet:
+        """Return the images."""
+        return self.load_found(self.find())
 
     def find(self) -> LabeledFiles:
         """Return the labeled rows, without their images."""

@@ -5,6 +5,7 @@ import pickle
 import urllib.error
 import urllib.request
 import warnings
+from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
@@ -69,9 +70,9 @@ class PublishedSource(ImageSource):
         """Names of the files."""
         return tuple(url.rsplit("/", 1)[-1] for url in self.urls)
 
+    @abstractmethod
     def read_part(self, train: bool) -> LabeledImages:
         """Return the training or test images; torchvision checks MD5 sums, unpacks archives and downloads missing files."""
-        raise NotImplementedError
 
     @property
     def advice(self) -> str:

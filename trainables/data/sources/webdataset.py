@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.data.decoding.encoded_files import DiskImages, ImageSpans
+from trainables.data.images import ImageSet
 from trainables.data.problems import ProblemList, make_printable
 from trainables.data.sources.labeled_files import PARTS, FileSource, LabeledFiles
 from trainables.data.sources.parquet import VALIDATION_SPLITS
@@ -44,6 +45,10 @@ class TarSource(FileSource):
 
     label_field: str = "label"
     class_names: Sequence[str] | None = None
+
+    def load(self) -> ImageSet:
+        """Return the images."""
+        return self.load_found(self.find())
 
     def find(self) -> LabeledFiles:
         """Return the labeled samples."""
