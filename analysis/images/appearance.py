@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.images.probe import ProbeImages, compute_chance_macro_f1, fit_probe
 from analysis.images.values import ODDITY_THRESHOLD, ColorProbe, Oddities
-from trainables.data.images import ImageArray, read_images
+from trainables.data.image_array import ImageArray, read_images
 
 BINS = 8
 # Few features need little regularization.

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from analysis.images.values import MAX_DISTANCE, MIN_CORRELATION, ImagePair
+from trainables.data.image_array import ImageArray, read_images
 from trainables.data.image_audit import hash_images
-from trainables.data.images import ImageArray, read_images
 from trainables.data.splits import SPLIT_NAMES, Splits
 
 THUMBNAIL_SIDE = 16

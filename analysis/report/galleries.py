@@ -17,7 +17,7 @@ from analysis.formats.numbers import format_interval, format_percent
 from analysis.report.rendering import ReportFigure, embed_picture
 from analysis.report.study_findings import Findings
 from search_spaces.errors import UserInputError
-from trainables.data.images import ImageArray, read_images
+from trainables.data.image_array import ImageArray, read_images
 
 SampleIds = NDArray[np.int64]
 

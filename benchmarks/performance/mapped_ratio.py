@@ -21,8 +21,8 @@ from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import decode_files
 from trainables.data.decoding.encoded_files import DiskImages
 from trainables.data.decoding.streamed_images import StreamedImages
+from trainables.data.image_array import ImageArray
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.images import ImageArray
 from trainables.data.splits import Splits
 from trainables.training.loop import TrainingRun
 from trainables.training.trial_data import TrialData

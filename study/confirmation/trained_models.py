@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load
 from torch import nn
 
-from trainables.data.images import ImageArray
+from trainables.data.image_array import ImageArray
 from trainables.models.backbones import build_model, place_model
 from trainables.models.heads import fold_batch_norm
 from trainables.records.record import TrialRecord

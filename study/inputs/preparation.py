@@ -16,9 +16,10 @@ from study.inputs.human_labels import load_human_shares
 from study.spec.named_extensions import check_trust, list_packages
 from study.spec.setting_places import SETTINGS
 from study.spec.study_spec import StudySpec
+from trainables.data.image_array import LazyImages
 from trainables.data.image_audit import check_image_set, drop_leaks
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.images import ImageSet, LazyImages, SkippedFile
+from trainables.data.images import ImageSet, SkippedFile
 from trainables.data.sources import decoding_names, load_image_set
 from trainables.data.splits import Splits, make_splits
 from trainables.models.backbones import build_model, check_input_size

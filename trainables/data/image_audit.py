@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.data.images import ImageArray, ImageSet, SkippedFile
+from trainables.data.image_array import ImageArray
+from trainables.data.images import ImageSet, SkippedFile
 from trainables.data.pixel_files import measure_facts
 from trainables.data.problems import Problem, make_error
 from trainables.data.splits import SPLIT_NAMES, Splits

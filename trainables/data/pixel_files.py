@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data.all_cores import map_on_all_cores
-from trainables.data.images import ImageArray, LazyImages, read_images
+from trainables.data.image_array import ImageArray, LazyImages, read_images
 
 DIGEST_BYTES = 16
 FACTS = "facts"

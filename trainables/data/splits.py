@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
-from trainables.data.images import CHUNK_IMAGES, ImageSet
+from trainables.data.image_array import CHUNK_IMAGES
+from trainables.data.images import ImageSet
 from trainables.data.pixel_files import recall
 from trainables.data.problems import Problem, make_error
 from trainables.data.stratified import choose_groups, choose_stratified

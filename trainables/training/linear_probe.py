@@ -1,6 +1,7 @@
 """A linear probe on the features of a frozen backbone: as a baseline, and as the first head of a trial (LP-FT)."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,12 +85,25 @@ def fit_linear_probe(
         search_labels: (M,).
         num_classes: K.
     """
+    fitted = _fit_all(train, train_labels, search, search_labels, num_classes)
+    return max(fitted, key=lambda probe: probe.macro_f1)
+
+
+def measure_scale(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean and scale (D,) of features; the scale is their standard deviation, but at least `MIN_SCALE` times its mean."""
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    scale = np.maximum(scale, max(MIN_SCALE * float(scale.mean()), 1e-6))
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
+def _fit_all(
+    train: Features, train_labels: Labels, search: Features, search_labels: Labels, num_classes: int
+) -> Iterator[LinearProbe]:
     mean, scale = measure_scale(train)
     standardized = ((train - mean) / scale).astype(np.float64)
     counts = np.bincount(train_labels, minlength=num_classes)
     present = counts[counts > 0]
     choices = (False, True) if present.max() >= MAX_BALANCED_RATIO * present.min() else (False,)
-    fitted = []
     for is_balanced in choices:
         best, num_worse = -1.0, 0
         for strength in STRENGTHS:
@@ -106,18 +120,10 @@ def fit_linear_probe(
             )
             predicted = probe.compute_logits(search).argmax(axis=1).astype(np.int64)
             score = compute_mean_f1(search_labels, predicted, num_classes)
-            fitted.append(replace(probe, macro_f1=score))
+            yield replace(probe, macro_f1=score)
             best, num_worse = max(best, score), 0 if score > best else num_worse + 1
             if num_worse > PATIENCE:
                 break
-    return max(fitted, key=lambda probe: probe.macro_f1)
-
-
-def measure_scale(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean and scale (D,) of features; the scale is their standard deviation, but at least `MIN_SCALE` times its mean."""
-    mean, scale = features.mean(axis=0), features.std(axis=0)
-    scale = np.maximum(scale, max(MIN_SCALE * float(scale.mean()), 1e-6))
-    return mean.astype(np.float32), scale.astype(np.float32)
 
 
 def _fit(

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from trainables.data.augmentation.pipeline import augment_batch
-from trainables.data.images import ImageArray
+from trainables.data.image_array import ImageArray
 from trainables.models.backbones import (
     build_model,
     compile_model,

@@ -21,8 +21,8 @@ from torch import Tensor
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, list_some
 from trainables.data.decoding.streamed_images import StreamedImages
+from trainables.data.image_array import ImageArray, LazyImages
 from trainables.data.image_memory import ImageMemoryBudget, MappedImages
-from trainables.data.images import ImageArray, LazyImages
 from trainables.data.splits import Splits
 
 # Images are copied to a device if they take this share of its free memory at most: the rest is for the model.

@@ -22,8 +22,9 @@ from trainables.data.decoding.decode_set import DecodedSet, DecodeRequest, decod
 from trainables.data.decoding.encoded_files import CANNOT_BE_READ, BadImageError, DiskState, EncodedImages
 from trainables.data.decoding.stream_workers import EncodedSource
 from trainables.data.decoding.streamed_images import StreamedImages
+from trainables.data.image_array import ImageArray
 from trainables.data.image_memory import ImageMemoryBudget, physical_memory, require_space
-from trainables.data.images import ImageArray, ImageOrigin, SkippedFile
+from trainables.data.images import ImageOrigin, SkippedFile
 from trainables.data.pixel_files import DIGEST_BYTES, open_pixels, read_checked, read_facts, write_checked
 from trainables.data.problems import Problem, make_error
 

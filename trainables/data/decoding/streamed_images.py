@@ -15,8 +15,8 @@ from torch import Tensor
 from search_spaces.errors import UserInputError
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.stream_workers import EncodedSource, StreamWorkers
+from trainables.data.image_array import LazyImages
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.images import LazyImages
 
 # Fewer images than this are decoded by the thread that asks for them.
 MIN_IMAGES_FOR_THREADS = 16
