@@ -44,6 +44,7 @@ class DistributedRun(TrainingRun):
         if problems:
             raise UserInputError("; ".join(problems))
         device = options["device"] = own_device(options["device"], ranks)
+        options["ranks"] = ranks
         # In a form that any process of this machine can unpickle.
         sent = replace(data, reload=None, class_groups=dict(data.class_groups))
         told: RunOptions = {
@@ -57,7 +58,7 @@ class DistributedRun(TrainingRun):
             with self._others.explaining():
                 self._others.wait_until_ready()
                 connect(ranks, Path(self._others.folder.name), device)
-                super().__init__(config, data, **{**options, "ranks": ranks})
+                super().__init__(config, data, **options)
         except BaseException:
             self.close()
             raise
@@ -104,7 +105,8 @@ def train_as_rank() -> None:
             # Threads of this process, such as that of a DataLoader, would open a context on the first GPU.
             torch.cuda.set_device(device)
         connect(ranks, folder, device)
-        run = TrainingRun(config, data, **{**options, "ranks": ranks})
+        options["ranks"] = ranks
+        run = TrainingRun(config, data, **options)
         while True:
             with suppress(EpochInterrupted):
                 run.train_epoch(ranks.agree(0), lambda: False)

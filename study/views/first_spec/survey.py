@@ -86,11 +86,9 @@ def survey_images(path: str, group: str | None = None) -> Survey:
     given = Path(path).expanduser().absolute()
     if is_parquet_set(given):
         return _survey_encoded(given, ParquetSource(path=str(given), group=group))
-    return (
-        _survey_encoded(given, TarSource(path=str(given), group=group))
-        if is_tar_set(given)
-        else _survey_layout(given, group)
-    )
+    if is_tar_set(given):
+        return _survey_encoded(given, TarSource(path=str(given), group=group))
+    return _survey_layout(given, group)
 
 
 def is_parquet_set(path: Path) -> bool:

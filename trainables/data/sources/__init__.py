@@ -28,7 +28,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "fashion_mnist": "trainables.data.sources.published:FashionMnistSource",
         "digits": "trainables.data.sources.published:DigitsSource",
         "planted": "trainables.data.sources.planted_scenes:PlantedSource",
-        "folder": "trainables.data.sources.folders.folder:FolderSource",
+        "folder": "trainables.data.sources.folders:FolderSource",
         "parquet": "trainables.data.sources.parquet:ParquetSource",
         "webdataset": "trainables.data.sources.webdataset:TarSource",
     }
