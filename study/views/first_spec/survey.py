@@ -101,10 +101,11 @@ def is_parquet_set(path: Path) -> bool:
 
 def _survey_layout(path: Path, group: str | None) -> Survey:
     layout = find_layout(path, group=group)
-    headers = read_headers(layout.files)
-    usable = (headers.sizes > 0).all(axis=1)
-    if layout.found_problems or not usable.any():
-        problems = [*layout.found_problems, *describe_bad(headers.problems), *list_scarce_classes(layout)]
+    found = read_headers(layout.files)
+    headers = [header for header in found if isinstance(header, ImageHeader)]
+    if layout.found_problems or not headers:
+        bad = describe_bad(_list_bad([file.name for file in layout.files], found))
+        problems = [*layout.found_problems, *bad, *list_scarce_classes(layout)]
         raise make_error(make_printable(str(layout.root)), problems)
     return Survey(
         path=path,
@@ -113,8 +114,8 @@ def _survey_layout(path: Path, group: str | None) -> Survey:
         class_names=layout.class_names,
         class_counts=_count(layout),
         has_groups=layout.files[0].group is not None,
-        sizes=headers.sizes[usable],
-        kinds=_count_kinds(headers.kinds),
+        sizes=np.array([(header.width, header.height) for header in headers], dtype=np.int32),
+        kinds=_count_kinds(headers),
         skipped=layout.skipped,
     )
 
@@ -125,8 +126,7 @@ def _survey_encoded(path: Path, source: ParquetSource | TarSource) -> Survey:
     found = list(map_on_all_cores(_read_header, images.readers(), len(files.labels), "reading headers"))
     headers = [header for header in found if isinstance(header, ImageHeader)]
     if not headers:
-        bad = [SkippedFile(name=n, reason=str(r)) for n, r in zip(images.names, found, strict=True)]
-        raise make_error(make_printable(str(path)), describe_bad(bad))
+        raise make_error(make_printable(str(path)), describe_bad(_list_bad(images.names, found)))
     counts = {
         split: tuple(np.bincount(files.labels[marks], minlength=len(files.class_names)).tolist())
         for split in PARTS
@@ -140,9 +140,14 @@ def _survey_encoded(path: Path, source: ParquetSource | TarSource) -> Survey:
         class_counts=counts,
         has_groups=files.groups is not None,
         sizes=np.array([(header.width, header.height) for header in headers], dtype=np.int32),
-        kinds=_count_kinds([header.kinds for header in headers]),
+        kinds=_count_kinds(headers),
         skipped=(),
     )
+
+
+def _list_bad(names: Sequence[str], found: Sequence[ImageHeader | str]) -> list[SkippedFile]:
+    """Return the files without a header that can be used."""
+    return [SkippedFile(name=n, reason=r) for n, r in zip(names, found, strict=True) if isinstance(r, str)]
 
 
 def _read_header(_: int, read: Callable[[], bytes]) -> ImageHeader | str:
@@ -158,8 +163,8 @@ def _count(layout: Layout) -> dict[str, tuple[int, ...]]:
     return {split: tuple(counts[split, name] for name in layout.class_names) for split in layout.count_splits()}
 
 
-def _count_kinds(kinds: Sequence[tuple[str, ...]]) -> dict[str, int]:
-    return dict(Counter(kind for of_image in kinds for kind in of_image).most_common())
+def _count_kinds(headers: Sequence[ImageHeader]) -> dict[str, int]:
+    return dict(Counter(kind for header in headers for kind in header.kinds).most_common())
 
 
 def describe_bad(bad: Sequence[SkippedFile], advice: str = "replace or remove them") -> list[Problem]:

@@ -16,7 +16,6 @@ from torchvision.transforms.v2 import functional as transforms
 from search_spaces.errors import first_line
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.encoded_files import CANNOT_BE_READ, BadImageError, NamedFile, UnreadImageError
-from trainables.data.images import SkippedFile
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
 MAX_IMAGE_PIXELS = 64_000_000
@@ -187,23 +186,11 @@ def _resize(image: Image.Image, shape: Shape) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Headers:
-    """What the headers of N files say.
+def read_headers(files: Sequence[NamedFile]) -> list[ImageHeader | str]:
+    """Return the header of each file, or why it cannot be used, as far as headers tell: they are read in threads.
 
-    Attributes:
-        sizes: (N, 2) int32, width and height in pixels after the rotation that EXIF asks for; 0 for a file that cannot be used.
-        kinds: Kinds of each file, such as ("CMYK", "EXIF-rotated"); empty for a file that cannot be used.
-        problems: The files that cannot be used, as far as headers tell: damaged pixels are found when they are decoded.
+    Damaged pixels are found when they are decoded. Pillow looks for EXIF of PNG behind the pixels only then, too.
     """
-
-    sizes: NDArray[np.int32]
-    kinds: tuple[tuple[str, ...], ...]
-    problems: tuple[SkippedFile, ...]
-
-
-def read_headers(files: Sequence[NamedFile]) -> Headers:
-    """Return the headers of N files, read in threads. Pillow looks for EXIF of PNG behind the pixels only when it decodes."""
 
     def read(_: int, file: NamedFile) -> ImageHeader | str:
         try:
@@ -213,17 +200,7 @@ def read_headers(files: Sequence[NamedFile]) -> Headers:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = list(map_on_all_cores(read, files, len(files), "reading headers"))
-    sizes = [(0, 0) if isinstance(header, str) else (header.width, header.height) for header in found]
-    return Headers(
-        sizes=np.array(sizes, dtype=np.int32).reshape(-1, 2),
-        kinds=tuple(() if isinstance(header, str) else header.kinds for header in found),
-        problems=tuple(
-            SkippedFile(name=file.name, reason=header)
-            for file, header in zip(files, found, strict=True)
-            if isinstance(header, str)
-        ),
-    )
+        return list(map_on_all_cores(read, files, len(files), "reading headers"))
 
 
 def _read_one(file: NamedFile) -> ImageHeader:

@@ -155,5 +155,6 @@ def _are_masks(files: Sequence[ImageFile]) -> bool:
 
 def _find_copies(groups: Sequence[Sequence[ImageFile]]) -> list[tuple[str, ...]]:
     """Return the names of files of one stem that have one size in pixels."""
-    sizes = iter(read_headers([file for group in groups for file in group]).sizes.tolist())
-    return [tuple(file.name for file in group) for group in groups if len({tuple(next(sizes)) for _ in group}) == 1]
+    headers = read_headers([file for group in groups for file in group])
+    sizes = iter([None if isinstance(header, str) else (header.width, header.height) for header in headers])
+    return [tuple(file.name for file in group) for group in groups if len({next(sizes) for _ in group}) == 1]
