@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -182,41 +181,30 @@ class ImageMemoryBudget:
             Path(str(images.filename)).unlink(missing_ok=True)
 
 
-@dataclass(frozen=True, slots=True)
-class MappedImages:
-    """Reference to mapped images, which is sent to other processes and nodes instead of the pixels.
+def open_mapped(
+    path: Path, shape: tuple[int, ...], make: Callable[[ImageMemoryBudget], object] | None
+) -> NDArray[np.uint8]:
+    """Return mapped images in another process; on a node without their file, one process makes it first.
 
-    Attributes:
-        path: Path of the file, the same on every node.
+    Args:
+        path: Of the file, the same on every node.
         shape: (N, H, W, 3).
         make: Makes the file from the images' source on a node without it; None if that is impossible.
+
+    Raises:
+        UserInputError: If the file cannot be made, or its content differs from the study's images.
     """
-
-    path: Path
-    shape: tuple[int, ...]
-    make: Callable[[ImageMemoryBudget], Any] | None
-
-    def open(self) -> NDArray[np.uint8]:
-        """Return the images; on a node without the file, one process makes it first.
-
-        Raises:
-            UserInputError: If the file cannot be made, or its content differs from the study's images.
-        """
-        images = open_pixels(self.path, self.shape)
-        if images is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path.with_suffix(".lock")):
-                images = open_pixels(self.path, self.shape)
-                if images is None and self.make is not None:
-                    self.make(ImageMemoryBudget(memory_bytes=0, folder=self.path.parent))
-                    images = open_pixels(self.path, self.shape)
-        if images is None:
-            raise UserInputError(
-                f"this node has no {self.path}, and "
-                + (
-                    "the images read here are not those of the study; make their source the same on all nodes"
-                    if self.make is not None
-                    else "it cannot be made here; copy the file from the node that has it"
-                )
-            )
-        return images
+    images = open_pixels(path, shape)
+    if images is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            images = open_pixels(path, shape)
+            if images is None and make is not None:
+                make(ImageMemoryBudget(memory_bytes=0, folder=path.parent))
+                images = open_pixels(path, shape)
+    if images is None:
+        reason = "it cannot be made here; copy the file from the node that has it"
+        if make is not None:
+            reason = "the images read here are not those of the study; make their source the same on all nodes"
+        raise UserInputError(f"this node has no {path}, and {reason}")
+    return images

@@ -22,7 +22,7 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, list_some
 from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.image_array import ImageArray, LazyImages
-from trainables.data.image_memory import ImageMemoryBudget, MappedImages
+from trainables.data.image_memory import ImageMemoryBudget, open_mapped
 from trainables.data.splits import Splits
 
 # Images are copied to a device if they take this share of its free memory at most: the rest is for the model.
@@ -200,16 +200,17 @@ class TrialData:
 
     def __reduce__(self) -> tuple[Callable[..., "TrialData"], tuple[object, ...]]:
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        mapped = None
         if isinstance(self.images, np.memmap):
-            values["images"] = MappedImages(Path(str(self.images.filename)), self.images.shape, self.reload)
+            mapped = Path(str(values.pop("images").filename)), self.images.shape
         elif isinstance(self.images, StreamedImages):
             values["images"] = replace(self.images, reload=self.reload, _workers=None)
-        return _unpack_data, (values,)
+        return _unpack_data, (values, mapped)
 
 
-def _unpack_data(values: dict[str, Any]) -> TrialData:
-    images = values["images"]
-    return TrialData(**{**values, "images": images.open() if isinstance(images, MappedImages) else images})
+def _unpack_data(values: dict[str, Any], mapped: tuple[Path, tuple[int, ...]] | None) -> TrialData:
+    images = values["images"] if mapped is None else open_mapped(*mapped, values["reload"])
+    return TrialData(**{**values, "images": images})
 
 
 MOST_NAMED = 5
