@@ -37,18 +37,6 @@ class EncodedSource:
     side: tuple[int, int]
     digests: NDArray[np.uint8]
 
-    def decode(self, position: int) -> NDArray[np.uint8]:
-        """Return the (H, W, 3) uint8 pixels of an image.
-
-        Raises:
-            BadImageError: If it cannot be decoded, or its pixels are not those that the study started with.
-        """
-        pixels, _ = decode_image(self.spans.read(position), self.stored)
-        pixels = np.ascontiguousarray(pixels)
-        if hash_bytes(pixels.data) != self.digests[position].tobytes():
-            raise BadImageError("has other pixels than when the study started")
-        return pixels
-
     def decode_all(self, positions: Sequence[int]) -> NDArray[np.uint8]:
         """Return (M, H, W, 3) uint8, decoded by this thread.
 
@@ -65,19 +53,18 @@ class EncodedSource:
     def decode_into(self, position: int, image: NDArray[np.uint8]) -> None:
         """Decode an image into a (H, W, 3) array; raise StreamError if it cannot be used."""
         try:
-            image[...] = self.decode(position)
+            pixels = np.ascontiguousarray(decode_image(self.spans.read(position), self.stored)[0])
+            if hash_bytes(pixels.data) != self.digests[position].tobytes():
+                raise BadImageError("has other pixels than when the study started")
         except BadImageError as error:
             path = self.spans.paths[self.spans.files[position]]
-            raise StreamError(f"image {position} of {path} {error}") from None
+            advice = "leave the files of a study's images as they are while it runs"
+            raise StreamError(f"image {position} of {path} {error}; {advice}") from None
+        image[...] = pixels
 
 
 class StreamError(UserInputError):
     """An image that was sound when the study started cannot be read any more, or is another one."""
-
-    def __init__(self, message: str) -> None:
-        """Add what to do."""
-        advice = "; leave the files of a study's images as they are while it runs"
-        super().__init__(message if message.endswith(advice) else message + advice)
 
 
 SHARED_MEMORY = Path("/dev/shm")
