@@ -6,7 +6,7 @@ from statistics import fmean
 
 import numpy as np
 import pandas as pd
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
 from analysis.statistics.metrics import IntArray
@@ -101,3 +101,21 @@ def tabulate_images(evidence: ArmEvidence, class_names: Sequence[str]) -> pd.Dat
             "loss": -log_probabilities[:, images, first.labels].mean(axis=0),
         }
     )
+
+
+def tabulate_models(evidence: ArmEvidence, class_names: Sequence[str]) -> list[pd.DataFrame]:
+    """Return for each seed of an arm, in the order of its runs, a row per test image, in the order of `tabulate_images`.
+
+    Columns: arm, seed, predicted, confidence (probability of `predicted`), of_label (probability of the label).
+
+    Args:
+        evidence: of an arm.
+        class_names: K names; a class indexes them.
+    """
+    names, tables = np.array(class_names), []
+    for seed, found in zip(evidence.seeds, evidence.predictions, strict=True):
+        probabilities = softmax(found.logits.astype(np.float64), axis=1)
+        columns = {"predicted": names[probabilities.argmax(axis=1)], "confidence": probabilities.max(axis=1)}
+        of_label = probabilities[np.arange(len(found.labels)), found.labels]
+        tables.append(pd.DataFrame({"arm": evidence.arm, "seed": seed, **columns, "of_label": of_label}))
+    return tables

@@ -11,7 +11,7 @@ import plotly.offline
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from analysis.arms.arm_evidence import ArmEvidence
+from analysis.arms.arm_evidence import ArmEvidence, tabulate_images, tabulate_models
 from analysis.arms.render import plot_class_f1
 from analysis.comparison.tables import build_table_rows
 from analysis.formats.figures import figure_to_png
@@ -74,10 +74,12 @@ def write_explorer(
     panels: Mapping[int, bytes],
 ) -> None:
     """Write explore.html of arms with these skills."""
+    evidence = [make_evidence(arm, skill, thumbnails.num_test_images) for arm, skill in arms.items()]
     shown = ExplorerInput(
         study="cifar10-backbones",
         class_names=class_names,
-        evidence={arm: make_evidence(arm, skill, thumbnails.num_test_images) for arm, skill in arms.items()},
+        images=[tabulate_images(found, class_names) for found in evidence],
+        models=[table for found in evidence for table in tabulate_models(found, class_names)],
         records=[make_trial(number, list(arms)[number % len(arms)]) for number in range(9)],
         thumbnails=thumbnails,
         panels=panels,
