@@ -83,15 +83,6 @@ def describe_class_differences(row: TableRow) -> str:
     )
 
 
-FILTERS = {
-    "verdict": describe_verdict,
-    "numbers": describe_numbers,
-    "evidence": describe_evidence,
-    "questions": describe_row_questions,
-    "class_differences": describe_class_differences,
-}
-
-
 def plot_interval_bars(rows: Sequence[ComparisonRow]) -> Figure:
     """Draw the interval, the margin band and the differences per seed of each A/B row, in percentage points."""
     figure = Figure(figsize=(8.0, 1.5 + 0.8 * max(len(rows), 1)), layout="constrained")

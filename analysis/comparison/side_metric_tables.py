@@ -104,6 +104,3 @@ def _format_signed(metric: SideMetric, value: float) -> str:
 
 def _unit(metric: SideMetric) -> str:
     return "" if metric.name in LOSSES else " pp"
-
-
-FILTERS = {"side_metrics": describe_side_metrics, "side_header": build_side_header, "side_cells": build_side_cells}

@@ -75,14 +75,6 @@ def describe_contrast(contrast: GroupContrast, arm: str) -> str:
     )
 
 
-FILTERS = {
-    "clusters": describe_clusters,
-    "directed": describe_directed,
-    "decision": describe_images_to_decide,
-    "contrast": describe_contrast,
-}
-
-
 def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
     """Return the confused pairs of an arm for a terminal of at least 80 columns."""
     header = ("classes", "confusion rate", "expected\nby chance", "adjusted\np", "excess over\nhumans (pp)")

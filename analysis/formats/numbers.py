@@ -135,19 +135,3 @@ def format_sentence(clause: str) -> str:
 def escape_markdown(text: object) -> str:
     """Return text that markdown shows literally and on one line, also inside a table."""
     return html.escape(str(text), quote=False).translate(_MARKDOWN_ESCAPES)
-
-
-FILTERS: Mapping[str, Callable[..., Any]] = {
-    "percent": format_percent,
-    "interval": format_interval,
-    "seconds": format_seconds,
-    "bytes": format_bytes,
-    "count": format_count,
-    "gflops": format_gflops,
-    "parameters": format_parameters,
-    "estimate": format_estimate,
-    "signed": format_signed_pp,
-    "verdicts": join_verdicts,
-    "sentence": format_sentence,
-    "md": escape_markdown,
-}

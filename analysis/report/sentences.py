@@ -55,6 +55,3 @@ def _describe_known_figures(findings: Findings) -> dict[str, str]:
         "rungs": "Macro-F1 at the last epoch against macro-F1 at the rung, per rung and arm; the table has the numbers.",
         "class_f1": f"Bar chart of F1 per class with confidence intervals for {arms}; the tables have the numbers.",
     }
-
-
-FILTERS = {"title": describe_report, "missing_gates": describe_missing_gates}

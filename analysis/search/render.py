@@ -91,14 +91,6 @@ def describe_search_plot(key: str) -> str:
     }[kind]
 
 
-FILTERS = {
-    "search": describe_search,
-    "pruning": describe_pruning,
-    "tuning": describe_tuning,
-    "correlation": format_correlation,
-}
-
-
 Curve = tuple[Sequence[int], Sequence[float | None], str]
 
 STATE_STYLES: Mapping[str, Mapping[str, Any]] = {
