@@ -4,8 +4,7 @@ from dataclasses import asdict
 
 from rich.table import Table
 
-from analysis.baselines.lines import describe_training_images, name_baseline
-from analysis.baselines.values import LINEAR_PROBE, BaselineFindings
+from analysis.baselines.values import LINEAR_PROBE, BaselineFindings, describe_training_images, name_baseline
 from analysis.comparison.tables import (
     PLAN_CHANGED,
     TableRow,

@@ -7,7 +7,16 @@ import numpy as np
 from scipy import special
 
 from analysis.comparison.values import ComparisonRow, Question, Verdict
-from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired, check_same_images
+from analysis.statistics.arm_predictions import (
+    MIN_DISCORDANT,
+    ArmPredictions,
+    Side,
+    average_members,
+    check_paired,
+    check_same_images,
+    describe_few_discordant,
+    measure_discordance,
+)
 from analysis.statistics.crossed_interval import (
     CrossedEstimate,
     compute_crossed_interval,
@@ -16,7 +25,6 @@ from analysis.statistics.crossed_interval import (
     compute_t_quantile,
     compute_unpaired_interval,
 )
-from analysis.statistics.discordance import MIN_DISCORDANT, describe_few_discordant, measure_discordance
 from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import FloatArray, compute_macro_f1, compute_macro_f1_influence
 from analysis.statistics.moderated_variances import SharedVariance

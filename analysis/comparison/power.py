@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.comparison.anytime import compute_sequence_half_width
+from analysis.comparison.other_intervals import compute_sequence_half_width
 from analysis.comparison.paired_difference import MAX_SEEDS, POWER
+from analysis.statistics.arm_predictions import MIN_DISCORDANT
 from analysis.statistics.crossed_interval import compute_half_width
-from analysis.statistics.discordance import MIN_DISCORDANT
 from analysis.statistics.metrics import FloatArray, IntArray
 from analysis.statistics.variances import Guard, guard_image_variance
 from search_spaces.errors import UserInputError

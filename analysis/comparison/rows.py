@@ -6,15 +6,17 @@ from statistics import fmean
 from types import MappingProxyType
 
 from analysis.arms.arm_evidence import ArmEvidence
-from analysis.comparison.anytime import compute_anytime_interval, compute_fewest_seeds, describe_what_settles_anytime
-from analysis.comparison.bootstrap import compute_crossed_bootstrap
-from analysis.comparison.class_differences import compute_class_differences
 from analysis.comparison.divergence import DIVERGENCE_SHARE, measure_divergence, weigh_divergence
+from analysis.comparison.exploratory import compute_class_differences, compute_side_metrics
+from analysis.comparison.other_intervals import (
+    compute_anytime_interval,
+    compute_crossed_bootstrap,
+    compute_fewest_seeds,
+    describe_what_settles_anytime,
+)
 from analysis.comparison.paired_difference import compare_arms, compute_seed_differences, compute_verdict
-from analysis.comparison.side_metrics import compute_side_metrics
 from analysis.comparison.values import ComparisonRow, SideMetric, Verdict
-from analysis.statistics.arm_predictions import ArmAverage, Side
-from analysis.statistics.discordance import describe_few_discordant, measure_discordance
+from analysis.statistics.arm_predictions import ArmAverage, Side, describe_few_discordant, measure_discordance
 from analysis.statistics.moderated_variances import SharedVariance, share_variances
 from search_spaces.designs import Contrast
 from trainables.training.predictions import Predictions

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from analysis.confusions.matrix import check_class_names
+from analysis.confusions.class_scores import check_class_names
 from analysis.confusions.rates import compute_pair_rates
 from analysis.confusions.values import ConfusedPair, ConfusionCluster
 from analysis.statistics.arm_predictions import ArmPredictions

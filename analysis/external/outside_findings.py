@@ -7,15 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.arms.scores import compute_arm_confusions
+from analysis.arms.values import OutsideArm, OutsideFindings
+from analysis.comparison.exploratory import compute_side_metrics
 from analysis.comparison.paired_difference import compare_arms
-from analysis.comparison.side_metrics import compute_side_metrics
 from analysis.comparison.values import ComparisonRow
-from analysis.confusions.class_scores import compute_class_scores, compute_macro_f1_intervals
+from analysis.confusions.class_scores import compute_class_scores, compute_confusion, compute_macro_f1_intervals
 from analysis.confusions.label_issues import list_label_issues
-from analysis.confusions.matrix import compute_confusion
 from analysis.confusions.values import LabelIssue
 from analysis.external.outside_predictions import OutsidePredictions
-from analysis.external.values import OutsideArm, OutsideFindings
 from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
 from analysis.statistics.interval import Interval, TwoIntervals
 from search_spaces.errors import list_some, nearest_name

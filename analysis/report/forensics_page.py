@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.arms.values import OutsideArm, OutsideFindings
 from analysis.confusions.render import plot_confusion
 from analysis.confusions.values import (
     CONFUSION_TOLERANCE,
@@ -14,7 +15,6 @@ from analysis.confusions.values import (
     HumanExcess,
     Materiality,
 )
-from analysis.external.values import OutsideArm, OutsideFindings
 from analysis.formats.numbers import format_count, format_interval, format_percent, format_signed_pp, join_verdicts
 from analysis.report.rendering import ReportFigure, embed_figure, render
 from trainables.records.confusion_figure import MOST_ANNOTATED_CLASSES

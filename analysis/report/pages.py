@@ -16,9 +16,8 @@ from analysis.interventions.render import MEASURED_COLUMNS, STATED_COLUMNS, buil
 from analysis.interventions.values import InterventionFindings
 from analysis.report.galleries import ConfusionView, ThumbnailSheets, arrange_confusions
 from analysis.report.rendering import ReportFigure, embed_picture, render
-from analysis.report.sentences import describe_figure
 from analysis.report.study_findings import Findings
-from analysis.report.summary import summarize
+from analysis.report.summary import describe_figure, summarize
 from search_spaces.errors import UserInputError
 
 NO_ROUNDS: Mapping[str, InterventionFindings] = MappingProxyType({})

@@ -18,13 +18,12 @@ from PIL import Image
 from analysis.arms import render as arm_tables
 from analysis.causes import render as cause_sentences
 from analysis.comparison import render as comparison_sentences
-from analysis.comparison import side_metric_tables
 from analysis.confusions import render as confusion_sentences
 from analysis.formats import numbers as number_formats
 from analysis.formats.figures import figure_to_png
 from analysis.formats.numbers import escape_markdown
 from analysis.heat_maps import render as heat_map_sentences
-from analysis.report import sentences
+from analysis.report import summary
 from analysis.search import render as search_sentences
 from analysis.shortcuts import render as shortcut_sentences
 
@@ -33,7 +32,7 @@ _KINDS = {b"<svg": "svg+xml", b"\xff\xd8": "jpeg", b"RIFF": "webp"}
 # Whose public functions are filters of the templates, by their names.
 _MODULES = (
     *(arm_tables, cause_sentences, comparison_sentences, confusion_sentences, heat_map_sentences, number_formats),
-    *(search_sentences, sentences, shortcut_sentences, side_metric_tables),
+    *(search_sentences, shortcut_sentences, summary),
 )
 
 

@@ -14,8 +14,12 @@ from optuna.importance import PedAnovaImportanceEvaluator
 
 from analysis.report.pages import PageSection, build_search_page
 from analysis.search.render import describe_search_plot
-from analysis.search.rungs import compute_rung_finding, compute_rung_scores, compute_search_arms
-from analysis.search.tuning_curves import compute_tuning_curves
+from analysis.search.search_findings import (
+    compute_rung_finding,
+    compute_rung_scores,
+    compute_search_arms,
+    compute_tuning_curves,
+)
 from analysis.search.values import ParameterImportance, RungFinding, RungScores, SearchArm, TuningCurve
 from study.open_study import OpenStudy
 from study.results.optuna_export import build_optuna_study, compute_importances, negated_value

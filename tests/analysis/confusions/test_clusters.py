@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 
 from analysis.confusions.clusters import ALPHA, _fit, compute_pair_test, find_clusters
-from analysis.confusions.human_counts import compute_human_shares
-from analysis.confusions.rates import AMBIGUOUS, MACHINE_SPECIFIC, OPEN, compare_with_humans, compute_pair_rates
+from analysis.confusions.rates import (
+    AMBIGUOUS,
+    MACHINE_SPECIFIC,
+    OPEN,
+    compare_with_humans,
+    compute_human_shares,
+    compute_pair_rates,
+)
 from analysis.confusions.values import ConfusedPair, HumanExcess
 from analysis.statistics.arm_predictions import ArmPredictions
 from benchmarks.validation.cluster_simulation import NUM_CLASSES, ConfusedArm

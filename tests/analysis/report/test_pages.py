@@ -24,8 +24,8 @@ from analysis.formats.numbers import (
     format_value,
 )
 from analysis.report.pages import PageSection, build_html, build_report_markdown, build_search_page
-from analysis.report.sentences import describe_missing_gates
 from analysis.report.study_findings import Findings
+from analysis.report.summary import describe_missing_gates
 from search_spaces.errors import UserInputError
 from tests.analysis.findings_factory import make_baselines, make_findings
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from analysis.search.render import plot_rungs
-from analysis.search.rungs import (
+from analysis.search.search_findings import (
     compute_rank_interval,
     compute_rung_finding,
     compute_rung_scores,

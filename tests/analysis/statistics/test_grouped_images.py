@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.comparison.bootstrap import compute_crossed_bootstrap, draw_image_weights
+from analysis.comparison.other_intervals import compute_crossed_bootstrap, draw_image_weights
 from analysis.comparison.paired_difference import compute_difference
 from analysis.statistics.arm_predictions import ArmPredictions
 from benchmarks.validation.statistics_simulation import World
