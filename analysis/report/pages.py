@@ -1,8 +1,12 @@
-"""Pages built from computed values: report.html and report.md share their sections, which templates/sections/ holds."""
+"""Pages built from computed values: report.html and report.md share their sections, which templates/sections/ holds.
+
+The model card of exported weights says what the model is, how good it is, what it confuses and what it relies on.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import quote
 
 from analysis.arms.values import ArmFinding
@@ -28,6 +32,8 @@ PLACED_FIGURES = frozenset(
     {"comparison", "arm_shares", "learning_curves", "tuning_curves", "clever_hans", "root_causes", "class_f1", "rungs"}
     | {"interventions"}
 )
+# Confusions that the model card lists.
+MAX_CONFUSIONS = 15
 # Anchor and title; the template of a section is sections/{anchor}.j2.
 SECTIONS = {
     "verdict": "Verdict",
@@ -131,6 +137,21 @@ def build_search_page(study: str, sections: Sequence[PageSection], notes: Sequen
         plotly_js: the source of plotly.js; it and the scripts of the sections are inserted unescaped.
     """
     return render("search.html.j2", study=study, sections=sections, notes=notes, plotly_js=plotly_js)
+
+
+def build_model_card(description: Mapping[str, Any], arm: ArmFinding | None, note: str, reproduce: str) -> str:
+    """Return the card as markdown.
+
+    Args:
+        description: of the exported weights: study, arm, architecture, class names, preprocessing, macro-F1, configuration,
+            the ONNX file if there is one, and `handed_over`, whether the study hands over this model, if that is known.
+        arm: findings about the arm, with the audit of the exported model; None where `note` says why there are none.
+        note: why there is no audit; "" where there is one.
+        reproduce: the command that trains the model again.
+    """
+    audit = None if arm is None else arm.exported
+    values = {"model": description, "note": note, "reproduce": reproduce, "most": MAX_CONFUSIONS}
+    return render("model_card.md.j2", **values, arm=arm, audit=audit)
 
 
 def _render_report(
