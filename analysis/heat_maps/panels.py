@@ -1,7 +1,7 @@
 """Panels of heat maps: the choice of their images, and the maps of one arm's model for them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,15 +195,13 @@ def compute_arm_cams(
     predicted = logits.argmax(axis=1)
     inputs = network.prepare(images)
     predicted_cams, true_cams = (
-        compute_cams(network, inputs, source.layer.name, classes).maps[source.method] for classes in (predicted, labels)
+        compute_cams(network, inputs, source.layer, classes).maps[source.method] for classes in (predicted, labels)
     )
     return tuple(
         ArmCam(
             view=CamView(
                 arm=arm,
-                layer=source.layer.name,
-                map_size=source.layer.size,
-                method=source.method.value,
+                **asdict(source),
                 predicted_class=class_names[int(predicted[i])],
                 predicted_probability=float(probabilities[i, predicted[i]]),
                 true_probability=float(probabilities[i, labels[i]]),
