@@ -11,8 +11,7 @@ from analysis.formats.numbers import format_bounds, join_intervals
 from analysis.formats.table_formats import list_points, to_csv, to_latex, to_markdown, to_terminal
 from analysis.statistics.interval import Interval
 
-BAR_WIDTH = 33
-TERMINAL_BAR_WIDTH = 23
+BAR_WIDTH = 23
 MOST_DECIMALS = 5
 PLAN_CHANGED = "The plan was changed after it was written, so the intervals and verdicts are not valid as stated."
 TWO_QUESTIONS = (
@@ -27,18 +26,6 @@ VERDICT_STYLES = {
     Verdict.EQUIVALENT: "bold cyan",
     Verdict.UNDECIDED: "bold yellow",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntervalBar:
-    """Positions of an interval and its margin band as fractions in [0, 1] of the axis that all rows of a table share."""
-
-    low: float
-    estimate: float
-    high: float
-    margin_low: float
-    zero: float
-    margin_high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +44,7 @@ class TableRow:
         p_adjusted: over the rows and looks of the table: "0.012", "<0.001", or "n/a".
         confidence: "95 %", "98.3 %".
         settles: what would decide an UNDECIDED row, otherwise "".
-        bar: positions of the interval and the margin band.
+        reach: end of the axis of the bars, from -reach to reach, that all rows of a table share.
         value: the row itself.
     """
 
@@ -72,13 +59,17 @@ class TableRow:
     p_adjusted: str
     confidence: str
     settles: str
-    bar: IntervalBar
+    reach: float
     value: ComparisonRow
 
     @property
     def cells(self) -> tuple[str, ...]:
         """Cells of the row in the order of `HEADER`."""
         return tuple(cell(self) for cell in _COLUMNS.values())
+
+    def place(self, difference: float) -> float:
+        """Return where a difference is on the axis of the bars, from 0 at its start to 1 at its end."""
+        return (difference / self.reach + 1) / 2
 
 
 def count_seeds(row: ComparisonRow) -> str:
@@ -119,31 +110,26 @@ def format_row(row: ComparisonRow) -> str:
     return " | ".join([*parts, *(note for note in notes if note)])
 
 
-def format_bar(bar: IntervalBar, width: int = BAR_WIDTH) -> str:
-    """Draw an interval with text: margin band ░, interval ━ (▓ inside the band), zero │, estimate ●.
+def format_bar(row: TableRow) -> str:
+    """Draw an interval with text of BAR_WIDTH characters: margin band ░, interval ━ (▓ inside the band), zero │, estimate ●."""
 
-    Args:
-        bar: positions of the interval and the margin band.
-        width: length of the result in characters.
-    """
+    def column(difference: float) -> int:
+        return round(row.place(difference) * (BAR_WIDTH - 1))
 
-    def column(fraction: float) -> int:
-        return round(fraction * (width - 1))
-
-    cells = [" "] * width
-    for i in range(column(bar.margin_low), column(bar.margin_high) + 1):
+    cells, effect, margin = [" "] * BAR_WIDTH, row.value.effect, row.value.margin
+    for i in range(column(-margin), column(margin) + 1):
         cells[i] = "░"
-    for i in range(column(bar.low), column(bar.high) + 1):
+    for i in range(column(effect.low), column(effect.high) + 1):
         cells[i] = "━" if cells[i] == " " else "▓"
-    cells[column(bar.zero)] = "│"
-    cells[column(bar.estimate)] = "●"
+    cells[column(0.0)] = "│"
+    cells[column(effect.estimate)] = "●"
     return "".join(cells)
 
 
 def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
     """Return the A/B table for a terminal of at least 80 columns, with a bar for each interval."""
     table_rows = build_table_rows(rows)
-    header = ("comparison", "difference (pp)", f"{'-margin  0  +margin':^{TERMINAL_BAR_WIDTH}}", "verdict")
+    header = ("comparison", "difference (pp)", f"{'-margin  0  +margin':^{BAR_WIDTH}}", "verdict")
     title = "A/B comparison: macro-F1 on the test split"
     return to_terminal(title, header, [_list_lines(row) for row in table_rows], _caption(table_rows), no_wrap=True)
 
@@ -162,7 +148,7 @@ def _list_lines(row: TableRow) -> tuple[str | Text, ...]:
     return (
         row.comparison.replace(" vs ", "\nvs "),
         f"{row.effect.removesuffix(' pp')}\n{row.interval}",
-        f"{format_bar(row.bar, TERMINAL_BAR_WIDTH)}\n{row.seeds}, MDE {row.mde}{models}",
+        f"{format_bar(row)}\n{row.seeds}, MDE {row.mde}{models}",
         verdict,
     )
 
@@ -252,7 +238,7 @@ def _build_row(row: ComparisonRow, reach: float) -> TableRow:
         p_adjusted=_format_p(row.p_adjusted),
         confidence=f"{round(100 * row.confidence, 1):g} %",
         settles=row.settles,
-        bar=_build_bar(effect, row.margin, reach),
+        reach=reach,
         value=row,
     )
 
@@ -275,20 +261,6 @@ def _format_p(p_value: float | None) -> str:
     if p_value is None:
         return NOT_AVAILABLE
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
-
-
-def _build_bar(effect: Interval, margin: float, reach: float) -> IntervalBar:
-    def place(value: float) -> float:
-        return (value / reach + 1) / 2
-
-    return IntervalBar(
-        low=place(effect.low),
-        estimate=place(effect.estimate),
-        high=place(effect.high),
-        margin_low=place(-margin),
-        zero=place(0.0),
-        margin_high=place(margin),
-    )
 
 
 def _caption(rows: Sequence[TableRow]) -> str:

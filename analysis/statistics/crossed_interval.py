@@ -61,7 +61,7 @@ class CrossedEstimate:
     @property
     def half_width(self) -> float:
         """At the estimate's confidence."""
-        return self.half_width_at(self.confidence)
+        return self._half_width((1 - self.confidence) / 2)
 
     @property
     def degrees_of_freedom(self) -> float:
@@ -71,10 +71,6 @@ class CrossedEstimate:
             return float(fewest)
         df = float(special.stdtridf(0.5 + self.confidence / 2, self.half_width / self.standard_error))
         return float(most) if not math.isfinite(df) else min(max(df, fewest), most)
-
-    def half_width_at(self, confidence: float) -> float:
-        """Return the half-width at another two-sided confidence in (0, 1)."""
-        return self._half_width((1 - confidence) / 2)
 
     def _half_width(self, tail: float) -> float:
         squares = self.seed_variance, self.image_variance, self.seed_image_variance
