@@ -8,7 +8,7 @@ J. Bus. Econ. Stat. 29:1). Its slope is estimated with the margins of the select
 that happens to be low on the measuring seeds raises the effects on these seeds as well.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -214,12 +214,9 @@ class MatchedMargins:
         labels = np.asarray(self.weights < 0, dtype=np.int64)
         return Cell(values=values, influence=influence, labels=labels, num_observations=len(labels), groups=self.groups)
 
-    def _groups(self) -> Sequence[NDArray[np.bool_]]:
-        return (self.weights > 0, self.weights < 0)
-
     def _center(self, values: FloatArray) -> FloatArray:
         """Return (S, n) values minus the weighted mean of their group."""
         centered = values.copy()
-        for group in self._groups():
+        for group in (self.weights > 0, self.weights < 0):
             centered[:, group] -= np.average(values[:, group], axis=1, weights=np.abs(self.weights[group]))[:, None]
         return centered

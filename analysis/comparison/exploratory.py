@@ -183,13 +183,8 @@ def _worst_f1(scores: _Scores) -> tuple[float, FloatArray]:
     return f1, compute_f1_influence(scores.labels, scores.predicted[None], worst)[0]
 
 
-def _count_worst(scores: _Scores) -> float:
-    """Return the images that are of the worst class or predicted as it."""
-    return _find_worst(scores)[2]
-
-
 def _find_worst(scores: _Scores) -> tuple[int, float, float]:
-    """Return the group's class with the lowest F1 among all images, this F1, and the images that count in it."""
+    """Return the group's class with the lowest F1 among all images, this F1, and the images of the class or predicted as it."""
     counts = compute_confusion_counts(scores.labels, scores.predicted[None], scores.logs.shape[1])
     f1 = compute_f1_from_confusion(counts)[0]
     worst = min(scores.classes, key=lambda c: float(f1[c]))
@@ -212,7 +207,7 @@ COUNT_ALL_IMAGES = frozenset({"worst class's F1"})
 # Images behind a metric of which not every image says the same.
 OBSERVATIONS: Mapping[str, Callable[[_Scores], float]] = {
     "balanced accuracy": _count_balanced,
-    "worst class's F1": _count_worst,
+    "worst class's F1": lambda scores: _find_worst(scores)[2],
 }
 
 
@@ -277,10 +272,9 @@ def make_class_cells(treatment: Side, control: Side, classes: Iterable[int]) -> 
     for index in classes:
         compute = partial(_class_f1_influence, index=index)
         influence = average_members(treatment, compute) - average_members(control, compute)
-        values = np.ascontiguousarray(f1[:, index])
         cells.append(
             Cell(
-                values=values,
+                values=np.ascontiguousarray(f1[:, index]),
                 influence=influence,
                 labels=treatment.labels,
                 num_observations=float(sizes[index]),

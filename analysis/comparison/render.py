@@ -94,15 +94,8 @@ def plot_interval_bars(rows: Sequence[ComparisonRow]) -> Figure:
         axes.barh(place, 200 * row.margin, left=-100 * row.margin, height=0.9, color=BAND_COLOR, zorder=0)
         seeds = [100 * difference for difference in row.seed_differences]
         axes.plot(seeds, [place + 0.27] * len(seeds), "|", color="#666666", markersize=9, zorder=2)
-        style: dict[str, Any] = {
-            "fmt": "o",
-            "color": ARM_COLORS[0],
-            "markersize": 7,
-            "linewidth": 2.5,
-            "capsize": 5,
-            "zorder": 3,
-        }
-        draw_interval(axes, row.effect, place, **style)
+        style: dict[str, Any] = {"color": ARM_COLORS[0], "markersize": 7, "linewidth": 2.5, "capsize": 5}
+        draw_interval(axes, row.effect, place, fmt="o", zorder=3, **style)
         axes.annotate(str(row.verdict), (100 * row.effect.estimate, place - 0.2), ha="center", va="bottom", size=9)
     axes.axvline(0, color=INK, linewidth=1)
     axes.set_yticks(range(len(rows)), [literal_text(f"{row.treatment}\nvs {row.control}") for row in rows])

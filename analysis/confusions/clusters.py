@@ -216,10 +216,6 @@ def _count(pairs: IntArray, states: NDArray[np.integer], num_pairs: int) -> Floa
     return counts
 
 
-def _symmetric(counts: FloatArray) -> FloatArray:
-    return counts + np.swapaxes(counts, -1, -2)
-
-
 def _test(counts: FloatArray, pairs: IntArray) -> PairTest:
     """Return the test from (1 + B, pairs) counts, the observed ones first, and the (K, K) numbers of the pairs."""
     expected, deviation = counts.mean(axis=0), counts.std(axis=0)
@@ -304,7 +300,8 @@ def _find_significant(counts: FloatArray, test: PairTest) -> NDArray[np.bool_]:
     while True:
         rest = np.where(found, 0.0, wrong)
         fitted, scales = _fit(rest, found, scales)
-        z = np.where(found, -np.inf, _symmetric(rest - fitted) / safe)[:, *upper]
+        excess = rest - fitted
+        z = np.where(found, -np.inf, (excess + np.swapaxes(excess, -1, -2)) / safe)[:, *upper]
         strongest = np.argpartition(-z, _step_size(counts.shape[-1]) - 1, axis=1)[:, : _step_size(counts.shape[-1])]
         new = z[every, strongest] >= test.critical
         if not new.any():

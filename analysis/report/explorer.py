@@ -53,17 +53,17 @@ def build_explorer(shown: ExplorerInput, plotly_js: str) -> str:
         shown: what the page shows.
         plotly_js: the source of plotly.js.
     """
-    bundle = files("itables") / "html"
-    thumbnails = shown.thumbnails
+    bundle, thumbnails = files("itables") / "html", shown.thumbnails
+    zoom = 2 if max(thumbnails.width, thumbnails.height) < SMALL_SIDE else 1
+    data = {"images": _arrange_images(shown), "trials": _arrange_trials(shown.records), "study": shown.study}
     return render(
         "explore.html.j2",
         study=shown.study,
         note=_describe_images(shown),
         sheets=[embed_picture(sheet) for sheet in thumbnails.sheets],
-        tile=_describe_tiles(thumbnails),
-        data=_embed_json(
-            {"images": _arrange_images(shown), "trials": _arrange_trials(shown.records), "study": shown.study}
-        ),
+        tile={"width": zoom * thumbnails.width, "height": zoom * thumbnails.height, "columns": COLUMNS},
+        # JSON that may stand inside of a script element.
+        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         plotly_js=plotly_js,
         datatables_js=(bundle / "dt_bundle.js").read_text(),
         datatables_css=(bundle / "dt_bundle.css").read_text(),
@@ -78,11 +78,6 @@ def _describe_images(shown: ExplorerInput) -> str:
         f"{format_count(number)} of {format_count(of)} images of the test split: those in the report's galleries, and others "
         "drawn at random. `study.load(...).images()` has all."
     )
-
-
-def _describe_tiles(thumbnails: ThumbnailSheets) -> dict[str, int]:
-    zoom = 2 if max(thumbnails.width, thumbnails.height) < SMALL_SIDE else 1
-    return {"width": zoom * thumbnails.width, "height": zoom * thumbnails.height, "columns": COLUMNS}
 
 
 def _arrange_images(shown: ExplorerInput) -> dict[str, Any]:
@@ -170,8 +165,3 @@ def _arrange_axis(name: str, values: Sequence[object]) -> dict[str, Any] | None:
 
 def _finite(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else round(value, 5)
-
-
-def _embed_json(value: Any) -> str:
-    """Return JSON that may stand inside of a script element."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -260,6 +260,4 @@ def _draw_rung(axes: Axes, scores: RungScores, color: str) -> None:
     )
     counts = f"{len(at_rung)} completed, {len(pruned)} not continued"
     axes.set_title(literal_text(f"{scores.arm}, epoch {scores.epoch}\n{counts}"), size=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#E5E5E5", linewidth=0.8)
-    axes.set_axisbelow(True)
+    tidy(axes, grid="both")

@@ -44,7 +44,9 @@ def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequ
                     arm=arm,
                     epoch=epoch,
                     completed=tuple(completed),
-                    stopped=tuple(s for r, s in reached if _was_stopped_at(r, epoch)),
+                    stopped=tuple(
+                        s for r, s in reached if r.state is TrialState.PRUNED and r.epochs[-1].epoch == epoch
+                    ),
                     num_reached=len(reached),
                 )
             )
@@ -127,10 +129,6 @@ def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
 
 def _score_at(record: TrialRecord, epoch: int) -> float | None:
     return next((e.macro_f1 for e in record.epochs if e.epoch == epoch), None)
-
-
-def _was_stopped_at(record: TrialRecord, epoch: int) -> bool:
-    return record.state is TrialState.PRUNED and record.epochs[-1].epoch == epoch
 
 
 def compute_search_arms(records: Sequence[TrialRecord]) -> tuple[SearchArm, ...]:
