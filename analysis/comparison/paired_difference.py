@@ -280,11 +280,11 @@ def _find_num_seeds(
     v_si = found.seed_image_variance / growth * shrink
     # What other rows say about the variance between seeds grows with the seeds as what the row itself says does.
     freedom = found.seed_freedom * (seeds - 1) / (num_seeds - 1)
-    # Each stratum loses a degree of freedom, now as then; `compute_half_width` takes one off.
-    num_units = round(growth * found.num_units) - (found.num_units - found.image_freedom) + 1
+    # Each stratum loses a degree of freedom, now as then.
+    image_freedom = round(growth * found.num_units) - (found.num_units - found.image_freedom)
     guard = found.guard._replace(size=growth * found.guard.size)
     half_width = compute_half_width(
-        v_s, v_i, v_si, seed_freedom=freedom, num_images=num_units, confidence=confidence, guard=guard
+        v_s, v_i, v_si, seed_freedom=freedom, image_freedom=image_freedom, alpha=1 - confidence, guard=guard
     )
     enough = np.flatnonzero(half_width < needed)
     return int(seeds[enough[0]]) if len(enough) else None

@@ -268,8 +268,8 @@ def _draw_looks(components: VarianceComponents, test: PlannedTest, seeds: IntArr
             image_variance,
             planned * both / seeds,
             seed_freedom=np.asarray(seeds - 1, dtype=np.float64),
-            num_images=test.num_images,
-            confidence=test.confidence,
+            image_freedom=test.num_images - 1,
+            alpha=1 - test.confidence,
             guard=Guard(test.num_images),
         )
     # A discordant image has a squared influence of about 1. The root of a count is nearly normal with a variance of 1/4.

@@ -8,8 +8,7 @@ from rich.text import Text
 
 from analysis.comparison.values import ArmDivergence, ComparisonRow, Question, Verdict
 from analysis.formats.numbers import format_bounds, join_intervals
-from analysis.formats.table_formats import list_points, to_csv, to_latex, to_markdown, to_terminal
-from analysis.statistics.interval import Interval
+from analysis.formats.table_formats import list_bounds, to_csv, to_latex, to_markdown, to_terminal
 
 BAR_WIDTH = 23
 MOST_DECIMALS = 5
@@ -180,20 +179,16 @@ def _make_record(row: ComparisonRow) -> dict[str, object]:
     return {
         **record,
         **{name: getattr(row, name) for name in same},
-        **_list_bounds("bootstrap", row.bootstrap),
+        **list_bounds("bootstrap", row.bootstrap, "_pp"),
         "plan_changed": row.plan_changed,
         "settles": row.settles,
         "question": row.question.value,
-        **_list_bounds("models", row.models_effect),
+        **list_bounds("models", row.models_effect, "_pp"),
         "models_verdict": row.models_verdict.value,
-        **_list_bounds("all_runs", row.all_runs_effect),
+        **list_bounds("all_runs", row.all_runs_effect, "_pp"),
         "num_diverged": sum(arm.num_diverged for arm in row.divergence),
         "divergence": describe_divergence(row),
     }
-
-
-def _list_bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
-    return {key: value for key, value in list_points(name, interval).items() if key != f"{name}_pp"}
 
 
 def build_csv(rows: Sequence[ComparisonRow]) -> str:
