@@ -40,6 +40,11 @@ class ArmEvidence:
         return tuple(r.config.seed for r in self.runs)
 
     @property
+    def by_seed(self) -> dict[int, Predictions]:
+        """The predictions by the seeds of their runs."""
+        return dict(zip(self.seeds, self.predictions, strict=True))
+
+    @property
     def diverged(self) -> tuple[TrialRecord, ...]:
         """The runs that diverged; their predictions are those of the last finite epoch, or labels drawn at random."""
         return tuple(r for r in self.runs if r.diverged)
@@ -68,8 +73,7 @@ class ArmEvidence:
         Raises:
             UserInputError: if the seeds do not share their images.
         """
-        by_seed = {r.config.seed: p for r, p in zip(self.runs, self.predictions, strict=True)}
-        return stack_predictions(self.arm, by_seed)
+        return stack_predictions(self.arm, self.by_seed)
 
 
 def tabulate_images(evidence: ArmEvidence, class_names: Sequence[str]) -> pd.DataFrame:

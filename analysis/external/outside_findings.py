@@ -56,8 +56,8 @@ def compare_outside_arms(
         if not do_pair:
             rows.append(row)
             continue
-        runs = [[[found for _, found in sorted(predictions.arms[arm].items())]] for arm in (name, control)]
-        beside = compute_side_metrics(*runs, predictions.names, groups, has_scores=predictions.has_scores)
+        runs, others = ([[found for _, found in sorted(predictions.arms[arm].items())]] for arm in (name, control))
+        beside = compute_side_metrics(runs, others, predictions.names, groups, has_scores=predictions.has_scores)
         rows.append(replace(row, side_metrics=beside))
     return tuple(rows)
 
