@@ -16,15 +16,10 @@ from scipy.special import log_softmax
 
 from analysis.comparison.values import LOSSES, ClassDifference, SideMetric
 from analysis.confusions.class_scores import check_class_names
+from analysis.statistics import metrics
 from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired
 from analysis.statistics.families import Cell, Scale, compute_family, compute_recipe_p_values, compute_two_intervals
-from analysis.statistics.metrics import (
-    FloatArray,
-    IntArray,
-    compute_confusion_counts,
-    compute_f1_from_confusion,
-    compute_f1_influence,
-)
+from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError, list_some
 from trainables.training.predictions import Predictions
 
@@ -180,13 +175,13 @@ def _calibration_error(scores: _Scores) -> tuple[float, FloatArray]:
 def _worst_f1(scores: _Scores) -> tuple[float, FloatArray]:
     """Return the F1 of the group's worst class, among all images; its influence is that of this class's F1."""
     worst, f1, _ = _find_worst(scores)
-    return f1, compute_f1_influence(scores.labels, scores.predicted[None], worst)[0]
+    return f1, metrics.compute_f1_influence(scores.labels, scores.predicted[None], worst)[0]
 
 
 def _find_worst(scores: _Scores) -> tuple[int, float, float]:
     """Return the group's class with the lowest F1 among all images, this F1, and the images of the class or predicted as it."""
-    counts = compute_confusion_counts(scores.labels, scores.predicted[None], scores.logs.shape[1])
-    f1 = compute_f1_from_confusion(counts)[0]
+    counts = metrics.compute_confusion_counts(scores.labels, scores.predicted[None], scores.logs.shape[1])
+    f1 = metrics.compute_f1_from_confusion(counts)[0]
     worst = min(scores.classes, key=lambda c: float(f1[c]))
     either = counts[0, worst].sum() + counts[0, :, worst].sum() - counts[0, worst, worst]
     return worst, float(f1[worst]), float(either)
@@ -286,15 +281,17 @@ def make_class_cells(treatment: Side, control: Side, classes: Iterable[int]) -> 
 
 def _class_f1(arm: ArmPredictions) -> FloatArray:
     """Return (S, K) F1 of each class."""
-    return compute_f1_from_confusion(compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes))
+    return metrics.compute_f1_from_confusion(
+        metrics.compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes)
+    )
 
 
 def _class_sizes(arm: ArmPredictions) -> FloatArray:
     """Return (K,) images that are of the class or predicted as it, the mean over seeds."""
-    counts = compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes)
+    counts = metrics.compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes)
     either = counts.sum(axis=-1) + counts.sum(axis=-2) - np.diagonal(counts, axis1=-2, axis2=-1)
     return np.asarray(either.mean(axis=0))
 
 
 def _class_f1_influence(arm: ArmPredictions, index: int) -> FloatArray:
-    return compute_f1_influence(arm.labels, arm.predicted, index)
+    return metrics.compute_f1_influence(arm.labels, arm.predicted, index)

@@ -42,7 +42,6 @@ class TableRow:
         cost: "2.3x cost", or "cost not measured".
         p_adjusted: over the rows and looks of the table: "0.012", "<0.001", or "n/a".
         confidence: "95 %", "98.3 %".
-        settles: what would decide an UNDECIDED row, otherwise "".
         reach: end of the axis of the bars, from -reach to reach, that all rows of a table share.
         value: the row itself.
     """
@@ -57,7 +56,6 @@ class TableRow:
     cost: str
     p_adjusted: str
     confidence: str
-    settles: str
     reach: float
     value: ComparisonRow
 
@@ -105,7 +103,7 @@ def format_row(row: ComparisonRow) -> str:
     text = build_table_rows([row])[0]
     effect = f"{text.effect} {text.interval}"
     parts = [text.comparison, effect, text.verdict, text.seeds, f"MDE {text.mde}", text.cost]
-    notes = [describe_divergence(row), text.settles, "PLAN CHANGED" if row.plan_changed else ""]
+    notes = [describe_divergence(row), row.settles, "PLAN CHANGED" if row.plan_changed else ""]
     return " | ".join([*parts, *(note for note in notes if note)])
 
 
@@ -232,7 +230,6 @@ def _build_row(row: ComparisonRow, reach: float) -> TableRow:
         cost=f"{row.cost_ratio:.1f}x cost" if row.cost_ratio is not None else "cost not measured",
         p_adjusted=_format_p(row.p_adjusted),
         confidence=f"{round(100 * row.confidence, 1):g} %",
-        settles=row.settles,
         reach=reach,
         value=row,
     )
@@ -265,7 +262,7 @@ def _caption(rows: Sequence[TableRow]) -> str:
     lines += describe_questions([row.value for row in rows])
     lines += [PLAN_CHANGED] if any(row.value.plan_changed for row in rows) else []
     for row in rows:
-        notes = (describe_rule(row), describe_divergence(row.value), row.settles)
+        notes = (describe_rule(row), describe_divergence(row.value), row.value.settles)
         lines += [f"{row.comparison}: {note}." for note in notes if note]
     return " ".join(lines)
 

@@ -11,21 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.confusions.values import ClassScore, Confusion, ConfusionExamples, GroupContrast
+from analysis.statistics import metrics
 from analysis.statistics.arm_predictions import ArmPredictions, Side
 from analysis.statistics.families import Cell, Scale, compute_family, compute_two_intervals, mean_cell
 from analysis.statistics.interval import Interval, TwoIntervals
-from analysis.statistics.metrics import (
-    FloatArray,
-    IntArray,
-    compute_confusion_counts,
-    compute_f1_from_confusion,
-    compute_f1_influence,
-    compute_macro_f1,
-    compute_macro_f1_influence,
-    compute_precision_from_confusion,
-    compute_precision_influence,
-    divide_or_zero,
-)
+from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError, nearest_name
 
 # Return (S, N) influence of the images on a statistic of one class, from labels (N,), predicted (S, N) and the class.
@@ -47,7 +37,7 @@ def compute_class_scores(arm: ArmPredictions, class_names: Sequence[str], confid
     """
     check_class_names(arm, class_names)
     labels, predicted = arm.labels, arm.predicted
-    counts = compute_confusion_counts(labels, predicted, arm.num_classes)
+    counts = metrics.compute_confusion_counts(labels, predicted, arm.num_classes)
     true, called = counts.sum(axis=2), counts.sum(axis=1)
     hits = np.diagonal(counts, axis1=1, axis2=2)
     classes = range(arm.num_classes)
@@ -66,8 +56,8 @@ def compute_class_scores(arm: ArmPredictions, class_names: Sequence[str], confid
         ]
         return compute_family(cells, scale=Scale.PROPORTION, confidence=confidence)
 
-    precision = bound(compute_precision_from_confusion(counts), called, compute_precision_influence)
-    f1 = bound(compute_f1_from_confusion(counts), true + called - hits, compute_f1_influence)
+    precision = bound(metrics.compute_precision_from_confusion(counts), called, metrics.compute_precision_influence)
+    f1 = bound(metrics.compute_f1_from_confusion(counts), true + called - hits, metrics.compute_f1_influence)
     recall = compute_rates(arm, [(c, c) for c in classes], confidence)
     return tuple(
         ClassScore(class_name=name, precision=precision[c], recall=recall[c, c], f1=f1[c], num_images=int(true[0, c]))
@@ -83,8 +73,8 @@ def compute_macro_f1_intervals(arm: ArmPredictions, confidence: float) -> TwoInt
         confidence: two-sided, in (0, 1).
     """
     cell = Cell(
-        values=compute_macro_f1(arm.labels, arm.predicted, arm.num_classes),
-        influence=compute_macro_f1_influence(arm.labels, arm.predicted, arm.num_classes),
+        values=metrics.compute_macro_f1(arm.labels, arm.predicted, arm.num_classes),
+        influence=metrics.compute_macro_f1_influence(arm.labels, arm.predicted, arm.num_classes),
         labels=arm.labels,
         num_observations=len(arm.labels),
         groups=arm.groups,
@@ -180,7 +170,7 @@ def compute_confusion(arm: ArmPredictions, class_names: Sequence[str], confidenc
         UserInputError: for names that do not fit.
     """
     check_class_names(arm, class_names)
-    counts = compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes).mean(axis=0)
+    counts = metrics.compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes).mean(axis=0)
     classes = range(arm.num_classes)
     rates = compute_rates(arm, [(i, j) for i in classes for j in classes], confidence)
     return Confusion(
@@ -223,12 +213,12 @@ def compute_excess(counts: FloatArray) -> FloatArray:
     By chance, the errors of a row are distributed over the wrong classes in proportion to how often each class is wrongly
     predicted over all rows.
     """
-    rates = divide_or_zero(counts, counts.sum(axis=1, keepdims=True))
+    rates = metrics.divide_or_zero(counts, counts.sum(axis=1, keepdims=True))
     wrong = counts - np.diag(np.diagonal(counts))
     popularity = np.tile(wrong.sum(axis=0), (len(counts), 1))
     np.fill_diagonal(popularity, 0.0)
-    error_rates = divide_or_zero(wrong.sum(axis=1), counts.sum(axis=1))[:, None]
-    expected = error_rates * divide_or_zero(popularity, popularity.sum(axis=1, keepdims=True))
+    error_rates = metrics.divide_or_zero(wrong.sum(axis=1), counts.sum(axis=1))[:, None]
+    expected = error_rates * metrics.divide_or_zero(popularity, popularity.sum(axis=1, keepdims=True))
     excess = rates - expected
     np.fill_diagonal(excess, 0.0)
     return excess

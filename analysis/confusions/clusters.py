@@ -42,15 +42,13 @@ class PairTest:
     """The test of all pairs of classes.
 
     Attributes:
-        observed: (K, K) symmetric: wrong labels between the two classes, summed over seeds.
-        expected: (K, K) mean of the null distribution.
+        expected: (K, K) symmetric, mean of the null distribution: wrong labels between the two classes, summed over seeds.
         deviation: (K, K) standard deviation of the null distribution.
-        z: (K, K) (observed - expected) / deviation; -inf where the deviation is 0.
+        z: (K, K) (observed number - expected) / deviation; -inf where the deviation is 0.
         p_adjusted: (K, K) p-values, adjusted over all pairs; 1 on the diagonal.
         critical: z above which a pair is significant at `ALPHA` over all pairs.
     """
 
-    observed: FloatArray
     expected: FloatArray
     deviation: FloatArray
     z: FloatArray
@@ -233,7 +231,6 @@ def _test(counts: FloatArray, pairs: IntArray) -> PairTest:
         return np.where(pairs >= 0, values[pairs], diagonal)
 
     return PairTest(
-        observed=square(counts[0], 0.0),
         expected=square(expected, 0.0),
         deviation=square(deviation, 0.0),
         z=square(z, -np.inf),

@@ -112,7 +112,8 @@ def _say_how_sure(findings: Findings, rows: Sequence[TableRow]) -> list[str]:
         seeds = f"{first.num_seeds} paired seed{'s' if first.num_seeds > 1 else ''}"
         scope = "new test images alone" if first.question is Question.MODELS else "new seeds and new test images"
         sentences.append(f"{seeds} and {format_count(first.num_images)} test images; the verdict holds for {scope}.")
-    sentences += [f"{row.comparison}: {row.settles}." for row in [row for row in rows if row.settles][:MOST_NAMES]]
+    open_rows = [row for row in rows if row.value.settles]
+    sentences += [f"{row.comparison}: {row.value.settles}." for row in open_rows[:MOST_NAMES]]
     few = [arm for arm in findings.search if arm.num_completed < FEW_TRIALS and findings.allocation != "given"]
     if few:
         counts = ", ".join(f"{arm.arm} {arm.num_completed}" for arm in few)

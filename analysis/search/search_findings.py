@@ -32,10 +32,10 @@ def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequ
         rungs: epochs at which ASHA decides, by arm.
     """
     found = []
-    for arm in sorted({r.config.arm for r in records}):
-        own = [r for r in records if r.config.arm == arm]
+    for arm, own in _group_by_arm(records).items():
         for epoch in rungs.get(arm, ()):
-            reached = [(r, score) for r in own if (score := _score_at(r, epoch)) is not None]
+            scores = ((r, e.macro_f1) for r in own for e in r.epochs if e.epoch == epoch)
+            reached = [(r, score) for r, score in scores if score is not None]
             completed = [
                 (score, r.last_macro_f1) for r, score in reached if ran_every_epoch(r) and r.last_macro_f1 is not None
             ]
@@ -92,21 +92,19 @@ def compute_rank_interval(correlation: float, num_trials: int) -> Interval | Non
     return Interval(estimate=correlation, low=math.tanh(center - half), high=math.tanh(center + half))
 
 
-def compute_saved_device_seconds(records: Sequence[TrialRecord]) -> dict[str, float]:
-    """Return per arm the device-seconds that the remaining epochs of its pruned trials would have used.
+def _group_by_arm(records: Sequence[TrialRecord]) -> dict[str, list[TrialRecord]]:
+    """Return the records of each arm, in the order of the arms' names."""
+    return {arm: [r for r in records if r.config.arm == arm] for arm in sorted({r.config.arm for r in records})}
+
+
+def _compute_saved_seconds(records: Sequence[TrialRecord]) -> float:
+    """Return the device-seconds that the remaining epochs of an arm's pruned trials would have used.
 
     The remaining epochs count at the trial's own device-seconds per epoch. The first epoch, which includes the set-up, is left
     out of that mean where there are others.
-
-    Args:
-        records: of the search.
     """
-    saved = dict.fromkeys(sorted({r.config.arm for r in records}), 0.0)
-    for record in records:
-        if record.state is TrialState.PRUNED and record.epochs:
-            num_left = record.config.whole("max_epochs") - record.epochs[-1].epoch
-            saved[record.config.arm] += num_left * _seconds_per_epoch(record)
-    return saved
+    pruned = [r for r in records if r.state is TrialState.PRUNED and r.epochs]
+    return sum(((r.config.whole("max_epochs") - r.epochs[-1].epoch) * _seconds_per_epoch(r) for r in pruned), 0.0)
 
 
 def _seconds_per_epoch(record: TrialRecord) -> float:
@@ -127,18 +125,12 @@ def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
     return round(correlation, 12)
 
 
-def _score_at(record: TrialRecord, epoch: int) -> float | None:
-    return next((e.macro_f1 for e in record.epochs if e.epoch == epoch), None)
-
-
 def compute_search_arms(records: Sequence[TrialRecord]) -> tuple[SearchArm, ...]:
     """Return each arm's trials by state, its share of the device-seconds, what stopping saved, and its best trial."""
-    saved = compute_saved_device_seconds(records)
     total = sum(r.device_seconds for r in records)
     found = []
-    for arm in sorted({r.config.arm for r in records}):
-        own = [r for r in records if r.config.arm == arm]
-        spent = sum(r.device_seconds for r in own)
+    for arm, own in _group_by_arm(records).items():
+        spent, saved = sum(r.device_seconds for r in own), _compute_saved_seconds(own)
         best = next(iter(best_trials(own, arm)), None)
         states = [r.state for r in own]
         found.append(
@@ -152,8 +144,8 @@ def compute_search_arms(records: Sequence[TrialRecord]) -> tuple[SearchArm, ...]
                 share=spent / total if total else 0.0,
                 best_macro_f1=best.last_macro_f1 if best else None,
                 best_trial_id=best.trial_id if best else "",
-                saved_device_seconds=saved[arm],
-                saved_fraction=saved[arm] / (spent + saved[arm]) if spent else 0.0,
+                saved_device_seconds=saved,
+                saved_fraction=saved / (spent + saved) if spent else 0.0,
             )
         )
     return tuple(found)
@@ -175,8 +167,8 @@ def compute_tuning_curves(records: Sequence[TrialRecord], *, is_independent: boo
         is_independent: whether no trial depends on the results of others; the curves have an expectation and a band only then.
     """
     curves = []
-    for arm in sorted({r.config.arm for r in records}):
-        own = [r for r in records if r.config.arm == arm and r.state.is_finished and r.device_seconds > 0]
+    for arm, every in _group_by_arm(records).items():
+        own = [r for r in every if r.state.is_finished and r.device_seconds > 0]
         own.sort(key=lambda r: r.ended_order or 0)
         if sum(ran_every_epoch(r) for r in own) >= MIN_COMPLETE:
             curves.append(_compute_curve(arm, own, is_independent=is_independent))
