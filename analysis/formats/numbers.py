@@ -110,9 +110,9 @@ def format_value(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def shorten(text: str, width: int = LONGEST_VALUE) -> str:
-    """Return a text of at most `width` characters, the end replaced by "..." where it is longer."""
-    return text if len(text) <= width else f"{text[: width - 3]}..."
+def shorten(text: str) -> str:
+    """Return a text of at most `LONGEST_VALUE` characters, the end replaced by "..." where it is longer."""
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
 
 
 def flatten_passport(passport: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:

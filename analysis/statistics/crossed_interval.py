@@ -149,8 +149,8 @@ def compute_unpaired_interval(
     labels: IntArray,
     num_classes: int,
     confidence: float,
-    groups: IntArray | None = None,
-    guard: Guard = NO_GUARD,
+    groups: IntArray | None,
+    guard: Guard,
 ) -> CrossedEstimate:
     """Return the difference of two means over different seeds and the same images, with its interval for new seeds and images.
 
@@ -164,7 +164,7 @@ def compute_unpaired_interval(
         num_classes: K.
         confidence: two-sided, in (0, 1).
         groups: (N,) number of each image's group; None where images are independent.
-        guard: of V_I against a variance of zero; none by default.
+        guard: of V_I against a variance of zero.
 
     Raises:
         UserInputError: as in `compute_crossed_interval`.
