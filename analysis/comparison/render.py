@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from analysis.comparison.tables import TableRow, describe_divergence, describe_questions, describe_rule
+from analysis.comparison.tables import TableRow, describe_divergence, describe_rule
 from analysis.comparison.values import LOSSES, ComparisonRow, Question, SideMetric, Verdict
 from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, draw_interval, tidy
 from analysis.formats.numbers import format_count, format_percent, format_pp, join_intervals
@@ -65,15 +65,6 @@ def describe_evidence(row: TableRow) -> str:
         f"Divergence: {divergence}." if (divergence := describe_divergence(row.value)) else "",
     ]
     return " ".join(part for part in parts if part)
-
-
-def describe_row_questions(rows: Sequence[TableRow]) -> str:
-    """Return the questions that the intervals of a table answer, as sentences that end with a space."""
-    found = describe_questions([row.value for row in rows])
-    return (
-        "".join(f"{sentence} " for sentence in found)
-        or "The intervals cover the variation over seeds and test images. "
-    )
 
 
 def describe_class_differences(row: TableRow) -> str:

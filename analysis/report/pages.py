@@ -4,7 +4,6 @@ The model card of exported weights says what the model is, how good it is, what 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
@@ -51,21 +50,6 @@ SECTIONS = {
     "provenance": "Provenance",
     "warnings": "Warnings",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageSection:
-    """One interactive plot of search.html.
-
-    Attributes:
-        title: heading of the section.
-        caption: which trials the plot shows, and how to read it.
-        html: the plot as plotly writes it, without plotly.js.
-    """
-
-    title: str
-    caption: str
-    html: str
 
 
 def build_html(
@@ -127,12 +111,13 @@ def build_comparison_page(title: str, table_rows: Sequence[TableRow]) -> str:
     return render("comparison.html.j2", title=title, rows=table_rows, comparison_header=HEADER)
 
 
-def build_search_page(study: str, sections: Sequence[PageSection], notes: Sequence[str], plotly_js: str) -> str:
+def build_search_page(study: str, sections: Sequence[Mapping[str, str]], notes: Sequence[str], plotly_js: str) -> str:
     """Return search.html: a single file with the interactive plots of a search, which needs no network.
 
     Args:
         study: name of the study.
-        sections: the plots, in the order in which they are shown.
+        sections: the plots, in the order in which they are shown, each with a `title`, a `caption` on which trials it shows and
+            how to read it, and its `html` as plotly writes it, without plotly.js.
         notes: sentences on plots that are left out.
         plotly_js: the source of plotly.js; it and the scripts of the sections are inserted unescaped.
     """

@@ -18,6 +18,7 @@ from PIL import Image
 from analysis.arms import render as arm_tables
 from analysis.causes import render as cause_sentences
 from analysis.comparison import render as comparison_sentences
+from analysis.comparison import tables
 from analysis.confusions import render as confusion_sentences
 from analysis.formats import numbers as number_formats
 from analysis.formats.figures import figure_to_png
@@ -32,7 +33,7 @@ _KINDS = {b"<svg": "svg+xml", b"\xff\xd8": "jpeg", b"RIFF": "webp"}
 # Whose public functions are filters of the templates, by their names.
 _MODULES = (
     *(arm_tables, cause_sentences, comparison_sentences, confusion_sentences, heat_map_sentences, number_formats),
-    *(search_sentences, shortcut_sentences, summary),
+    *(search_sentences, shortcut_sentences, summary, tables),
 )
 
 

@@ -17,7 +17,7 @@ from analysis.comparison.tables import build_table_rows
 from analysis.formats.figures import figure_to_png
 from analysis.report.explorer import ExplorerInput, build_explorer
 from analysis.report.galleries import ThumbnailSheets
-from analysis.report.pages import PageSection, build_html, build_search_page
+from analysis.report.pages import build_html, build_search_page
 from search_spaces.config import TrialConfig
 from tests.analysis.findings_factory import SEEDS, SKILLS, make_findings, make_predictions
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
@@ -61,7 +61,7 @@ def write_pages(folder: Path, num_images: int = 1500, side: int = 16) -> None:
     rows = build_table_rows(findings.rows)
     html = build_html(findings, rows, pictures, thumbnails=thumbnails, has_explorer=True)
     (folder / "report.html").write_text(html)
-    section = PageSection(title="a plot", caption="of trials", html="<p>here</p>")
+    section = {"title": "a plot", "caption": "of trials", "html": "<p>here</p>"}
     (folder / "search.html").write_text(build_search_page(findings.study, [section], [], ""))
     write_explorer(folder / "explore.html", findings.class_names, SKILLS, thumbnails, {17: png})
 
