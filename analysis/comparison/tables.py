@@ -150,12 +150,8 @@ def _list_lines(row: TableRow) -> tuple[str | Text, ...]:
     )
 
 
-def list_records(rows: Sequence[ComparisonRow]) -> list[dict[str, object]]:
-    """Return the values of each row of the A/B table by column, in full precision; effects are in percentage points (`_pp`)."""
-    return [_make_record(row) for row in rows]
-
-
-def _make_record(row: ComparisonRow) -> dict[str, object]:
+def list_values(row: ComparisonRow) -> dict[str, object]:
+    """Return the values of a row of the A/B table by column, in full precision; effects are in percentage points (`_pp`)."""
     minimum, error = row.minimum_detectable_effect, row.standard_error
     record = {
         "treatment": row.treatment,
@@ -190,8 +186,8 @@ def _make_record(row: ComparisonRow) -> dict[str, object]:
 
 
 def build_csv(rows: Sequence[ComparisonRow]) -> str:
-    """Return the A/B table as csv; see `list_records`."""
-    return to_csv(list_records(rows))
+    """Return the A/B table as csv; see `list_values`."""
+    return to_csv([list_values(row) for row in rows])
 
 
 def build_markdown(rows: Sequence[ComparisonRow]) -> str:
