@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from analysis.arms import render as arm_tables
+from analysis.baselines import render as baseline_tables
 from analysis.causes import render as cause_sentences
 from analysis.comparison import render as comparison_sentences
 from analysis.comparison import tables
@@ -24,6 +25,7 @@ from analysis.formats import numbers as number_formats
 from analysis.formats.figures import figure_to_png
 from analysis.formats.numbers import escape_markdown
 from analysis.heat_maps import render as heat_map_sentences
+from analysis.interventions import render as intervention_tables
 from analysis.report import summary
 from analysis.search import render as search_sentences
 from analysis.shortcuts import render as shortcut_sentences
@@ -32,8 +34,8 @@ from analysis.shortcuts import render as shortcut_sentences
 _KINDS = {b"<svg": "svg+xml", b"\xff\xd8": "jpeg", b"RIFF": "webp"}
 # Whose public functions are filters of the templates, by their names.
 _MODULES = (
-    *(arm_tables, cause_sentences, comparison_sentences, confusion_sentences, heat_map_sentences, number_formats),
-    *(search_sentences, shortcut_sentences, summary, tables),
+    *(arm_tables, baseline_tables, cause_sentences, comparison_sentences, confusion_sentences, heat_map_sentences),
+    *(intervention_tables, number_formats, search_sentences, shortcut_sentences, summary, tables),
 )
 
 

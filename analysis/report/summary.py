@@ -14,6 +14,7 @@ from analysis.comparison.values import Question, Verdict
 from analysis.confusions.values import Materiality
 from analysis.formats.numbers import format_count, format_interval, format_percent, format_pp, format_signed_pp
 from analysis.heat_maps.render import describe_view
+from analysis.heat_maps.values import CamPanel
 from analysis.interventions.values import InterventionFindings
 from analysis.report.study_findings import Findings
 from analysis.search.values import SearchArm
@@ -181,27 +182,19 @@ def describe_missing_gates(arms: Sequence[ArmFinding], search: Sequence[SearchAr
     ]
 
 
-def describe_figure(key: str, findings: Findings) -> str:
-    """Return the alternative text of a figure."""
-    for panel in findings.panels:
-        if findings.figures.get(key) == panel.figure:
-            views = " ".join(describe_view(view) for view in panel.views)
-            return f"Heat maps of image {panel.sample_id}, true class {panel.true_class}. {views}"
-    known = _describe_known_figures(findings)
-    for arm in findings.arms:
-        known[f"confusion_{arm.arm}"] = (
-            f"Confusion matrix of {arm.arm} on the test split: rates with confidence intervals; findings.json has the numbers."
-        )
-    return known.get(key, key.replace("_", " "))
+def describe_figures(findings: Findings, panels: Sequence[tuple[CamPanel, str]]) -> dict[str, str]:
+    """Return the alternative texts of the figures that have a place in a section, by key, whether or not they were drawn.
 
-
-def _describe_known_figures(findings: Findings) -> dict[str, str]:
+    Args:
+        findings: of the study.
+        panels: of heat maps, with the keys of their figures.
+    """
     effects = findings.interventions.effects if findings.interventions else ()
     targets = "; ".join(f"{e.stated.arm}: {e.outcome}, target {e.target.verdict}" for e in effects if e.target)
     verdicts = "; ".join(f"{row.treatment} against {row.control}: {row.verdict}" for row in findings.rows)
     shares = ", ".join(f"{arm.arm} {format_percent(arm.share, 0)}" for arm in findings.search)
     arms = ", ".join(arm.arm for arm in findings.arms)
-    return {
+    texts = {
         "interventions": f"Predicted and measured change of each intervention's target. {targets}.",
         "comparison": f"Differences in macro-F1 with confidence intervals and the margin band: {verdicts}.",
         "arm_shares": f"Bar charts of the device time and the trials of each arm. Shares of device time: {shares}.",
@@ -213,3 +206,11 @@ def _describe_known_figures(findings: Findings) -> dict[str, str]:
         "rungs": "Macro-F1 at the last epoch against macro-F1 at the rung, per rung and arm; the table has the numbers.",
         "class_f1": f"Bar chart of F1 per class with confidence intervals for {arms}; the tables have the numbers.",
     }
+    for arm in findings.arms:
+        texts[f"confusion_{arm.arm}"] = (
+            f"Confusion matrix of {arm.arm} on the test split: rates with confidence intervals; findings.json has the numbers."
+        )
+    for panel, key in panels:
+        views = " ".join(map(describe_view, panel.views))
+        texts[key] = f"Heat maps of image {panel.sample_id}, true class {panel.true_class}. {views}"
+    return texts
