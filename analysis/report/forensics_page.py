@@ -1,11 +1,10 @@
 """The page on models that were trained elsewhere, from their predictions alone."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from analysis.arms.values import OutsideArm, OutsideFindings
 from analysis.confusions.render import plot_confusion
-from analysis.confusions.values import CONFUSION_TOLERANCE, MAX_ISSUES, ClassScore, Confusion
+from analysis.confusions.values import CONFUSION_TOLERANCE, MAX_ISSUES, ClassScore
 from analysis.report.rendering import ReportFigure, embed_figure, render
 from trainables.records.confusion_figure import MOST_ANNOTATED_CLASSES
 
@@ -44,13 +43,13 @@ def _draw_matrices(arm: OutsideArm, class_names: Sequence[str]) -> list[tuple[Re
     is_large = len(class_names) > MOST_ANNOTATED_CLASSES
     chosen = _choose_confused(arm, class_names)
     if is_large and len(chosen) > 1:
-        part = _select(arm.confusion, chosen)
+        part = [[arm.confusion.rates[i][j] for j in chosen] for i in chosen]
         names = [class_names[c] for c in chosen]
         clusters = [cluster for cluster in arm.clusters if set(cluster.classes) <= set(names)]
         drawn = plot_confusion(part, names, f"{arm.arm}: the {len(names)} most confused classes", clusters)
         alt = f"Part of the confusion matrix of {arm.arm}: rates with intervals of the most confused classes."
         figures.append((embed_figure(drawn, alt), True))
-    drawn = plot_confusion(arm.confusion, class_names, f"{arm.arm}: confusion matrix", arm.clusters)
+    drawn = plot_confusion(arm.confusion.rates, class_names, f"{arm.arm}: confusion matrix", arm.clusters)
     alt = f"Confusion matrix of {arm.arm}: rates with intervals."
     return [*figures, (embed_figure(drawn, alt), not is_large)]
 
@@ -68,10 +67,3 @@ def _choose_confused(arm: OutsideArm, class_names: Sequence[str]) -> list[int]:
         merged = [c for group in touched for c in group] + added
         groups = [group for group in groups if group not in touched] + [merged]
     return [c for group in sorted(groups, key=len, reverse=True) for c in group]
-
-
-def _select(confusion: Confusion, classes: Sequence[int]) -> Confusion:
-    def take(matrix: Sequence[Sequence[Any]]) -> tuple[tuple[Any, ...], ...]:
-        return tuple(tuple(matrix[i][j] for j in classes) for i in classes)
-
-    return Confusion(counts=take(confusion.counts), rates=take(confusion.rates), excess=take(confusion.excess))

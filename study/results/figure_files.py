@@ -69,7 +69,7 @@ def draw_figures(
     for arm in arms:
         title = f"{arm.arm}: confusion on the test split, {len(arm.seeds)} seeds"
         class_names = [score.class_name for score in arm.class_scores]
-        figures[f"confusion_{arm.arm}.png"] = plot_confusion(arm.confusion, class_names, title, arm.clusters)
+        figures[f"confusion_{arm.arm}.png"] = plot_confusion(arm.confusion.rates, class_names, title, arm.clusters)
     pngs = {name: figure_to_png(figure) for name, figure in figures.items()}
     drawings = {n: figure_to_svg(figure) for n, figure in figures.items() if not n.startswith("confusion_")}
     smaller = {svg_name(name): svg for name, svg in drawings.items() if len(svg) < len(pngs[name])}
