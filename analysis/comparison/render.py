@@ -104,26 +104,6 @@ def plot_interval_bars(rows: Sequence[ComparisonRow]) -> Figure:
 _SMALLER_IS_BETTER = "Smaller is better for log loss, Brier score and calibration error."
 
 
-def build_side_header(row: TableRow) -> tuple[str, ...]:
-    """Return the names of the columns of `build_side_cells`."""
-    return "metric", "classes", row.value.treatment, row.value.control, "difference, these models", "difference, recipe"
-
-
-def build_side_cells(row: TableRow) -> list[tuple[str, ...]]:
-    """Return the cells of each metric of an A/B row: both values, and the difference with an interval for each question."""
-    return [
-        (
-            metric.name,
-            metric.group or "all",
-            _format_value(metric, metric.treatment),
-            _format_value(metric, metric.control),
-            _format_difference(metric, metric.difference.models),
-            _format_difference(metric, metric.difference.recipe),
-        )
-        for metric in row.value.side_metrics
-    ]
-
-
 def describe_side_metrics(row: TableRow) -> str:
     """Return which metrics of an A/B row differ on all images, and how their table is to be read."""
     found = _list_differing(row.value) or "none"
@@ -177,11 +157,13 @@ def _excludes_zero(interval: Interval | None) -> bool:
     return interval is not None and not interval.low <= 0 <= interval.high
 
 
-def _format_value(metric: SideMetric, value: float) -> str:
+def format_side_value(metric: SideMetric, value: float) -> str:
+    """Return the value of a metric on one side: a loss as it is, a share in percent."""
     return f"{value:.4f}" if metric.name in LOSSES else format_percent(value, 2)
 
 
-def _format_difference(metric: SideMetric, interval: Interval | None) -> str:
+def format_side_difference(metric: SideMetric, interval: Interval | None) -> str:
+    """Return the difference of the two sides in a metric with an interval; a dash for None."""
     if interval is None:
         return "—"
     return join_intervals(interval, partial(_format_signed, metric), _unit(metric))
