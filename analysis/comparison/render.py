@@ -1,4 +1,4 @@
-"""The A/B rows as sentences and figures, and the metrics beside macro-F1 as text: those that differ, cells of a table, csv."""
+"""The A/B rows as sentences and figures, and the metrics beside macro-F1 as text: those that differ, formats, csv."""
 
 from collections.abc import Sequence
 from functools import partial
