@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from analysis.arms.values import OutsideArm, OutsideFindings
 from analysis.comparison import tables
-from analysis.comparison.side_metric_tables import build_side_csv, format_side_line
+from analysis.comparison.render import build_side_csv, format_side_line
 from analysis.comparison.values import ComparisonRow
 from analysis.confusions.class_scores import list_unknown_classes
-from analysis.confusions.human_counts import compute_human_shares
+from analysis.confusions.rates import compute_human_shares
 from analysis.confusions.render import (
     build_directed_table,
     build_pair_table,
@@ -24,7 +25,6 @@ from analysis.confusions.render import (
 from analysis.confusions.values import MAX_ISSUES
 from analysis.external.outside_findings import analyze_outside_arms, compare_outside_arms, list_comparison_problems
 from analysis.external.outside_predictions import OutsidePredictions, read_predictions_files
-from analysis.external.values import OutsideArm, OutsideFindings
 from analysis.formats.numbers import format_interval
 from analysis.report.forensics_page import MOST_ROWS, build_forensics_page
 from analysis.report.pages import build_comparison_page

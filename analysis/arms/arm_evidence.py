@@ -6,7 +6,7 @@ from statistics import fmean
 
 import numpy as np
 import pandas as pd
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
 from analysis.statistics.metrics import IntArray
@@ -40,6 +40,11 @@ class ArmEvidence:
         return tuple(r.config.seed for r in self.runs)
 
     @property
+    def by_seed(self) -> dict[int, Predictions]:
+        """The predictions by the seeds of their runs."""
+        return dict(zip(self.seeds, self.predictions, strict=True))
+
+    @property
     def diverged(self) -> tuple[TrialRecord, ...]:
         """The runs that diverged; their predictions are those of the last finite epoch, or labels drawn at random."""
         return tuple(r for r in self.runs if r.diverged)
@@ -68,8 +73,7 @@ class ArmEvidence:
         Raises:
             UserInputError: if the seeds do not share their images.
         """
-        by_seed = {r.config.seed: p for r, p in zip(self.runs, self.predictions, strict=True)}
-        return stack_predictions(self.arm, by_seed)
+        return stack_predictions(self.arm, self.by_seed)
 
 
 def tabulate_images(evidence: ArmEvidence, class_names: Sequence[str]) -> pd.DataFrame:
@@ -101,3 +105,21 @@ def tabulate_images(evidence: ArmEvidence, class_names: Sequence[str]) -> pd.Dat
             "loss": -log_probabilities[:, images, first.labels].mean(axis=0),
         }
     )
+
+
+def tabulate_models(evidence: ArmEvidence, class_names: Sequence[str]) -> list[pd.DataFrame]:
+    """Return for each seed of an arm, in the order of its runs, a row per test image, in the order of `tabulate_images`.
+
+    Columns: arm, seed, predicted, confidence (probability of `predicted`), of_label (probability of the label).
+
+    Args:
+        evidence: of an arm.
+        class_names: K names; a class indexes them.
+    """
+    names, tables = np.array(class_names), []
+    for seed, found in zip(evidence.seeds, evidence.predictions, strict=True):
+        probabilities = softmax(found.logits.astype(np.float64), axis=1)
+        columns = {"predicted": names[probabilities.argmax(axis=1)], "confidence": probabilities.max(axis=1)}
+        of_label = probabilities[np.arange(len(found.labels)), found.labels]
+        tables.append(pd.DataFrame({"arm": evidence.arm, "seed": seed, **columns, "of_label": of_label}))
+    return tables

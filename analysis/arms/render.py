@@ -84,9 +84,6 @@ def build_arm_csv(arms: Sequence[ArmScores]) -> str:
     return to_csv(records)
 
 
-FILTERS = {"minimum": describe_gate}
-
-
 def plot_class_f1(arms: Sequence[ArmResults]) -> Figure:
     """Draw F1 in percent per class and arm as bars with intervals, and the macro-F1 of each arm as a line."""
     names = [literal_text(score.class_name) for score in arms[0].class_scores] if arms else []

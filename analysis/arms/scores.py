@@ -8,9 +8,14 @@ from numpy.typing import NDArray
 
 from analysis.arms.arm_evidence import ArmEvidence
 from analysis.arms.values import ArmScores, ModelAudit
-from analysis.confusions.class_scores import compute_class_scores, compute_group_contrasts, compute_macro_f1_intervals
+from analysis.confusions.class_scores import (
+    compute_class_scores,
+    compute_confusion,
+    compute_group_contrasts,
+    compute_macro_f1_intervals,
+    find_confusion_examples,
+)
 from analysis.confusions.clusters import find_clusters
-from analysis.confusions.matrix import compute_confusion, find_confusion_examples
 from analysis.confusions.rates import compare_with_humans, compute_directed_confusions
 from analysis.confusions.values import ArmConfusions, ClassScore
 from analysis.statistics.arm_predictions import ArmPredictions

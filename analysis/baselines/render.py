@@ -4,15 +4,14 @@ from dataclasses import asdict
 
 from rich.table import Table
 
-from analysis.baselines.lines import describe_training_images, name_baseline
-from analysis.baselines.values import LINEAR_PROBE, BaselineFindings
+from analysis.baselines.values import LINEAR_PROBE, BaselineFindings, describe_training_images, name_baseline
 from analysis.comparison.tables import (
     PLAN_CHANGED,
     TableRow,
     build_table_rows,
     describe_divergence,
     describe_rule,
-    list_records,
+    list_values,
 )
 from analysis.comparison.values import ComparisonRow, Question, Verdict
 from analysis.formats.numbers import format_percent, format_seconds, format_signed_pp
@@ -76,7 +75,7 @@ def build_baseline_rich_table(found: BaselineFindings) -> Table:
 
 def build_baseline_csv(found: BaselineFindings) -> str:
     """Return a line per baseline as csv, scores as fractions; that of the study's probe has columns of `found.row`."""
-    row = list_records([found.row])[0] if found.row else {}
+    row = list_values(found.row) if found.row else {}
     of_row, nothing = {key: row.get(key) for key in _ROW_COLUMNS}, dict.fromkeys(_ROW_COLUMNS)
     baselines = (found.majority, *found.probes)
     return to_csv([asdict(one) | (of_row if one is found.probe else nothing) for one in baselines])

@@ -8,9 +8,9 @@ J. Bus. Econ. Stat. 29:1). Its slope is estimated with the margins of the select
 that happens to be low on the measuring seeds raises the effects on these seeds as well.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,13 +58,13 @@ def split_seeds(num_seeds: int) -> tuple[slice, slice]:
     return slice(third), slice(third if num_seeds > 1 else 0, num_seeds)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Errors:
+class Errors(NamedTuple):
     """Images that the selecting seeds classify wrongly.
 
     Attributes:
         images: (n,) sample ids.
-        true, predicted: (n,) their class, and the one that at least half of the selecting seeds predict instead.
+        true: (n,) their class.
+        predicted: (n,) the class that at least half of the selecting seeds predict instead.
         margins: (n,) mean over the selecting seeds.
         measured: (n,) mean over the measuring seeds.
     """
@@ -77,15 +77,11 @@ class Errors:
 
     def take(self, chosen: IntArray | NDArray[np.bool_]) -> "Errors":
         """Return some of the errors."""
-        return Errors(**{name: values[chosen] for name, values in self._arrays().items()})
+        return self._make(values[chosen] for values in self)
 
     def join(self, other: "Errors") -> "Errors":
         """Return these errors and then the others."""
-        others = other._arrays()
-        return Errors(**{name: np.concatenate([values, others[name]]) for name, values in self._arrays().items()})
-
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return self._make(np.concatenate(both) for both in zip(self, other, strict=True))
 
 
 def find_errors(models: CauseModels, labels: IntArray) -> Errors:
@@ -214,12 +210,9 @@ class MatchedMargins:
         labels = np.asarray(self.weights < 0, dtype=np.int64)
         return Cell(values=values, influence=influence, labels=labels, num_observations=len(labels), groups=self.groups)
 
-    def _groups(self) -> Sequence[NDArray[np.bool_]]:
-        return (self.weights > 0, self.weights < 0)
-
     def _center(self, values: FloatArray) -> FloatArray:
         """Return (S, n) values minus the weighted mean of their group."""
         centered = values.copy()
-        for group in self._groups():
+        for group in (self.weights > 0, self.weights < 0):
             centered[:, group] -= np.average(values[:, group], axis=1, weights=np.abs(self.weights[group]))[:, None]
         return centered

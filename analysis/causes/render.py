@@ -46,9 +46,6 @@ def describe_effect(cause: RootCause, cue: str) -> str:
     return "—"
 
 
-FILTERS = {"cause": describe_cause, "symptom": describe_symptom, "effect": describe_effect}
-
-
 def plot_root_causes(causes: Mapping[str, Sequence[RootCause]]) -> Figure:
     """Draw the Shapley values of the cues in logits, one panel per measured pair of an arm; the named cause is dark."""
     measured = [(arm, cause) for arm, found in causes.items() for cause in found if cause.effects]

@@ -7,7 +7,16 @@ import numpy as np
 from scipy import special
 
 from analysis.comparison.values import ComparisonRow, Question, Verdict
-from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired, check_same_images
+from analysis.statistics.arm_predictions import (
+    MIN_DISCORDANT,
+    ArmPredictions,
+    Side,
+    average_members,
+    check_paired,
+    check_same_images,
+    describe_few_discordant,
+    measure_discordance,
+)
 from analysis.statistics.crossed_interval import (
     CrossedEstimate,
     compute_crossed_interval,
@@ -16,7 +25,6 @@ from analysis.statistics.crossed_interval import (
     compute_t_quantile,
     compute_unpaired_interval,
 )
-from analysis.statistics.discordance import MIN_DISCORDANT, describe_few_discordant, measure_discordance
 from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import FloatArray, compute_macro_f1, compute_macro_f1_influence
 from analysis.statistics.moderated_variances import SharedVariance
@@ -272,11 +280,11 @@ def _find_num_seeds(
     v_si = found.seed_image_variance / growth * shrink
     # What other rows say about the variance between seeds grows with the seeds as what the row itself says does.
     freedom = found.seed_freedom * (seeds - 1) / (num_seeds - 1)
-    # Each stratum loses a degree of freedom, now as then; `compute_half_width` takes one off.
-    num_units = round(growth * found.num_units) - (found.num_units - found.image_freedom) + 1
+    # Each stratum loses a degree of freedom, now as then.
+    image_freedom = round(growth * found.num_units) - (found.num_units - found.image_freedom)
     guard = found.guard._replace(size=growth * found.guard.size)
     half_width = compute_half_width(
-        v_s, v_i, v_si, seed_freedom=freedom, num_images=num_units, confidence=confidence, guard=guard
+        v_s, v_i, v_si, seed_freedom=freedom, image_freedom=image_freedom, alpha=1 - confidence, guard=guard
     )
     enough = np.flatnonzero(half_width < needed)
     return int(seeds[enough[0]]) if len(enough) else None

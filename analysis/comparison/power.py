@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.comparison.anytime import compute_sequence_half_width
+from analysis.comparison.other_intervals import compute_sequence_half_width
 from analysis.comparison.paired_difference import MAX_SEEDS, POWER
+from analysis.statistics.arm_predictions import MIN_DISCORDANT
 from analysis.statistics.crossed_interval import compute_half_width
-from analysis.statistics.discordance import MIN_DISCORDANT
 from analysis.statistics.metrics import FloatArray, IntArray
 from analysis.statistics.variances import Guard, guard_image_variance
 from search_spaces.errors import UserInputError
@@ -181,16 +181,14 @@ def forecast_looks(
     )
 
 
-def find_needed_seeds(
-    components: VarianceComponents, test: PlannedTest, goal: Goal = DECIDES_MARGIN, *, random_seed: int = 0
-) -> int | None:
+def find_needed_seeds(components: VarianceComponents, test: PlannedTest, goal: Goal = DECIDES_MARGIN) -> int | None:
     """Return the fewest seeds of a single look that meet the goal on the planned images; None if above `MAX_SEEDS`."""
     single = replace(test, looks=(MAX_SEEDS,))
-    if not forecast_looks(components, single, random_seed=random_seed)[0].meets(goal):
+    if not forecast_looks(components, single)[0].meets(goal):
         return None
     for first in range(2, MAX_SEEDS + 1, CHUNK):
         seeds = np.arange(first, min(first + CHUNK, MAX_SEEDS + 1))
-        drawn = _draw_looks(components, single, seeds, random_seed)
+        drawn = _draw_looks(components, single, seeds)
         powers = [_is_decided(drawn, m, test.margin).mean(axis=0) for m in goal.multiples]
         enough = np.flatnonzero(np.min(powers, axis=0) >= goal.power)
         if len(enough):
@@ -198,14 +196,12 @@ def find_needed_seeds(
     return None
 
 
-def find_needed_images(
-    components: VarianceComponents, test: PlannedTest, goal: Goal = DECIDES_MARGIN, *, random_seed: int = 0
-) -> int | None:
+def find_needed_images(components: VarianceComponents, test: PlannedTest, goal: Goal = DECIDES_MARGIN) -> int | None:
     """Return the fewest test images, to within 2 %, with which the planned looks meet the goal; None where none do."""
 
     def decides(num_images: int) -> bool:
         planned = replace(test, num_images=num_images)
-        return forecast_looks(components, planned, random_seed=random_seed)[-1].meets(goal)
+        return forecast_looks(components, planned)[-1].meets(goal)
 
     low, high = 2, MAX_IMAGES
     if not decides(high):
@@ -216,9 +212,9 @@ def find_needed_images(
     return high
 
 
-def find_decidable_margin(components: VarianceComponents, test: PlannedTest, *, random_seed: int = 0) -> float | None:
+def find_decidable_margin(components: VarianceComponents, test: PlannedTest) -> float | None:
     """Return the smallest margin that the planned looks decide, a fraction to within 0.01 pp; None if there is none below 1."""
-    drawn = _draw_looks(components, test, np.asarray(test.looks), random_seed)
+    drawn = _draw_looks(components, test, np.asarray(test.looks))
 
     def decides(margin: float) -> bool:
         return bool(min(_power(drawn, m, margin)[-1] for m in DECIDES_MARGIN.multiples) >= DECIDES_MARGIN.power)
@@ -240,7 +236,7 @@ class _Drawn(NamedTuple):
     discordant: FloatArray
 
 
-def _draw_looks(components: VarianceComponents, test: PlannedTest, seeds: IntArray, random_seed: int) -> _Drawn:
+def _draw_looks(components: VarianceComponents, test: PlannedTest, seeds: IntArray, random_seed: int = 0) -> _Drawn:
     """Return simulated studies.
 
     Args:
@@ -268,8 +264,8 @@ def _draw_looks(components: VarianceComponents, test: PlannedTest, seeds: IntArr
             image_variance,
             planned * both / seeds,
             seed_freedom=np.asarray(seeds - 1, dtype=np.float64),
-            num_images=test.num_images,
-            confidence=test.confidence,
+            image_freedom=test.num_images - 1,
+            alpha=1 - test.confidence,
             guard=Guard(test.num_images),
         )
     # A discordant image has a squared influence of about 1. The root of a count is nearly normal with a variance of 1/4.

@@ -1,14 +1,17 @@
-"""The A/B rows as sentences and figures."""
+"""The A/B rows as sentences and figures, and the metrics beside macro-F1 as text: those that differ, formats, csv."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from analysis.comparison.tables import TableRow, describe_divergence, describe_questions, describe_rule
-from analysis.comparison.values import ComparisonRow, Question, Verdict
+from analysis.comparison.tables import TableRow, describe_divergence, describe_rule
+from analysis.comparison.values import LOSSES, ComparisonRow, Question, SideMetric, Verdict
 from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, draw_interval, tidy
-from analysis.formats.numbers import format_count, format_pp
+from analysis.formats.numbers import format_count, format_percent, format_pp, join_intervals
+from analysis.formats.table_formats import list_bounds, to_csv
+from analysis.statistics.interval import Interval
 from search_spaces.designs import NO_INTERACTION
 from trainables.records.confusion_figure import literal_text
 
@@ -64,15 +67,6 @@ def describe_evidence(row: TableRow) -> str:
     return " ".join(part for part in parts if part)
 
 
-def describe_row_questions(rows: Sequence[TableRow]) -> str:
-    """Return the questions that the intervals of a table answer, as sentences that end with a space."""
-    found = describe_questions([row.value for row in rows])
-    return (
-        "".join(f"{sentence} " for sentence in found)
-        or "The intervals cover the variation over seeds and test images. "
-    )
-
-
 def describe_class_differences(row: TableRow) -> str:
     """Return the classes whose F1 differs between the two arms."""
     flagged = [c for c in row.value.class_differences if c.is_flagged]
@@ -83,15 +77,6 @@ def describe_class_differences(row: TableRow) -> str:
     )
 
 
-FILTERS = {
-    "verdict": describe_verdict,
-    "numbers": describe_numbers,
-    "evidence": describe_evidence,
-    "questions": describe_row_questions,
-    "class_differences": describe_class_differences,
-}
-
-
 def plot_interval_bars(rows: Sequence[ComparisonRow]) -> Figure:
     """Draw the interval, the margin band and the differences per seed of each A/B row, in percentage points."""
     figure = Figure(figsize=(8.0, 1.5 + 0.8 * max(len(rows), 1)), layout="constrained")
@@ -100,15 +85,8 @@ def plot_interval_bars(rows: Sequence[ComparisonRow]) -> Figure:
         axes.barh(place, 200 * row.margin, left=-100 * row.margin, height=0.9, color=BAND_COLOR, zorder=0)
         seeds = [100 * difference for difference in row.seed_differences]
         axes.plot(seeds, [place + 0.27] * len(seeds), "|", color="#666666", markersize=9, zorder=2)
-        style: dict[str, Any] = {
-            "fmt": "o",
-            "color": ARM_COLORS[0],
-            "markersize": 7,
-            "linewidth": 2.5,
-            "capsize": 5,
-            "zorder": 3,
-        }
-        draw_interval(axes, row.effect, place, **style)
+        style: dict[str, Any] = {"color": ARM_COLORS[0], "markersize": 7, "linewidth": 2.5, "capsize": 5}
+        draw_interval(axes, row.effect, place, fmt="o", zorder=3, **style)
         axes.annotate(str(row.verdict), (100 * row.effect.estimate, place - 0.2), ha="center", va="bottom", size=9)
     axes.axvline(0, color=INK, linewidth=1)
     axes.set_yticks(range(len(rows)), [literal_text(f"{row.treatment}\nvs {row.control}") for row in rows])
@@ -121,3 +99,82 @@ def plot_interval_bars(rows: Sequence[ComparisonRow]) -> Figure:
     figure.suptitle("Differences with confidence intervals; gray band: ± margin; ticks: seeds", size=11)
     tidy(axes)
     return figure
+
+
+_SMALLER_IS_BETTER = "Smaller is better for log loss, Brier score and calibration error."
+
+
+def describe_side_metrics(row: TableRow) -> str:
+    """Return which metrics of an A/B row differ on all images, and how their table is to be read."""
+    found = _list_differing(row.value) or "none"
+    return (
+        "Metrics beside macro-F1, which alone decides. Each interval covers one difference with 95 % confidence (exploratory). "
+        f"Differences whose interval excludes 0, on the images of all classes: {found}. {_SMALLER_IS_BETTER}"
+    )
+
+
+def format_side_line(row: ComparisonRow) -> str:
+    """Return one line for the terminal with the metrics that differ on all images; "" where none does."""
+    found = _list_differing(row)
+    return f"{row.treatment} vs {row.control}, beside macro-F1 (exploratory): {found}" if found else ""
+
+
+def build_side_csv(rows: Sequence[ComparisonRow]) -> str:
+    """Return the metrics of all rows as csv with numbers in full precision; shares and their differences are fractions."""
+    records = [
+        {
+            "treatment": row.treatment,
+            "control": row.control,
+            "metric": metric.name,
+            "group": metric.group,
+            "treatment_value": metric.treatment,
+            "control_value": metric.control,
+            "difference": metric.difference.estimate,
+            **list_bounds("models", metric.difference.models),
+            **list_bounds("recipe", metric.difference.recipe),
+            "num_seeds": row.num_seeds,
+        }
+        for row in rows
+        for metric in row.side_metrics
+    ]
+    return to_csv(records)
+
+
+def _list_differing(row: ComparisonRow) -> str:
+    """Return the metrics on all images whose interval excludes 0, by question: "accuracy +1.20 pp; recipe: accuracy"."""
+    everywhere = [metric for metric in row.side_metrics if not metric.group]
+    models = [
+        f"{m.name} {_format_signed(m, m.difference.estimate)}{_unit(m)}"
+        for m in everywhere
+        if _excludes_zero(m.difference.models)
+    ]
+    recipe = [m.name for m in everywhere if _excludes_zero(m.difference.recipe)]
+    parts = [("these models", models), ("recipe", recipe)]
+    return "; ".join(f"{question}: {', '.join(names)}" for question, names in parts if names)
+
+
+def _excludes_zero(interval: Interval | None) -> bool:
+    return interval is not None and not interval.low <= 0 <= interval.high
+
+
+def format_side_value(metric: SideMetric, value: float) -> str:
+    """Return the value of a metric on one side: a loss as it is, a share in percent."""
+    return f"{value:.4f}" if metric.name in LOSSES else format_percent(value, 2)
+
+
+def format_side_difference(metric: SideMetric, interval: Interval | None) -> str:
+    """Return the difference of the two sides in a metric with an interval; a dash for None."""
+    if interval is None:
+        return "—"
+    return join_intervals(interval, partial(_format_signed, metric), _unit(metric))
+
+
+def _format_signed(metric: SideMetric, value: float) -> str:
+    # Adding 0.0 turns -0.0 into 0.0.
+    if metric.name in LOSSES:
+        return f"{round(value, 4) + 0.0:+.4f}"
+    return f"{round(100 * value, 2) + 0.0:+.2f}"
+
+
+def _unit(metric: SideMetric) -> str:
+    return "" if metric.name in LOSSES else " pp"

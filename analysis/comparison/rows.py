@@ -6,18 +6,19 @@ from statistics import fmean
 from types import MappingProxyType
 
 from analysis.arms.arm_evidence import ArmEvidence
-from analysis.comparison.anytime import compute_anytime_interval, compute_fewest_seeds, describe_what_settles_anytime
-from analysis.comparison.bootstrap import compute_crossed_bootstrap
-from analysis.comparison.class_differences import compute_class_differences
 from analysis.comparison.divergence import DIVERGENCE_SHARE, measure_divergence, weigh_divergence
+from analysis.comparison.exploratory import compute_class_differences, compute_side_metrics
+from analysis.comparison.other_intervals import (
+    compute_anytime_interval,
+    compute_crossed_bootstrap,
+    compute_fewest_seeds,
+    describe_what_settles_anytime,
+)
 from analysis.comparison.paired_difference import compare_arms, compute_seed_differences, compute_verdict
-from analysis.comparison.side_metrics import compute_side_metrics
 from analysis.comparison.values import ComparisonRow, SideMetric, Verdict
-from analysis.statistics.arm_predictions import ArmAverage, Side
-from analysis.statistics.discordance import describe_few_discordant, measure_discordance
+from analysis.statistics.arm_predictions import ArmAverage, Side, describe_few_discordant, measure_discordance
 from analysis.statistics.moderated_variances import SharedVariance, share_variances
 from search_spaces.designs import Contrast
-from trainables.training.predictions import Predictions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,19 +93,13 @@ def _seeds_of_look(contrast: Contrast, evidence: Mapping[str, ArmEvidence], rule
 
 def make_sides(contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: Collection[int]) -> tuple[Side, Side]:
     """Return the two sides of a contrast with these seeds: an arm, or the average of several."""
-    return (
-        _average(contrast.treatment, contrast.treatment_arms, evidence, seeds, contrast.scale),
-        _average(contrast.control, contrast.control_arms, evidence, seeds, contrast.scale),
-    )
 
+    def average(name: str, arms: Sequence[str]) -> Side:
+        members = tuple(evidence[arm].with_seeds(seeds).stacked() for arm in arms)
+        is_arm = len(members) == 1 and contrast.scale == 1
+        return members[0] if is_arm else ArmAverage(name=name, members=members, scale=contrast.scale)
 
-def _average(
-    name: str, arms: Sequence[str], evidence: Mapping[str, ArmEvidence], seeds: Collection[int], scale: float
-) -> Side:
-    members = [evidence[arm].with_seeds(seeds).stacked() for arm in arms]
-    return (
-        members[0] if len(members) == 1 and scale == 1 else ArmAverage(name=name, members=tuple(members), scale=scale)
-    )
+    return average(contrast.treatment, contrast.treatment_arms), average(contrast.control, contrast.control_arms)
 
 
 def _judge(
@@ -222,34 +217,20 @@ def complete_row(
     seeds = _seeds_of_look(contrast, evidence, rule, row.look)
     treatment, control = make_sides(contrast, evidence, _find_judged_seeds(contrast, evidence, seeds))
     bootstrap = None
+    side_metrics: tuple[SideMetric, ...] = ()
     if row.intervals == "planned":
         bootstrap = compute_crossed_bootstrap(treatment, control, confidence=row.confidence)
+    # None for an interaction, which compares differences of differences.
+    if contrast.scale == 1:
+        treated, controls = (
+            [[evidence[arm].by_seed[seed] for seed in treatment.seeds] for arm in arms]
+            for arms in (contrast.treatment_arms, contrast.control_arms)
+        )
+        side_metrics = compute_side_metrics(treated, controls, class_names, groups)
     return replace(
         row,
         bootstrap=bootstrap,
         class_differences=compute_class_differences(treatment, control, class_names),
-        side_metrics=_measure_beside(contrast, evidence, treatment.seeds, class_names, groups),
+        side_metrics=side_metrics,
         plan_changed=plan_changed,
     )
-
-
-def _measure_beside(
-    contrast: Contrast,
-    evidence: Mapping[str, ArmEvidence],
-    seeds: Sequence[int],
-    class_names: Sequence[str],
-    groups: Mapping[str, Sequence[str]],
-) -> tuple[SideMetric, ...]:
-    """Return the metrics beside macro-F1; none for an interaction, which compares differences of differences."""
-    if contrast.scale != 1:
-        return ()
-    treatment, control = (
-        [_predictions_by_seed(evidence[arm], seeds) for arm in arms]
-        for arms in (contrast.treatment_arms, contrast.control_arms)
-    )
-    return compute_side_metrics(treatment, control, class_names, groups)
-
-
-def _predictions_by_seed(evidence: ArmEvidence, seeds: Sequence[int]) -> list[Predictions]:
-    by_seed = dict(zip(evidence.seeds, evidence.predictions, strict=True))
-    return [by_seed[seed] for seed in seeds]

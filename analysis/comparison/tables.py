@@ -8,11 +8,9 @@ from rich.text import Text
 
 from analysis.comparison.values import ArmDivergence, ComparisonRow, Question, Verdict
 from analysis.formats.numbers import format_bounds, join_intervals
-from analysis.formats.table_formats import list_points, to_csv, to_latex, to_markdown, to_terminal
-from analysis.statistics.interval import Interval
+from analysis.formats.table_formats import list_bounds, to_csv, to_latex, to_markdown, to_terminal
 
-BAR_WIDTH = 33
-TERMINAL_BAR_WIDTH = 23
+BAR_WIDTH = 23
 MOST_DECIMALS = 5
 PLAN_CHANGED = "The plan was changed after it was written, so the intervals and verdicts are not valid as stated."
 TWO_QUESTIONS = (
@@ -30,18 +28,6 @@ VERDICT_STYLES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IntervalBar:
-    """Positions of an interval and its margin band as fractions in [0, 1] of the axis that all rows of a table share."""
-
-    low: float
-    estimate: float
-    high: float
-    margin_low: float
-    zero: float
-    margin_high: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TableRow:
     """One A/B row as text, from which every format is built.
 
@@ -56,8 +42,7 @@ class TableRow:
         cost: "2.3x cost", or "cost not measured".
         p_adjusted: over the rows and looks of the table: "0.012", "<0.001", or "n/a".
         confidence: "95 %", "98.3 %".
-        settles: what would decide an UNDECIDED row, otherwise "".
-        bar: positions of the interval and the margin band.
+        reach: end of the axis of the bars, from -reach to reach, that all rows of a table share.
         value: the row itself.
     """
 
@@ -71,14 +56,17 @@ class TableRow:
     cost: str
     p_adjusted: str
     confidence: str
-    settles: str
-    bar: IntervalBar
+    reach: float
     value: ComparisonRow
 
     @property
     def cells(self) -> tuple[str, ...]:
         """Cells of the row in the order of `HEADER`."""
         return tuple(cell(self) for cell in _COLUMNS.values())
+
+    def place(self, difference: float) -> float:
+        """Return where a difference is on the axis of the bars, from 0 at its start to 1 at its end."""
+        return (difference / self.reach + 1) / 2
 
 
 def count_seeds(row: ComparisonRow) -> str:
@@ -115,35 +103,30 @@ def format_row(row: ComparisonRow) -> str:
     text = build_table_rows([row])[0]
     effect = f"{text.effect} {text.interval}"
     parts = [text.comparison, effect, text.verdict, text.seeds, f"MDE {text.mde}", text.cost]
-    notes = [describe_divergence(row), text.settles, "PLAN CHANGED" if row.plan_changed else ""]
+    notes = [describe_divergence(row), row.settles, "PLAN CHANGED" if row.plan_changed else ""]
     return " | ".join([*parts, *(note for note in notes if note)])
 
 
-def format_bar(bar: IntervalBar, width: int = BAR_WIDTH) -> str:
-    """Draw an interval with text: margin band ░, interval ━ (▓ inside the band), zero │, estimate ●.
+def format_bar(row: TableRow) -> str:
+    """Draw an interval with text of BAR_WIDTH characters: margin band ░, interval ━ (▓ inside the band), zero │, estimate ●."""
 
-    Args:
-        bar: positions of the interval and the margin band.
-        width: length of the result in characters.
-    """
+    def column(difference: float) -> int:
+        return round(row.place(difference) * (BAR_WIDTH - 1))
 
-    def column(fraction: float) -> int:
-        return round(fraction * (width - 1))
-
-    cells = [" "] * width
-    for i in range(column(bar.margin_low), column(bar.margin_high) + 1):
+    cells, effect, margin = [" "] * BAR_WIDTH, row.value.effect, row.value.margin
+    for i in range(column(-margin), column(margin) + 1):
         cells[i] = "░"
-    for i in range(column(bar.low), column(bar.high) + 1):
+    for i in range(column(effect.low), column(effect.high) + 1):
         cells[i] = "━" if cells[i] == " " else "▓"
-    cells[column(bar.zero)] = "│"
-    cells[column(bar.estimate)] = "●"
+    cells[column(0.0)] = "│"
+    cells[column(effect.estimate)] = "●"
     return "".join(cells)
 
 
 def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
     """Return the A/B table for a terminal of at least 80 columns, with a bar for each interval."""
     table_rows = build_table_rows(rows)
-    header = ("comparison", "difference (pp)", f"{'-margin  0  +margin':^{TERMINAL_BAR_WIDTH}}", "verdict")
+    header = ("comparison", "difference (pp)", f"{'-margin  0  +margin':^{BAR_WIDTH}}", "verdict")
     title = "A/B comparison: macro-F1 on the test split"
     return to_terminal(title, header, [_list_lines(row) for row in table_rows], _caption(table_rows), no_wrap=True)
 
@@ -162,17 +145,13 @@ def _list_lines(row: TableRow) -> tuple[str | Text, ...]:
     return (
         row.comparison.replace(" vs ", "\nvs "),
         f"{row.effect.removesuffix(' pp')}\n{row.interval}",
-        f"{format_bar(row.bar, TERMINAL_BAR_WIDTH)}\n{row.seeds}, MDE {row.mde}{models}",
+        f"{format_bar(row)}\n{row.seeds}, MDE {row.mde}{models}",
         verdict,
     )
 
 
-def list_records(rows: Sequence[ComparisonRow]) -> list[dict[str, object]]:
-    """Return the values of each row of the A/B table by column, in full precision; effects are in percentage points (`_pp`)."""
-    return [_make_record(row) for row in rows]
-
-
-def _make_record(row: ComparisonRow) -> dict[str, object]:
+def list_values(row: ComparisonRow) -> dict[str, object]:
+    """Return the values of a row of the A/B table by column, in full precision; effects are in percentage points (`_pp`)."""
     minimum, error = row.minimum_detectable_effect, row.standard_error
     record = {
         "treatment": row.treatment,
@@ -194,25 +173,21 @@ def _make_record(row: ComparisonRow) -> dict[str, object]:
     return {
         **record,
         **{name: getattr(row, name) for name in same},
-        **_list_bounds("bootstrap", row.bootstrap),
+        **list_bounds("bootstrap", row.bootstrap, "_pp"),
         "plan_changed": row.plan_changed,
         "settles": row.settles,
         "question": row.question.value,
-        **_list_bounds("models", row.models_effect),
+        **list_bounds("models", row.models_effect, "_pp"),
         "models_verdict": row.models_verdict.value,
-        **_list_bounds("all_runs", row.all_runs_effect),
+        **list_bounds("all_runs", row.all_runs_effect, "_pp"),
         "num_diverged": sum(arm.num_diverged for arm in row.divergence),
         "divergence": describe_divergence(row),
     }
 
 
-def _list_bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
-    return {key: value for key, value in list_points(name, interval).items() if key != f"{name}_pp"}
-
-
 def build_csv(rows: Sequence[ComparisonRow]) -> str:
-    """Return the A/B table as csv; see `list_records`."""
-    return to_csv(list_records(rows))
+    """Return the A/B table as csv; see `list_values`."""
+    return to_csv([list_values(row) for row in rows])
 
 
 def build_markdown(rows: Sequence[ComparisonRow]) -> str:
@@ -251,8 +226,7 @@ def _build_row(row: ComparisonRow, reach: float) -> TableRow:
         cost=f"{row.cost_ratio:.1f}x cost" if row.cost_ratio is not None else "cost not measured",
         p_adjusted=_format_p(row.p_adjusted),
         confidence=f"{round(100 * row.confidence, 1):g} %",
-        settles=row.settles,
-        bar=_build_bar(effect, row.margin, reach),
+        reach=reach,
         value=row,
     )
 
@@ -277,20 +251,6 @@ def _format_p(p_value: float | None) -> str:
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def _build_bar(effect: Interval, margin: float, reach: float) -> IntervalBar:
-    def place(value: float) -> float:
-        return (value / reach + 1) / 2
-
-    return IntervalBar(
-        low=place(effect.low),
-        estimate=place(effect.estimate),
-        high=place(effect.high),
-        margin_low=place(-margin),
-        zero=place(0.0),
-        margin_high=place(margin),
-    )
-
-
 def _caption(rows: Sequence[TableRow]) -> str:
     levels = ", ".join(dict.fromkeys(row.confidence for row in rows))
     margins = ", ".join(dict.fromkeys(f"{100 * row.value.margin:g}" for row in rows))
@@ -298,7 +258,7 @@ def _caption(rows: Sequence[TableRow]) -> str:
     lines += describe_questions([row.value for row in rows])
     lines += [PLAN_CHANGED] if any(row.value.plan_changed for row in rows) else []
     for row in rows:
-        notes = (describe_rule(row), describe_divergence(row.value), row.settles)
+        notes = (describe_rule(row), describe_divergence(row.value), row.value.settles)
         lines += [f"{row.comparison}: {note}." for note in notes if note]
     return " ".join(lines)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from analysis.confusions.matrix import check_class_names
+from analysis.confusions.class_scores import check_class_names
 from analysis.confusions.rates import compute_pair_rates
 from analysis.confusions.values import ConfusedPair, ConfusionCluster
 from analysis.statistics.arm_predictions import ArmPredictions
@@ -42,15 +42,13 @@ class PairTest:
     """The test of all pairs of classes.
 
     Attributes:
-        observed: (K, K) symmetric: wrong labels between the two classes, summed over seeds.
-        expected: (K, K) mean of the null distribution.
+        expected: (K, K) symmetric, mean of the null distribution: wrong labels between the two classes, summed over seeds.
         deviation: (K, K) standard deviation of the null distribution.
-        z: (K, K) (observed - expected) / deviation; -inf where the deviation is 0.
+        z: (K, K) (observed number - expected) / deviation; -inf where the deviation is 0.
         p_adjusted: (K, K) p-values, adjusted over all pairs; 1 on the diagonal.
         critical: z above which a pair is significant at `ALPHA` over all pairs.
     """
 
-    observed: FloatArray
     expected: FloatArray
     deviation: FloatArray
     z: FloatArray
@@ -216,10 +214,6 @@ def _count(pairs: IntArray, states: NDArray[np.integer], num_pairs: int) -> Floa
     return counts
 
 
-def _symmetric(counts: FloatArray) -> FloatArray:
-    return counts + np.swapaxes(counts, -1, -2)
-
-
 def _test(counts: FloatArray, pairs: IntArray) -> PairTest:
     """Return the test from (1 + B, pairs) counts, the observed ones first, and the (K, K) numbers of the pairs."""
     expected, deviation = counts.mean(axis=0), counts.std(axis=0)
@@ -237,7 +231,6 @@ def _test(counts: FloatArray, pairs: IntArray) -> PairTest:
         return np.where(pairs >= 0, values[pairs], diagonal)
 
     return PairTest(
-        observed=square(counts[0], 0.0),
         expected=square(expected, 0.0),
         deviation=square(deviation, 0.0),
         z=square(z, -np.inf),
@@ -304,7 +297,8 @@ def _find_significant(counts: FloatArray, test: PairTest) -> NDArray[np.bool_]:
     while True:
         rest = np.where(found, 0.0, wrong)
         fitted, scales = _fit(rest, found, scales)
-        z = np.where(found, -np.inf, _symmetric(rest - fitted) / safe)[:, *upper]
+        excess = rest - fitted
+        z = np.where(found, -np.inf, (excess + np.swapaxes(excess, -1, -2)) / safe)[:, *upper]
         strongest = np.argpartition(-z, _step_size(counts.shape[-1]) - 1, axis=1)[:, : _step_size(counts.shape[-1])]
         new = z[every, strongest] >= test.critical
         if not new.any():

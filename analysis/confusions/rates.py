@@ -1,4 +1,4 @@
-"""Confusion rates: of pairs of classes, of an arm and of human annotators, and of directed confusions.
+"""Confusion rates: of pairs of classes, of an arm and of human annotators by their counts, and of directed confusions.
 
 The test of pairs (`analysis.confusions.clusters`) asks whether two classes are confused more often than chance would have it.
 This asks whether a confusion is frequent: a cell of the confusion matrix is material if its interval lies above the tolerance.
@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from analysis.confusions.matrix import check_class_names, compute_rates, make_cell
+from analysis.confusions.class_scores import check_class_names, compute_rates, make_cell
 from analysis.confusions.values import CONFUSION_TOLERANCE, ConfusedPair, DirectedConfusion, HumanExcess, Materiality
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.families import Scale, compute_family, compute_two_intervals
 from analysis.statistics.interval import Interval, TwoIntervals
 from analysis.statistics.metrics import FloatArray, IntArray
 from analysis.statistics.mid_p_bounds import compute_mid_p_tail
+from search_spaces.errors import UserInputError
 
 MACHINE_SPECIFIC, AMBIGUOUS, OPEN = "machine-specific", "ambiguous to people", "undecided"
 
@@ -193,3 +194,33 @@ def count_images_to_decide(rate: Interval, num_images: int, confidence: float) -
 def _compare_with_humans(arm: ArmPredictions, true: int, predicted: int, human: NDArray[np.float64]) -> HumanExcess:
     images = np.flatnonzero(arm.labels == true)
     return compute_human_excess(arm, images, arm.predicted[:, images] == predicted, human[images, predicted], 1 - ALPHA)
+
+
+def compute_human_shares(
+    counts: NDArray[np.generic], num_images: int, class_names: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return the share of annotators who chose each class.
+
+    Args:
+        counts: (N, K) numbers of annotators who chose each class for each image.
+        num_images: N.
+        class_names: K names.
+
+    Returns:
+        (N, K) float64; each row sums to 1.
+
+    Raises:
+        UserInputError: if the counts do not fit the images, are negative or not finite, or an image has none.
+    """
+    expected = (num_images, len(class_names))
+    if counts.shape != expected:
+        raise UserInputError(
+            f"human counts must be (images, classes) = {expected}, a row for each image of the test set, but are {counts.shape}"
+        )
+    numbers = np.asarray(counts, dtype=np.float64)
+    if not np.isfinite(numbers).all() or (numbers < 0).any():
+        raise UserInputError("human counts must be finite and not negative")
+    empty = np.flatnonzero(numbers.sum(axis=1) == 0)
+    if len(empty):
+        raise UserInputError(f"every image needs a human label, but image {empty[0]} of the test set has none")
+    return np.asarray(numbers / numbers.sum(axis=1, keepdims=True))

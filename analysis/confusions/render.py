@@ -13,7 +13,6 @@ from analysis.confusions.values import (
     CONFUSION_TOLERANCE,
     ArmConfusions,
     ConfusedPair,
-    Confusion,
     ConfusionCluster,
     DirectedConfusion,
     GroupContrast,
@@ -75,14 +74,6 @@ def describe_contrast(contrast: GroupContrast, arm: str) -> str:
     )
 
 
-FILTERS = {
-    "clusters": describe_clusters,
-    "directed": describe_directed,
-    "decision": describe_images_to_decide,
-    "contrast": describe_contrast,
-}
-
-
 def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
     """Return the confused pairs of an arm for a terminal of at least 80 columns."""
     header = ("classes", "confusion rate", "expected\nby chance", "adjusted\np", "excess over\nhumans (pp)")
@@ -122,12 +113,15 @@ FRAME_LINES = ("-", "--", ":", "-.")
 
 
 def plot_confusion(
-    confusion: Confusion, class_names: Sequence[str], title: str, clusters: Sequence[ConfusionCluster] = ()
+    rates: Sequence[Sequence[TwoIntervals]],
+    class_names: Sequence[str],
+    title: str,
+    clusters: Sequence[ConfusionCluster] = (),
 ) -> Figure:
     """Draw the rates of a confusion matrix in percent, each with the half-width of its interval for these models.
 
     Args:
-        confusion: rates of K classes; a cell with rate 0 shows "0" alone.
+        rates: (K, K) as in `Confusion`; a cell with rate 0 shows "0" alone.
         class_names: K names.
         title: of the figure.
         clusters: groups of classes whose cells get a frame.
@@ -135,13 +129,13 @@ def plot_confusion(
     Raises:
         UserInputError: if the names do not fit the matrix.
     """
-    rates = np.array([[cell.estimate for cell in row] for row in confusion.rates])
-    texts = [[_rate_text(cell) for cell in row] for row in confusion.rates]
+    estimates = np.array([[cell.estimate for cell in row] for row in rates])
+    texts = [[_rate_text(cell) for cell in row] for row in rates]
     is_annotated = len(class_names) <= MOST_ANNOTATED_CLASSES
     note = "rate in % ± half-width of its interval for these models" if is_annotated else "color: rate"
     if clusters:
         note += "; frames: clusters of confused classes"
-    figure = plot_rate_matrix(rates, texts, class_names, title=f"{title}\n{note}")
+    figure = plot_rate_matrix(estimates, texts, class_names, title=f"{title}\n{note}")
     for index, cluster in enumerate(clusters):
         _frame_cells(figure.axes[0], [class_names.index(name) for name in cluster.classes], index)
     return figure

@@ -120,62 +120,53 @@ def read_array_file(path: Path) -> RawPredictions:
     except (OSError, ValueError, EOFError, LookupError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         advice = "; save texts as a numpy array of str, not of objects" if "pickle" in str(error).lower() else ""
         raise UserInputError(f"{path} is not a readable npz file: {str(error).splitlines()[0]}{advice}") from None
-    raw = RawPredictions(path=path)
 
     def values(key: str) -> NDArray[Any] | None:
         name = find_accepted_name(key, arrays)
         return None if name is None else make_texts_printable(arrays[name])
 
     kind = next((kind for kind in SCORES if values(kind) is not None), None)
-    scores, predicted, labels = None if kind is None else values(kind), values("predicted"), values("label")
-    raw.labels = labels
-    raw.predicted = predicted
-    raw.scores = scores
-    raw.require(arrays)
-    names = values("class_names")
+    raw = RawPredictions(path=path, labels=values("label"), predicted=values("predicted"), kind=kind or SCORES[0])
+    raw.scores = None if kind is None else values(kind)
+    raw.sample_ids, names = values("sample_id"), values("class_names")
     raw.class_names = None if names is None else tuple(str(name) for name in names.ravel())
-    if raw.problems or labels is None:
+    raw.require(arrays)
+    if raw.problems:
         return raw
-    if scores is not None and scores.dtype.kind not in "fiu":
-        raw.problems.append(f"{kind} must hold numbers, but are {scores.dtype}")
+    if raw.scores is not None and raw.scores.dtype.kind not in "fiu":
+        raw.problems.append(f"{kind} must hold numbers, but are {raw.scores.dtype}")
         return raw
-    shape = scores.shape[:-1] if scores is not None else () if predicted is None else predicted.shape
+    shape = raw.scores.shape[:-1] if raw.scores is not None else () if raw.predicted is None else raw.predicted.shape
     seeds, arms = values("seed"), values("arm")
     if len(shape) == 2 and arms is not None and arms.shape == shape[:1] and (seeds is None or seeds.size == 1):
         shape = (shape[0], 1, shape[1])
-        scores = None if scores is None else scores[:, None]
-        predicted = None if predicted is None else predicted[:, None]
-    problem = _check_shapes(kind, scores, predicted, labels, values("sample_id"), shape)
+        raw.scores = None if raw.scores is None else raw.scores[:, None]
+        raw.predicted = None if raw.predicted is None else raw.predicted[:, None]
+    problem = _check_shapes(raw, kind or "predicted classes", shape)
     if problem:
         raw.problems.append(problem)
         return raw
-    raw.kind = kind or raw.kind
-    raw.scores = None if scores is None else scores.reshape(-1, scores.shape[-1]).astype(np.float64)
-    raw.predicted = None if predicted is None else predicted.reshape(-1)
-    raw.labels = np.broadcast_to(labels, shape).reshape(-1)
-    ids = values("sample_id")
-    raw.sample_ids = None if ids is None else np.broadcast_to(ids, shape).reshape(-1)
+    raw.scores = None if raw.scores is None else raw.scores.reshape(-1, raw.scores.shape[-1]).astype(np.float64)
+    raw.predicted = None if raw.predicted is None else raw.predicted.reshape(-1)
+    raw.labels, raw.sample_ids = (
+        None if given is None else np.broadcast_to(given, shape).reshape(-1) for given in (raw.labels, raw.sample_ids)
+    )
     raw.seeds = _spread(raw, "seed", seeds, shape, axis=-2)
     raw.arms = _spread(raw, "arm", arms, shape, axis=-3)
     return raw
 
 
-def _check_shapes(
-    kind: str | None,
-    scores: NDArray[Any] | None,
-    predicted: NDArray[Any] | None,
-    labels: NDArray[Any],
-    ids: NDArray[Any] | None,
-    shape: tuple[int, ...],
-) -> str:
-    """Return what is wrong with the shapes, or ""."""
+def _check_shapes(raw: RawPredictions, kind: str, shape: tuple[int, ...]) -> str:
+    """Return what is wrong with the shapes of the arrays as they stand in the file, or ""."""
+    scores, predicted, labels, ids = raw.scores, raw.predicted, raw.labels, raw.sample_ids
+    assert labels is not None
     if labels.ndim != 1 or not labels.size:
         return f"labels must be (N,), one per image, but are {labels.shape}"
     if not 1 <= len(shape) <= 3 or (scores is not None and scores.shape[-1] < 2):
         axes = f"{shape}" if scores is None else f"{scores.shape}"
-        return f"{kind or 'predicted classes'} must be (N, K), (seeds, N, K) or (arms, seeds, N, K) with K >= 2, but are {axes}"
+        return f"{kind} must be (N, K), (seeds, N, K) or (arms, seeds, N, K) with K >= 2, but are {axes}"
     if shape[-1] != len(labels):
-        return f"there are {len(labels)} labels, but {kind or 'predicted classes'} of {shape[-1]} images"
+        return f"there are {len(labels)} labels, but {kind} of {shape[-1]} images"
     if predicted is not None and predicted.shape != shape:
         return f"predicted classes must be {shape} as the {kind}, but are {predicted.shape}"
     if ids is not None and ids.shape != labels.shape:

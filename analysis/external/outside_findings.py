@@ -7,19 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.arms.scores import compute_arm_confusions
+from analysis.arms.values import OutsideArm, OutsideFindings
+from analysis.comparison.exploratory import compute_side_metrics
 from analysis.comparison.paired_difference import compare_arms
-from analysis.comparison.side_metrics import compute_side_metrics
 from analysis.comparison.values import ComparisonRow
-from analysis.confusions.class_scores import compute_class_scores, compute_macro_f1_intervals
+from analysis.confusions.class_scores import compute_class_scores, compute_confusion, compute_macro_f1_intervals
 from analysis.confusions.label_issues import list_label_issues
-from analysis.confusions.matrix import compute_confusion
 from analysis.confusions.values import LabelIssue
 from analysis.external.outside_predictions import OutsidePredictions
-from analysis.external.values import OutsideArm, OutsideFindings
 from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
 from analysis.statistics.interval import Interval, TwoIntervals
 from search_spaces.errors import list_some, nearest_name
-from trainables.training.predictions import Predictions
 
 
 def compare_outside_arms(
@@ -58,10 +56,8 @@ def compare_outside_arms(
         if not do_pair:
             rows.append(row)
             continue
-        treatment_runs, control_runs = ([_order_by_seed(predictions.arms[arm])] for arm in (name, control))
-        beside = compute_side_metrics(
-            treatment_runs, control_runs, predictions.names, groups, has_scores=predictions.has_scores
-        )
+        runs, others = ([[found for _, found in sorted(predictions.arms[arm].items())]] for arm in (name, control))
+        beside = compute_side_metrics(runs, others, predictions.names, groups, has_scores=predictions.has_scores)
         rows.append(replace(row, side_metrics=beside))
     return tuple(rows)
 
@@ -89,10 +85,6 @@ def list_unpaired(predictions: OutsidePredictions, control: str | None) -> list[
 def _do_pair(seeds: tuple[int, ...], others: tuple[int, ...]) -> bool:
     """Return whether two arms have the same seeds, or one each, which are two models and no sample of seeds."""
     return seeds == others or len(seeds) == len(others) == 1
-
-
-def _order_by_seed(by_seed: Mapping[int, Predictions]) -> list[Predictions]:
-    return [by_seed[seed] for seed in sorted(by_seed)]
 
 
 CONFIDENCE = 0.95

@@ -1,7 +1,7 @@
 """Predictions of models that were trained elsewhere, read from files and checked: one message lists everything that is wrong."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
         named = list_some(f"({list_some(names)})" for names in in_files)
         problems.append(f"the files need the same classes in the same order, but have {named}")
     names = tuple(map(make_printable, class_names)) if class_names else in_files[0] if in_files else _infer_names(raws)
-    raws = _name_classes(raws, names)
+    _name_classes(raws, names)
     sizes = {raw.scores.shape[-1] for raw in raws if raw.scores is not None}
     problems += _check_names(names, sizes)
     arms: ByArm = {}
@@ -139,8 +139,8 @@ def _infer_names(raws: Sequence[RawPredictions]) -> tuple[str, ...] | None:
     return tuple(sorted({str(name) for column in columns if column is not None for name in column}))
 
 
-def _name_classes(raws: Sequence[RawPredictions], names: tuple[str, ...] | None) -> list[RawPredictions]:
-    """Return the content of the files with the names of classes in place of truth values, or of numbers that are names.
+def _name_classes(raws: Sequence[RawPredictions], names: tuple[str, ...] | None) -> None:
+    """Put the names of classes in place of truth values, or of numbers that are names, in the content of the files.
 
     Numbers are names if those of all files are, and some are too large for places.
     """
@@ -161,15 +161,9 @@ def _name_classes(raws: Sequence[RawPredictions], names: tuple[str, ...] | None)
         found = [str(value).lower() for value in values.ravel().tolist()]
         return np.array([spelled[text] for text in found], dtype=object) if set(found) <= set(spelled) else values
 
-    named = {
-        id(raw): replace(
-            raw,
-            labels=name_all(raw.labels, raw.class_names or names or ()),
-            predicted=name_all(raw.predicted, raw.class_names or names or ()),
-        )
-        for raw in sound
-    }
-    return [named.get(id(raw), raw) for raw in raws]
+    for raw in sound:
+        known = raw.class_names or names or ()
+        raw.labels, raw.predicted = name_all(raw.labels, known), name_all(raw.predicted, known)
 
 
 def _check_naming(raws: Sequence[RawPredictions], num_models: int) -> list[str]:

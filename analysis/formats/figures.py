@@ -7,7 +7,7 @@ the same information redundantly.
 import io
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -74,8 +74,8 @@ def arm_style(index: int) -> tuple[str, str]:
     return ARM_COLORS[index % len(ARM_COLORS)], ARM_HATCHES[index % len(ARM_HATCHES)]
 
 
-def tidy(axes: Axes) -> None:
-    """Leave out the spines at the top and on the right, and draw vertical grid lines behind the bars."""
+def tidy(axes: Axes, grid: Literal["x", "both"] = "x") -> None:
+    """Leave out the spines at the top and on the right, and draw grid lines behind what is drawn, by default vertical ones."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
-    axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
+    axes.grid(axis=grid, color="#E5E5E5", linewidth=0.8)

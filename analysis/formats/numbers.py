@@ -110,9 +110,9 @@ def format_value(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def shorten(text: str, width: int = LONGEST_VALUE) -> str:
-    """Return a text of at most `width` characters, the end replaced by "..." where it is longer."""
-    return text if len(text) <= width else f"{text[: width - 3]}..."
+def shorten(text: str) -> str:
+    """Return a text of at most `LONGEST_VALUE` characters, the end replaced by "..." where it is longer."""
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
 
 
 def flatten_passport(passport: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:
@@ -135,19 +135,3 @@ def format_sentence(clause: str) -> str:
 def escape_markdown(text: object) -> str:
     """Return text that markdown shows literally and on one line, also inside a table."""
     return html.escape(str(text), quote=False).translate(_MARKDOWN_ESCAPES)
-
-
-FILTERS: Mapping[str, Callable[..., Any]] = {
-    "percent": format_percent,
-    "interval": format_interval,
-    "seconds": format_seconds,
-    "bytes": format_bytes,
-    "count": format_count,
-    "gflops": format_gflops,
-    "parameters": format_parameters,
-    "estimate": format_estimate,
-    "signed": format_signed_pp,
-    "verdicts": join_verdicts,
-    "sentence": format_sentence,
-    "md": escape_markdown,
-}

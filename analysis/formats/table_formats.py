@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from rich.box import SIMPLE
@@ -46,17 +46,17 @@ def unescape_formula(text: str) -> str:
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
-def list_bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
-    """Return the columns of csv for the ends of an interval."""
-    low, high = (None, None) if interval is None else (interval.low, interval.high)
-    return {f"{name}_low": low, f"{name}_high": high}
+def list_bounds(name: str, interval: Interval | None, unit: Literal["", "_pp"] = "") -> dict[str, float | None]:
+    """Return the columns of csv for the ends of an interval: as they are, or in percentage points (`_pp`)."""
+    scale = 100 if unit else 1
+    low, high = (None, None) if interval is None else (scale * interval.low, scale * interval.high)
+    return {f"{name}_low{unit}": low, f"{name}_high{unit}": high}
 
 
 def list_points(name: str, interval: Interval | None) -> dict[str, float | None]:
     """Return the columns of csv for a difference of fractions and its interval, in percentage points."""
-    ends = (None,) * 3 if interval is None else (interval.estimate, interval.low, interval.high)
-    keys = (f"{name}_pp", f"{name}_low_pp", f"{name}_high_pp")
-    return {key: None if end is None else 100 * end for key, end in zip(keys, ends, strict=True)}
+    estimate = None if interval is None else 100 * interval.estimate
+    return {f"{name}_pp": estimate, **list_bounds(name, interval, "_pp")}
 
 
 def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -5,7 +5,7 @@ that the tests of admission do not use.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from scipy.stats import rankdata
@@ -36,14 +36,6 @@ NUM_FINALISTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CamChoice:
-    """The chosen source, and the measurements of all candidates in `CamAdmission`'s form, finalists first, the best one first."""
-
-    source: CamSource
-    candidates: tuple[CamCandidate, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Measured:
     source: CamSource
     maps: Cams
@@ -57,9 +49,7 @@ class _Measured:
 
     def describe(self) -> CamCandidate:
         return CamCandidate(
-            layer=self.source.layer.name,
-            map_size=self.source.layer.size,
-            method=self.source.method.value,
+            **asdict(self.source),
             num_images=len(self.gains),
             road=float(self.gains.mean()),
             standard_error=float(self.gains.std(ddof=1) / np.sqrt(len(self.gains))),
@@ -68,7 +58,9 @@ class _Measured:
         )
 
 
-def choose_cam(network: CamNetwork, randomized: CamNetwork, audit_images: AuditImages, *, seed: int) -> CamChoice:
+def choose_cam(
+    network: CamNetwork, randomized: CamNetwork, audit_images: AuditImages, *, seed: int
+) -> tuple[CamSource, tuple[CamCandidate, ...]]:
     """Return the method and layer whose maps have the best ROAD: gain with the own map over another image's map.
 
     Candidates are all methods at all layers of at least `MINIMUM_SIZE` cells. Those whose maps are empty too often or too
@@ -81,6 +73,9 @@ def choose_cam(network: CamNetwork, randomized: CamNetwork, audit_images: AuditI
         audit_images: for the choice alone.
         seed: of the images' order and of ROAD.
 
+    Returns:
+        The source, and the measurements of all candidates in `CamAdmission`'s form, finalists first, the best one first.
+
     Raises:
         NoCamLayerError: if no layer's maps are large enough for a heat map.
     """
@@ -89,11 +84,11 @@ def choose_cam(network: CamNetwork, randomized: CamNetwork, audit_images: AuditI
     inputs = network.prepare(images)
     predicted = network.compute_logits(inputs).argmax(axis=1)
     measured = []
-    for layer in find_cam_layers(network):
-        own, untrained = (compute_cams(n, n.prepare(images), layer.name, predicted).maps for n in (network, randomized))
+    for layer, size in find_cam_layers(network):
+        own, untrained = (compute_cams(n, n.prepare(images), layer, predicted).maps for n in (network, randomized))
         for method in CamMethod:
             candidate = _Measured(
-                source=CamSource(layer=layer, method=method),
+                source=CamSource(layer=layer, map_size=size, method=method),
                 maps=own[method],
                 empty_share=float(find_degenerate(own[method]).mean()),
                 similarity=float(np.mean(compute_similarity(own[method], untrained[method]))),
@@ -122,7 +117,7 @@ def choose_cam(network: CamNetwork, randomized: CamNetwork, audit_images: AuditI
     if len(chosen) >= FIRST_IMAGES + 2:
         finalists = extend(finalists, slice(FIRST_IMAGES, len(chosen)))
     ordered = [*finalists, *ranked[NUM_FINALISTS:]]
-    return CamChoice(source=finalists[0].source, candidates=tuple(m.describe() for m in ordered))
+    return finalists[0].source, tuple(m.describe() for m in ordered)
 
 
 def compute_similarity(cams: Cams, others: Cams) -> FloatArray:

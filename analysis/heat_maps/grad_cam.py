@@ -17,7 +17,7 @@ from pytorch_grad_cam.hirescam import HiResCAM
 from pytorch_grad_cam.layer_cam import LayerCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from analysis.heat_maps.cam_layers import BATCH_SIZE, CamNetwork, find_map_layers, find_module, to_map
+from analysis.heat_maps.cam_layers import BATCH_SIZE, CamNetwork, Size, find_map_layers, find_module, to_map
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError
 
@@ -47,19 +47,18 @@ class NoCamLayerError(UserInputError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CamLayer:
-    """A layer by the name of its module, with the (height, width) of its output in cells."""
-
-    name: str
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CamSource:
-    """Method and layer of maps."""
+    """Method and layer of maps.
 
+    Attributes:
+        layer: by the name of its module.
+        map_size: (height, width) of its output in cells.
+        method: of the maps.
+    """
+
+    layer: str
+    map_size: Size
     method: CamMethod
-    layer: CamLayer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +74,8 @@ class CamPass:
     maps: dict[CamMethod, Cams]
 
 
-def find_cam_layers(network: CamNetwork) -> tuple[CamLayer, ...]:
-    """Return the layers whose output has at least `MINIMUM_SIZE` cells in height and width, the deepest first.
+def find_cam_layers(network: CamNetwork) -> list[tuple[str, Size]]:
+    """Return the layers whose output has at least `MINIMUM_SIZE` cells in height and width, with its size, the deepest first.
 
     Sizes are measured by a forward pass of zeros (`analysis.heat_maps.cam_layers`).
 
@@ -86,7 +85,7 @@ def find_cam_layers(network: CamNetwork) -> tuple[CamLayer, ...]:
     image_size = network.config.whole("image_size")
     zeros = network.prepare(np.zeros((1, image_size, image_size, 3), dtype=np.uint8))
     found = find_map_layers(network.model, lambda: network.compute_logits(zeros))
-    large = tuple(CamLayer(name=name, size=size) for name, size in found if min(size) >= MINIMUM_SIZE)
+    large = [(name, size) for name, size in found if min(size) >= MINIMUM_SIZE]
     if not large:
         name, (height, width) = max(found, key=lambda layer: min(layer[1]), default=("no layer", (0, 0)))
         raise NoCamLayerError(

@@ -1,7 +1,7 @@
 """Panels of heat maps: the choice of their images, and the maps of one arm's model for them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,25 +11,16 @@ from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.grad_cam import CamSource, compute_cams, is_degenerate
 from analysis.heat_maps.values import ArmCam, CamView
 from analysis.shortcuts.swaps import Images
-from analysis.statistics.metrics import IntArray
+from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError
 from trainables.training.predictions import Predictions
 
 MOST_CONFUSED = "most confused pair"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Agreement:
-    """One arm over its seeds: shares of seeds and mean probabilities, each (N,) or (N, K)."""
-
-    correct: NDArray[np.float64]
-    true_probability: NDArray[np.float64]
-    wrong_probability: NDArray[np.float64]
-    predicted: NDArray[np.float64]
-    probability: NDArray[np.float64]
-
-
-_Ranking = tuple[str, NDArray[np.float64], NDArray[np.float64]]
+# Of one arm, (N, K): the share of its seeds that predict each class, and the mean probability of it.
+_Votes = tuple[FloatArray, FloatArray]
+_Ranking = tuple[str, FloatArray, FloatArray]
 
 
 def choose_panel_images(
@@ -55,7 +46,7 @@ def choose_panel_images(
     if num_panels < 0:
         raise UserInputError(f"num_panels must be 0 or more, but got {num_panels}; 0 draws none")
     ids, labels = _common_images(predictions_by_arm)
-    arms = {name: _compute_agreement(seeds) for name, seeds in predictions_by_arm.items()}
+    arms = {name: _count_votes(seeds) for name, seeds in predictions_by_arm.items()}
     rankings = _rank_images(arms, labels)
     queues = [(reason, _order(agreement, confidence)) for reason, agreement, confidence in rankings]
     chosen = _take_turns(queues, num_panels)
@@ -83,50 +74,40 @@ def _common_images(
     return first.sample_ids, first.labels
 
 
-def _compute_agreement(seeds: Sequence[Predictions]) -> _Agreement:
-    labels = seeds[0].labels
+def _count_votes(seeds: Sequence[Predictions]) -> _Votes:
     probability = np.mean([s.probabilities for s in seeds], axis=0)
-    predicted = np.mean([np.eye(probability.shape[1])[s.predicted] for s in seeds], axis=0)
-    rows = np.arange(len(labels))
-    wrong = probability.copy()
-    wrong[rows, labels] = 0.0
-    return _Agreement(
-        correct=predicted[rows, labels],
-        true_probability=probability[rows, labels],
-        wrong_probability=wrong.max(axis=1, initial=0.0),
-        predicted=predicted,
-        probability=probability,
-    )
+    return np.mean([np.eye(probability.shape[1])[s.predicted] for s in seeds], axis=0), probability
 
 
-def _rank_images(arms: Mapping[str, _Agreement], labels: NDArray[np.int64]) -> list[_Ranking]:
+def _rank_images(arms: Mapping[str, _Votes], labels: NDArray[np.int64]) -> list[_Ranking]:
     """Return (reason, agreement (N,), confidence (N,)) in the order of turns; agreement <= 1/2 disqualifies."""
     both = {1: "", 2: "both "}.get(len(arms), "all ")
-    rankings = [_rank_confused(arms, labels), (f"{both}wrong", *_rank_correctness(arms, correct=set()))]
+    rankings = [_rank_confused(arms, labels), (f"{both}wrong", *_rank_correctness(arms, labels, correct=set()))]
     if len(arms) > 1:
-        rankings += [(f"only {name} correct", *_rank_correctness(arms, correct={name})) for name in arms]
-    rankings.append((f"{both}correct", *_rank_correctness(arms, correct=set(arms))))
+        rankings += [(f"only {name} correct", *_rank_correctness(arms, labels, correct={name})) for name in arms]
+    rankings.append((f"{both}correct", *_rank_correctness(arms, labels, correct=set(arms))))
     return rankings
 
 
 def _rank_correctness(
-    arms: Mapping[str, _Agreement], correct: set[str]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    arms: Mapping[str, _Votes], labels: NDArray[np.int64], correct: set[str]
+) -> tuple[FloatArray, FloatArray]:
     """Return agreement and confidence, each (N,), that exactly the arms in `correct` are correct."""
     agreements, confidences = [], []
-    for name, arm in arms.items():
-        agreements.append(arm.correct if name in correct else 1.0 - arm.correct)
-        confidences.append(arm.true_probability if name in correct else arm.wrong_probability)
+    is_label = labels[:, None] == np.arange(next(iter(arms.values()))[0].shape[1])
+    for name, (predicted, probability) in arms.items():
+        agreements.append(predicted[is_label] if name in correct else 1.0 - predicted[is_label])
+        wrong = np.where(is_label, 0.0, probability).max(axis=1, initial=0.0)
+        confidences.append(probability[is_label] if name in correct else wrong)
     return np.min(agreements, axis=0), np.min(confidences, axis=0)
 
 
-def _rank_confused(arms: Mapping[str, _Agreement], labels: NDArray[np.int64]) -> _Ranking:
+def _rank_confused(arms: Mapping[str, _Votes], labels: NDArray[np.int64]) -> _Ranking:
     """Rank the images of the most confused pair of classes by the share of seeds that confuse them.
 
     The pair is the one with the most confused images, pooled over arms and seeds; ties go to the lower classes.
     """
-    predicted = np.mean([arm.predicted for arm in arms.values()], axis=0)
-    probability = np.mean([arm.probability for arm in arms.values()], axis=0)
+    predicted, probability = (np.mean(both, axis=0) for both in zip(*arms.values(), strict=True))
     num_classes = predicted.shape[1]
     exchanged = np.zeros((num_classes, num_classes))
     np.add.at(exchanged, labels, predicted)
@@ -143,7 +124,7 @@ def _rank_confused(arms: Mapping[str, _Agreement], labels: NDArray[np.int64]) ->
     return MOST_CONFUSED, np.where(share > 0, 0.5 + share / 2, 0.0), probability[rows, other]
 
 
-def _order(agreement: NDArray[np.float64], confidence: NDArray[np.float64]) -> list[int]:
+def _order(agreement: FloatArray, confidence: FloatArray) -> list[int]:
     """Return the indices that qualify, best first; `lexsort` is stable and ids ascend, so ties go to the lower id."""
     order = np.lexsort((-np.round(confidence, 12), -np.round(agreement, 12)))
     return [int(index) for index in order if agreement[index] > 0.5]
@@ -195,15 +176,13 @@ def compute_arm_cams(
     predicted = logits.argmax(axis=1)
     inputs = network.prepare(images)
     predicted_cams, true_cams = (
-        compute_cams(network, inputs, source.layer.name, classes).maps[source.method] for classes in (predicted, labels)
+        compute_cams(network, inputs, source.layer, classes).maps[source.method] for classes in (predicted, labels)
     )
     return tuple(
         ArmCam(
             view=CamView(
                 arm=arm,
-                layer=source.layer.name,
-                map_size=source.layer.size,
-                method=source.method.value,
+                **asdict(source),
                 predicted_class=class_names[int(predicted[i])],
                 predicted_probability=float(probabilities[i, predicted[i]]),
                 true_probability=float(probabilities[i, labels[i]]),

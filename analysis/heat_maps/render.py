@@ -58,15 +58,6 @@ def describe_view(view: CamView) -> str:
     )
 
 
-FILTERS = {
-    "admission": describe_admission,
-    "passed": describe_passed,
-    "cam_estimate": describe_cam_estimate,
-    "focus": describe_focus,
-    "view": describe_view,
-}
-
-
 def plot_cam_panel(image: NDArray[np.uint8], panel: CamPanel, cams: Sequence[ArmCam]) -> Figure:
     """Draw an image, and the heat maps and overlays of each arm for the predicted and the true class.
 

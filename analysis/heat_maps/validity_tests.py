@@ -9,7 +9,7 @@ on the object is compared with that inside other images' masks, which removes th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,8 +85,8 @@ def admit_cams(models: CamModels, audit_images: AuditImages, *, seed: int = 0) -
     for_choice, for_tests = divide_audit_images(audit_images)
     if not len(for_tests.labels):
         raise UserInputError("the tests of heat maps need four images of a class, but no class has so many; add images")
-    choice = choose_cam(models.trained[0], models.randomized[0], for_choice, seed=seed)
-    maps = _compute_maps(models.trained, for_tests, choice.source)
+    source, candidates = choose_cam(models.trained[0], models.randomized[0], for_choice, seed=seed)
+    maps = _compute_maps(models.trained, for_tests, source)
     tests = (
         _test_degenerate(maps, for_tests),
         _test_randomization(models, maps, for_tests),
@@ -94,10 +94,8 @@ def admit_cams(models: CamModels, audit_images: AuditImages, *, seed: int = 0) -
         _test_ring(models, maps, for_tests, seed),
     )
     return CamAdmission(
-        layer=choice.source.layer.name,
-        map_size=choice.source.layer.size,
-        method=choice.source.method.value,
-        candidates=choice.candidates,
+        **asdict(source),
+        candidates=candidates,
         num_images=len(for_tests.labels),
         tests=tests,
         is_admitted=all(test.is_passed for test in tests if test.applies),
@@ -106,7 +104,7 @@ def admit_cams(models: CamModels, audit_images: AuditImages, *, seed: int = 0) -
 
 
 def _compute_maps(networks: Sequence[CamNetwork], audit_images: AuditImages, source: CamSource) -> _Maps:
-    passes = [compute_cams(n, n.prepare(audit_images.images), source.layer.name) for n in networks]
+    passes = [compute_cams(n, n.prepare(audit_images.images), source.layer) for n in networks]
     return _Maps(
         source=source,
         cams=np.stack([found.maps[source.method] for found in passes]),
@@ -130,7 +128,7 @@ def _test_randomization(models: CamModels, maps: _Maps, audit_images: AuditImage
     similarity = []
     for network, cams, predicted in zip(models.randomized, maps.cams, maps.predicted, strict=True):
         inputs = network.prepare(audit_images.images)
-        others = compute_cams(network, inputs, maps.source.layer.name, predicted).maps[maps.source.method]
+        others = compute_cams(network, inputs, maps.source.layer, predicted).maps[maps.source.method]
         similarity.append(compute_similarity(cams, others))
     found = bound_mean(audit_images.effects(np.array(similarity)), scale=Scale.UNBOUNDED)
     return CamTest(

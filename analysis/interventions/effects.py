@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.comparison.class_differences import make_class_cells
+from analysis.comparison.exploratory import make_class_cells
 from analysis.comparison.paired_difference import compute_verdict
 from analysis.comparison.values import Verdict
 from analysis.interventions.target_predictions import mark_cells

@@ -1,6 +1,7 @@
 """explore.html: the test images and trials of a study in tables that can be sorted, filtered and downloaded."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -8,10 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.special import softmax
 
-from analysis.arms.arm_evidence import ArmEvidence, tabulate_images
 from analysis.formats.numbers import format_count
 from analysis.report.galleries import COLUMNS, SHEET_SIZE, ThumbnailSheets
 from analysis.report.rendering import embed_picture, render
@@ -30,7 +28,8 @@ class ExplorerInput:
     Attributes:
         study: its name.
         class_names: K names.
-        evidence: of the arms, by name, without runs that diverged; all have the same test images.
+        images: a table per arm, of `tabulate_images`, without runs that diverged; all have the same test images.
+        models: a table per model of the arms, of `tabulate_models`, with a row for each row of the table of its arm.
         records: of the search.
         thumbnails: of the test images.
         panels: PNG of the heat maps by sample id.
@@ -39,7 +38,8 @@ class ExplorerInput:
 
     study: str
     class_names: Sequence[str]
-    evidence: Mapping[str, ArmEvidence]
+    images: Sequence[pd.DataFrame]
+    models: Sequence[pd.DataFrame]
     records: Sequence[TrialRecord]
     thumbnails: ThumbnailSheets
     panels: Mapping[int, bytes]
@@ -53,17 +53,17 @@ def build_explorer(shown: ExplorerInput, plotly_js: str) -> str:
         shown: what the page shows.
         plotly_js: the source of plotly.js.
     """
-    bundle = files("itables") / "html"
-    thumbnails = shown.thumbnails
+    bundle, thumbnails = files("itables") / "html", shown.thumbnails
+    zoom = 2 if max(thumbnails.width, thumbnails.height) < SMALL_SIDE else 1
+    data = {"images": _arrange_images(shown), "trials": _arrange_trials(shown.records), "study": shown.study}
     return render(
         "explore.html.j2",
         study=shown.study,
         note=_describe_images(shown),
         sheets=[embed_picture(sheet) for sheet in thumbnails.sheets],
-        tile=_describe_tiles(thumbnails),
-        data=_embed_json(
-            {"images": _arrange_images(shown), "trials": _arrange_trials(shown.records), "study": shown.study}
-        ),
+        tile={"width": zoom * thumbnails.width, "height": zoom * thumbnails.height, "columns": COLUMNS},
+        # JSON that may stand inside of a script element.
+        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         plotly_js=plotly_js,
         datatables_js=(bundle / "dt_bundle.js").read_text(),
         datatables_css=(bundle / "dt_bundle.css").read_text(),
@@ -80,19 +80,19 @@ def _describe_images(shown: ExplorerInput) -> str:
     )
 
 
-def _describe_tiles(thumbnails: ThumbnailSheets) -> dict[str, int]:
-    zoom = 2 if max(thumbnails.width, thumbnails.height) < SMALL_SIDE else 1
-    return {"width": zoom * thumbnails.width, "height": zoom * thumbnails.height, "columns": COLUMNS}
-
-
 def _arrange_images(shown: ExplorerInput) -> dict[str, Any]:
     """Return the columns of the table of images, and the prediction of each model."""
-    evidence = [found for found in shown.evidence.values() if found.runs]
-    tables = [tabulate_images(found, shown.class_names) for found in evidence]
-    ids = tables[0]["sample_id"].to_numpy() if tables else np.zeros(0, dtype=np.int64)
+    ids = shown.images[0]["sample_id"].to_numpy() if shown.images else np.zeros(0, dtype=np.int64)
     has_place = np.isin(ids, shown.thumbnails.sample_ids)
     number_of = {name: number for number, name in enumerate(shown.class_names)}
     shown_ids = ids[has_place]
+    num_seeds = Counter(table.at[0, "arm"] for table in shown.models)
+
+    def list_columns(table: pd.DataFrame, digits: int, *names: str) -> dict[str, list[Any]]:
+        kept = table[has_place]
+        numbers = {name: kept[name].round(digits).tolist() for name in names}
+        return {"predicted": [number_of[name] for name in kept["predicted"]], **numbers}
+
     return {
         "ids": shown_ids.tolist(),
         "files": [shown.files[sample_id] for sample_id in shown_ids.tolist()] if shown.files else [],
@@ -100,36 +100,25 @@ def _arrange_images(shown: ExplorerInput) -> dict[str, Any]:
         "sheet_size": SHEET_SIZE,
         "columns": COLUMNS,
         "classes": list(shown.class_names),
-        "labels": [number_of[name] for table in tables[:1] for name in table["label"][has_place]],
+        "labels": [number_of[name] for table in shown.images[:1] for name in table["label"][has_place]],
         "arms": [
-            _arrange_arm(found, table[has_place], number_of) for found, table in zip(evidence, tables, strict=True)
+            {
+                "name": (arm := table.at[0, "arm"]),
+                "num_seeds": num_seeds[arm],
+                **list_columns(table, 4, "correct", "agreement", "confidence", "loss"),
+            }
+            for table in shown.images
         ],
-        "models": [model for found in evidence for model in _arrange_models(found, has_place)],
+        "models": [
+            {
+                "arm": table.at[0, "arm"],
+                "seed": int(table.at[0, "seed"]),
+                **list_columns(table, 3, "confidence", "of_label"),
+            }
+            for table in shown.models
+        ],
         "panels": {str(sample_id): embed_picture(png) for sample_id, png in shown.panels.items()},
     }
-
-
-def _arrange_arm(evidence: ArmEvidence, table: pd.DataFrame, number_of: Mapping[str, int]) -> dict[str, Any]:
-    columns = {name: table[name].round(4).tolist() for name in ("correct", "agreement", "confidence", "loss")}
-    predicted = [number_of[name] for name in table["predicted"]]
-    return {"name": evidence.arm, "num_seeds": len(evidence.runs), "predicted": predicted, **columns}
-
-
-def _arrange_models(evidence: ArmEvidence, has_place: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    models = []
-    for run, found in zip(evidence.runs, evidence.predictions, strict=True):
-        probabilities = softmax(found.logits[has_place].astype(np.float64), axis=1)
-        labels = found.labels[has_place]
-        models.append(
-            {
-                "arm": evidence.arm,
-                "seed": run.config.seed,
-                "predicted": probabilities.argmax(axis=1).tolist(),
-                "confidence": probabilities.max(axis=1).round(3).tolist(),
-                "of_label": probabilities[np.arange(len(labels)), labels].round(3).tolist(),
-            }
-        )
-    return models
 
 
 def _arrange_trials(records: Sequence[TrialRecord]) -> dict[str, Any]:
@@ -176,8 +165,3 @@ def _arrange_axis(name: str, values: Sequence[object]) -> dict[str, Any] | None:
 
 def _finite(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else round(value, 5)
-
-
-def _embed_json(value: Any) -> str:
-    """Return JSON that may stand inside of a script element."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,9 @@ from PIL import Image
 
 from analysis.arms.values import ArmFinding
 from analysis.confusions.values import ConfusionExamples
-from analysis.formats.numbers import format_interval, format_percent
 from analysis.report.rendering import ReportFigure, embed_picture
 from analysis.report.study_findings import Findings
+from analysis.statistics.interval import TwoIntervals
 from search_spaces.errors import UserInputError
 from trainables.data.image_array import ImageArray, read_images
 
@@ -135,27 +134,6 @@ def _encode(picture: Image.Image) -> bytes:
 MAX_TABLE_CLASSES = 20
 # Galleries of all arms together, about 10 kB each.
 MAX_GALLERIES = 120
-# Percent of the color in a cell with rate 1; more would hide the number.
-STRONGEST_SHADE = 40
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MatrixCell:
-    """A cell of a confusion matrix.
-
-    Attributes:
-        text: its rate in percent.
-        title: the two classes, and the rate with its interval.
-        shade: percent of the color in the background.
-        is_right: whether it is on the diagonal.
-        anchor: of the gallery; "" without one.
-    """
-
-    text: str
-    title: str
-    shade: int
-    is_right: bool
-    anchor: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,13 +158,15 @@ class ConfusionView:
     """An arm's confusion matrix with its galleries.
 
     Attributes:
-        columns: names of the classes.
-        rows: (name of the true class, cells by predicted class); empty where there are too many classes.
+        class_names: K names.
+        rates: (K, K) as in `Confusion`; empty where there are too many classes for a table.
+        anchors: of the galleries, by (true class, predicted class).
         galleries: the confusions with the most images first.
     """
 
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[MatrixCell, ...]], ...]
+    class_names: tuple[str, ...]
+    rates: tuple[tuple[TwoIntervals, ...], ...]
+    anchors: Mapping[tuple[str, str], str]
     galleries: tuple[Gallery, ...]
 
 
@@ -197,42 +177,18 @@ def arrange_confusions(findings: Findings, thumbnails: ThumbnailSheets | None) -
         findings: of the study.
         thumbnails: of its test images; None for matrices without galleries.
     """
-    most = MAX_GALLERIES // max(1, len(findings.arms))
+    most, names = MAX_GALLERIES // max(1, len(findings.arms)), findings.class_names
     views = {}
     for number, arm in enumerate(findings.arms, start=1):
-        shown = {} if thumbnails is None else _place_examples(arm, number, most)
+        examples = enumerate(() if thumbnails is None else arm.examples[:most], start=1)
+        shown = {f"images-{number}-{place}": cell for place, cell in examples}
         galleries = [
             _draw(anchor, cell, arm, thumbnails, findings) for anchor, cell in shown.items() if thumbnails is not None
         ]
         anchors = {(cell.true_class, cell.predicted_class): anchor for anchor, cell in shown.items()}
-        rows = _arrange_rows(arm, findings.class_names, anchors)
-        views[arm.arm] = ConfusionView(columns=findings.class_names, rows=rows, galleries=tuple(galleries))
+        rates = arm.confusion.rates if len(names) <= MAX_TABLE_CLASSES else ()
+        views[arm.arm] = ConfusionView(class_names=names, rates=rates, anchors=anchors, galleries=tuple(galleries))
     return views
-
-
-def _place_examples(arm: ArmFinding, number: int, most: int) -> dict[str, ConfusionExamples]:
-    return {f"images-{number}-{place}": cell for place, cell in enumerate(arm.examples[:most], start=1)}
-
-
-def _arrange_rows(
-    arm: ArmFinding, class_names: Sequence[str], anchors: Mapping[tuple[str, str], str]
-) -> tuple[tuple[str, tuple[MatrixCell, ...]], ...]:
-    if len(class_names) > MAX_TABLE_CLASSES:
-        return ()
-    rows = []
-    for true_class, rates in zip(class_names, arm.confusion.rates, strict=True):
-        cells = [
-            MatrixCell(
-                text=format_percent(rate.estimate).removesuffix(" %"),
-                title=f"{true_class} as {predicted}: {format_interval(rate)}",
-                shade=round(STRONGEST_SHADE * sqrt(rate.estimate)),
-                is_right=predicted == true_class,
-                anchor=anchors.get((true_class, predicted), ""),
-            )
-            for predicted, rate in zip(class_names, rates, strict=True)
-        ]
-        rows.append((true_class, tuple(cells)))
-    return tuple(rows)
 
 
 def _draw(

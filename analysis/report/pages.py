@@ -1,34 +1,33 @@
-"""Pages built from computed values: report.html and report.md share their sections, which templates/sections/ holds."""
+"""Pages built from computed values: report.html and report.md share their sections, which templates/sections/ holds.
+
+The model card of exported weights says what the model is, how good it is, what it confuses and what it relies on.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import quote
 
 from analysis.arms.values import ArmFinding
-from analysis.baselines.render import BASELINE_HEADER, describe_below_table, list_baseline_cells, list_baseline_rows
+from analysis.baselines.render import BASELINE_HEADER
 from analysis.causes.values import MATERIAL_EFFECT
 from analysis.comparison.tables import HEADER, TableRow
 from analysis.confusions.values import MAX_ISSUES
-from analysis.formats.numbers import flatten_passport, format_signed_pp, format_value, shorten
+from analysis.formats.numbers import format_signed_pp, format_value, shorten
 from analysis.heat_maps.values import CamPanel
-from analysis.interventions.render import MEASURED_COLUMNS, STATED_COLUMNS, build_intervention_tables
+from analysis.interventions.render import MEASURED_COLUMNS, STATED_COLUMNS
 from analysis.interventions.values import InterventionFindings
 from analysis.report.galleries import ConfusionView, ThumbnailSheets, arrange_confusions
 from analysis.report.rendering import ReportFigure, embed_picture, render
-from analysis.report.sentences import describe_figure
 from analysis.report.study_findings import Findings
-from analysis.report.summary import summarize
+from analysis.report.summary import describe_figures
 from search_spaces.errors import UserInputError
 
 NO_ROUNDS: Mapping[str, InterventionFindings] = MappingProxyType({})
 FIGURE_FOLDER = "findings/figures"
 EXPLORER = "explore.html"
-# Keys of the figures that a section shows, beside those of arms and panels.
-PLACED_FIGURES = frozenset(
-    {"comparison", "arm_shares", "learning_curves", "tuning_curves", "clever_hans", "root_causes", "class_f1", "rungs"}
-    | {"interventions"}
-)
+# Confusions that the model card lists.
+MAX_CONFUSIONS = 15
 # Anchor and title; the template of a section is sections/{anchor}.j2.
 SECTIONS = {
     "verdict": "Verdict",
@@ -46,21 +45,6 @@ SECTIONS = {
     "provenance": "Provenance",
     "warnings": "Warnings",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageSection:
-    """One interactive plot of search.html.
-
-    Attributes:
-        title: heading of the section.
-        caption: which trials the plot shows, and how to read it.
-        html: the plot as plotly writes it, without plotly.js.
-    """
-
-    title: str
-    caption: str
-    html: str
 
 
 def build_html(
@@ -122,16 +106,32 @@ def build_comparison_page(title: str, table_rows: Sequence[TableRow]) -> str:
     return render("comparison.html.j2", title=title, rows=table_rows, comparison_header=HEADER)
 
 
-def build_search_page(study: str, sections: Sequence[PageSection], notes: Sequence[str], plotly_js: str) -> str:
+def build_search_page(study: str, sections: Sequence[Mapping[str, str]], notes: Sequence[str], plotly_js: str) -> str:
     """Return search.html: a single file with the interactive plots of a search, which needs no network.
 
     Args:
         study: name of the study.
-        sections: the plots, in the order in which they are shown.
+        sections: the plots, in the order in which they are shown, each with a `title`, a `caption` on which trials it shows and
+            how to read it, and its `html` as plotly writes it, without plotly.js.
         notes: sentences on plots that are left out.
         plotly_js: the source of plotly.js; it and the scripts of the sections are inserted unescaped.
     """
     return render("search.html.j2", study=study, sections=sections, notes=notes, plotly_js=plotly_js)
+
+
+def build_model_card(description: Mapping[str, Any], arm: ArmFinding | None, note: str, reproduce: str) -> str:
+    """Return the card as markdown.
+
+    Args:
+        description: of the exported weights: study, arm, architecture, class names, preprocessing, macro-F1, configuration,
+            the ONNX file if there is one, and `handed_over`, whether the study hands over this model, if that is known.
+        arm: findings about the arm, with the audit of the exported model; None where `note` says why there are none.
+        note: why there is no audit; "" where there is one.
+        reproduce: the command that trains the model again.
+    """
+    audit = None if arm is None else arm.exported
+    values = {"model": description, "note": note, "reproduce": reproduce, "most": MAX_CONFUSIONS}
+    return render("model_card.md.j2", **values, arm=arm, audit=audit)
 
 
 def _render_report(
@@ -144,27 +144,24 @@ def _render_report(
     confusion_views: Mapping[str, ConfusionView],
     explorer: str,
 ) -> str:
-    figures = {key: ReportFigure(source=source, alt=describe_figure(key, findings)) for key, source in sources.items()}
     panels = _place_panels(findings)
+    texts = describe_figures(findings, panels)
+    figures = {key: ReportFigure(source=sources[key], alt=texts.get(key, key.replace("_", " "))) for key in sources}
     confusions = {arm.arm: f"confusion_{arm.arm}" for arm in findings.arms}
-    placed = PLACED_FIGURES | set(confusions.values()) | {key for _, key in panels}
-    others = [figure for key, figure in sorted(figures.items()) if key not in placed]
-    found, baselines = findings.interventions, findings.baselines
+    others = [figure for key, figure in sorted(figures.items()) if key not in texts]
     is_shown = {
         "causes": any(arm.root_causes for arm in findings.arms),
         "others": bool(others),
-        "interventions": found is not None,
+        "interventions": findings.interventions is not None,
         "rounds": bool(rounds),
     }
     return render(
         template,
         findings=findings,
         rows=table_rows,
-        baseline_rows=list_baseline_rows(baselines),
         comparison_header=HEADER,
         most_issues=MAX_ISSUES,
-        summary=summarize(findings, table_rows, rounds),
-        rounds={name: build_intervention_tables(round_) for name, round_ in rounds.items()},
+        rounds=rounds,
         figures=figures,
         confusion_views=confusion_views,
         explorer=explorer,
@@ -176,14 +173,10 @@ def _render_report(
         settings=_arrange_settings(findings.arms),
         color_arms=[arm.arm for arm in findings.arms if arm.color_losses],
         color_losses=_arrange_color_losses(findings),
-        passport=flatten_passport(findings.passport),
-        interventions=found and build_intervention_tables(found),
         stated_header=tuple(STATED_COLUMNS),
         measured_header=tuple(MEASURED_COLUMNS),
         material_effect=MATERIAL_EFFECT,
         baseline_header=BASELINE_HEADER,
-        baseline_cells=list_baseline_cells(baselines) if baselines else [],
-        below_baselines=describe_below_table(baselines) if baselines else [],
     )
 
 

@@ -1,6 +1,7 @@
 """Templates filled with values, and pictures and strips of images inside of pages."""
 
 import base64
+import inspect
 import io
 import re
 from collections.abc import Sequence
@@ -15,24 +16,26 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from analysis.arms import render as arm_tables
+from analysis.baselines import render as baseline_tables
 from analysis.causes import render as cause_sentences
 from analysis.comparison import render as comparison_sentences
-from analysis.comparison import side_metric_tables
+from analysis.comparison import tables
 from analysis.confusions import render as confusion_sentences
 from analysis.formats import numbers as number_formats
 from analysis.formats.figures import figure_to_png
 from analysis.formats.numbers import escape_markdown
 from analysis.heat_maps import render as heat_map_sentences
-from analysis.report import sentences
+from analysis.interventions import render as intervention_tables
+from analysis.report import summary
 from analysis.search import render as search_sentences
 from analysis.shortcuts import render as shortcut_sentences
 
 # First bytes of the kinds of picture; others are taken for PNG.
 _KINDS = {b"<svg": "svg+xml", b"\xff\xd8": "jpeg", b"RIFF": "webp"}
-# Whose filters the templates use.
-_FILTERS = (
-    *(arm_tables, cause_sentences, comparison_sentences, confusion_sentences, heat_map_sentences, number_formats),
-    *(search_sentences, sentences, shortcut_sentences, side_metric_tables),
+# Whose public functions are filters of the templates, by their names.
+_MODULES = (
+    *(arm_tables, baseline_tables, cause_sentences, comparison_sentences, confusion_sentences, heat_map_sentences),
+    *(intervention_tables, number_formats, search_sentences, shortcut_sentences, summary, tables),
 )
 
 
@@ -50,7 +53,10 @@ class ReportFigure:
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a template filled with values; .html.j2 escapes them, .md.j2 leaves one blank line where there are several."""
+    """Return a template filled with values; .html.j2 escapes them, .md.j2 leaves one blank line where there are several.
+
+    Filters of templates have the names of the functions that they are.
+    """
     environment = Environment(
         loader=PackageLoader("analysis.report"),
         autoescape=template.endswith(".html.j2"),
@@ -59,8 +65,9 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for module in _FILTERS:
-        environment.filters.update(module.FILTERS)
+    for module in _MODULES:
+        functions = inspect.getmembers(module, inspect.isfunction)
+        environment.filters.update((name, one) for name, one in functions if one.__module__ == module.__name__)
     environment.filters.update(code=mark_code if template.endswith(".html.j2") else _keep_code)
     text = environment.get_template(template).render(values)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" if template.endswith(".md.j2") else text

@@ -1,4 +1,7 @@
-"""The first lines of a report: which arm, how sure, and where it fails and what helps; nothing is computed here."""
+"""Sentences on a whole study: which arm, how sure, where it fails and what helps; and the texts of its figures.
+
+Nothing is computed here.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,8 +13,11 @@ from analysis.comparison.tables import TableRow
 from analysis.comparison.values import Question, Verdict
 from analysis.confusions.values import Materiality
 from analysis.formats.numbers import format_count, format_interval, format_percent, format_pp, format_signed_pp
+from analysis.heat_maps.render import describe_view
+from analysis.heat_maps.values import CamPanel
 from analysis.interventions.values import InterventionFindings
 from analysis.report.study_findings import Findings
+from analysis.search.values import SearchArm
 from analysis.shortcuts.values import AuditVerdict, ClassAudit
 from search_spaces.designs import NO_INTERACTION
 
@@ -107,7 +113,8 @@ def _say_how_sure(findings: Findings, rows: Sequence[TableRow]) -> list[str]:
         seeds = f"{first.num_seeds} paired seed{'s' if first.num_seeds > 1 else ''}"
         scope = "new test images alone" if first.question is Question.MODELS else "new seeds and new test images"
         sentences.append(f"{seeds} and {format_count(first.num_images)} test images; the verdict holds for {scope}.")
-    sentences += [f"{row.comparison}: {row.settles}." for row in [row for row in rows if row.settles][:MOST_NAMES]]
+    open_rows = [row for row in rows if row.value.settles]
+    sentences += [f"{row.comparison}: {row.value.settles}." for row in open_rows[:MOST_NAMES]]
     few = [arm for arm in findings.search if arm.num_completed < FEW_TRIALS and findings.allocation != "given"]
     if few:
         counts = ", ".join(f"{arm.arm} {arm.num_completed}" for arm in few)
@@ -159,3 +166,51 @@ def _say_what_helps(findings: Findings, rounds: Mapping[str, InterventionFinding
     if findings.interventions is not None:
         return []
     return [f"What would help has not been tried yet: `study intervene {findings.argument or findings.study}`."]
+
+
+def describe_report(findings: Findings) -> str:
+    """Return when the report was created, and what the study compares."""
+    factor = f"Compared: {findings.factor}. " if findings.factor else ""
+    return f"Report created {findings.created}. {factor}{len(findings.class_names)} classes."
+
+
+def describe_missing_gates(arms: Sequence[ArmFinding], search: Sequence[SearchArm]) -> list[str]:
+    """Return a sentence for each arm of the search that has no finished run, and so does not pass the minimum."""
+    judged = {arm.arm for arm in arms}
+    return [
+        f"{arm.arm} does not pass the minimum: all of its runs diverged." for arm in search if arm.arm not in judged
+    ]
+
+
+def describe_figures(findings: Findings, panels: Sequence[tuple[CamPanel, str]]) -> dict[str, str]:
+    """Return the alternative texts of the figures that have a place in a section, by key, whether or not they were drawn.
+
+    Args:
+        findings: of the study.
+        panels: of heat maps, with the keys of their figures.
+    """
+    effects = findings.interventions.effects if findings.interventions else ()
+    targets = "; ".join(f"{e.stated.arm}: {e.outcome}, target {e.target.verdict}" for e in effects if e.target)
+    verdicts = "; ".join(f"{row.treatment} against {row.control}: {row.verdict}" for row in findings.rows)
+    shares = ", ".join(f"{arm.arm} {format_percent(arm.share, 0)}" for arm in findings.search)
+    arms = ", ".join(arm.arm for arm in findings.arms)
+    texts = {
+        "interventions": f"Predicted and measured change of each intervention's target. {targets}.",
+        "comparison": f"Differences in macro-F1 with confidence intervals and the margin band: {verdicts}.",
+        "arm_shares": f"Bar charts of the device time and the trials of each arm. Shares of device time: {shares}.",
+        "learning_curves": "Macro-F1 on the search split against the epoch, one line per trial; pruned trials are dashed.",
+        "clever_hans": "Accuracy loss of each class with a ring of another class, with intervals, per arm and ring width; the "
+        "tables per class have the numbers.",
+        "root_causes": "Bar charts of the effect of removing each cue, one per confused pair; the table has the numbers.",
+        "tuning_curves": "Best macro-F1 so far on the search split against the device time of each arm's search.",
+        "rungs": "Macro-F1 at the last epoch against macro-F1 at the rung, per rung and arm; the table has the numbers.",
+        "class_f1": f"Bar chart of F1 per class with confidence intervals for {arms}; the tables have the numbers.",
+    }
+    for arm in findings.arms:
+        texts[f"confusion_{arm.arm}"] = (
+            f"Confusion matrix of {arm.arm} on the test split: rates with confidence intervals; findings.json has the numbers."
+        )
+    for panel, key in panels:
+        views = " ".join(map(describe_view, panel.views))
+        texts[key] = f"Heat maps of image {panel.sample_id}, true class {panel.true_class}. {views}"
+    return texts

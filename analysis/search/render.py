@@ -91,14 +91,6 @@ def describe_search_plot(key: str) -> str:
     }[kind]
 
 
-FILTERS = {
-    "search": describe_search,
-    "pruning": describe_pruning,
-    "tuning": describe_tuning,
-    "correlation": format_correlation,
-}
-
-
 Curve = tuple[Sequence[int], Sequence[float | None], str]
 
 STATE_STYLES: Mapping[str, Mapping[str, Any]] = {
@@ -268,6 +260,4 @@ def _draw_rung(axes: Axes, scores: RungScores, color: str) -> None:
     )
     counts = f"{len(at_rung)} completed, {len(pruned)} not continued"
     axes.set_title(literal_text(f"{scores.arm}, epoch {scores.epoch}\n{counts}"), size=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#E5E5E5", linewidth=0.8)
-    axes.set_axisbelow(True)
+    tidy(axes, grid="both")

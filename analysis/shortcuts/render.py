@@ -57,9 +57,6 @@ def describe_frequencies(audit: FrequencyAudit) -> str:
     )
 
 
-FILTERS = {"audit": describe_audit, "frequencies": describe_frequencies}
-
-
 MARKERS = ("o", "s", "D", "^", "v", "P")
 
 

@@ -61,7 +61,7 @@ class CrossedEstimate:
     @property
     def half_width(self) -> float:
         """At the estimate's confidence."""
-        return self.half_width_at(self.confidence)
+        return self._half_width(1 - self.confidence)
 
     @property
     def degrees_of_freedom(self) -> float:
@@ -72,13 +72,10 @@ class CrossedEstimate:
         df = float(special.stdtridf(0.5 + self.confidence / 2, self.half_width / self.standard_error))
         return float(most) if not math.isfinite(df) else min(max(df, fewest), most)
 
-    def half_width_at(self, confidence: float) -> float:
-        """Return the half-width at another two-sided confidence in (0, 1)."""
-        return self._half_width((1 - confidence) / 2)
-
-    def _half_width(self, tail: float) -> float:
-        squares = self.seed_variance, self.image_variance, self.seed_image_variance
-        return float(np.sqrt(_square_half_width(*squares, self.seed_freedom, self.image_freedom, tail, self.guard)))
+    def _half_width(self, alpha: float) -> float:
+        variances = self.seed_variance, self.image_variance, self.seed_image_variance
+        freedoms = {"seed_freedom": self.seed_freedom, "image_freedom": self.image_freedom}
+        return float(compute_half_width(*variances, **freedoms, alpha=alpha, guard=self.guard))
 
 
 def compute_p_value(found: CrossedEstimate) -> float:
@@ -92,7 +89,7 @@ def compute_p_value(found: CrossedEstimate) -> float:
         return 1.0
 
     def excess(log_alpha: float) -> float:
-        return found._half_width(math.exp(log_alpha) / 2) - effect
+        return found._half_width(math.exp(log_alpha)) - effect
 
     if excess(math.log(SMALLEST_P)) <= 0:
         return 0.0
@@ -152,8 +149,8 @@ def compute_unpaired_interval(
     labels: IntArray,
     num_classes: int,
     confidence: float,
-    groups: IntArray | None = None,
-    guard: Guard = NO_GUARD,
+    groups: IntArray | None,
+    guard: Guard,
 ) -> CrossedEstimate:
     """Return the difference of two means over different seeds and the same images, with its interval for new seeds and images.
 
@@ -167,7 +164,7 @@ def compute_unpaired_interval(
         num_classes: K.
         confidence: two-sided, in (0, 1).
         groups: (N,) number of each image's group; None where images are independent.
-        guard: of V_I against a variance of zero; none by default.
+        guard: of V_I against a variance of zero.
 
     Raises:
         UserInputError: as in `compute_crossed_interval`.
@@ -191,7 +188,8 @@ def compute_unpaired_interval(
 def _estimate(
     estimate: float, found: Variances, seed_freedom: float, units: SamplingUnits, confidence: float, guard: Guard
 ) -> CrossedEstimate:
-    half_width = math.sqrt(_square_half_width(*found, seed_freedom, units.freedom, (1 - confidence) / 2, guard))
+    freedoms = {"seed_freedom": seed_freedom, "image_freedom": units.freedom}
+    half_width = float(compute_half_width(*found, **freedoms, alpha=1 - confidence, guard=guard))
     return CrossedEstimate(
         interval=Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width),
         seed_variance=found.seeds,
@@ -211,8 +209,8 @@ def compute_half_width(
     seed_image_variance: NDArray[np.float64] | float,
     *,
     seed_freedom: NDArray[np.float64] | float,
-    num_images: int,
-    confidence: float,
+    image_freedom: float,
+    alpha: float,
     guard: Guard = NO_GUARD,
 ) -> FloatArray:
     """Return the half-width of the interval; all arguments broadcast.
@@ -228,30 +226,16 @@ def compute_half_width(
         image_variance: V_I.
         seed_image_variance: V_SI.
         seed_freedom: degrees of freedom of V_S, for one row alone S - 1.
-        num_images: N, or the number of groups where images are sampled in groups.
-        confidence: two-sided, in (0, 1).
+        image_freedom: degrees of freedom of V_I, at least 1: N - 1 where images are sampled one by one.
+        alpha: two-sided error rate of the interval, in (0, 1).
         guard: of V_I against a variance of zero; none by default.
     """
-    squares = seed_variance, image_variance, seed_image_variance
-    return np.asarray(np.sqrt(_square_half_width(*squares, seed_freedom, num_images - 1, (1 - confidence) / 2, guard)))
-
-
-def _square_half_width(
-    seed_variance: NDArray[np.float64] | float,
-    image_variance: NDArray[np.float64] | float,
-    seed_image_variance: NDArray[np.float64] | float,
-    seed_freedom: NDArray[np.float64] | float,
-    image_freedom: float,
-    tail: float,
-    guard: Guard,
-) -> FloatArray:
-    """Return the squared half-width with the error rate `tail` on each side."""
-    seeds = special.stdtrit(np.asarray(seed_freedom, dtype=np.float64), tail)
-    images = float(special.stdtrit(float(max(image_freedom, 1)), tail))
+    seeds = special.stdtrit(np.asarray(seed_freedom, dtype=np.float64), alpha / 2)
+    images = float(special.stdtrit(float(max(image_freedom, 1)), alpha / 2))
     image_variance = guard_image_variance(image_variance, guard, images)
     only_images = np.maximum(image_variance - seed_image_variance, 0.0)
     both = seeds**2 * np.asarray(seed_variance) + images**2 * only_images
-    return np.asarray(np.maximum(both, images**2 * image_variance))
+    return np.asarray(np.sqrt(np.maximum(both, images**2 * image_variance)))
 
 
 def _check_crossed(

@@ -127,17 +127,17 @@ def compute_macro_f1_influence(labels: IntArray, predicted: IntArray, num_classe
 def compute_f1_influence(labels: IntArray, predicted: IntArray, class_index: int) -> FloatArray:
     """Return (S, N) influence on the F1 of one class, from labels (N,) and predicted (S, N)."""
     true, guess = labels == class_index, predicted == class_index
-    hit = true & guess
-    size = (true.sum() + guess.sum(axis=1))[:, None]
-    f1 = divide_or_zero(2 * hit.sum(axis=1, keepdims=True), size)
-    marks = true.astype(np.float64) + guess
-    return len(labels) * divide_or_zero(2.0 * hit - f1 * marks, size)
+    return _compute_ratio_influence(2.0 * (true & guess), true.astype(np.float64) + guess)
 
 
 def compute_precision_influence(labels: IntArray, predicted: IntArray, class_index: int) -> FloatArray:
     """Return (S, N) influence on the precision of one class, from labels (N,) and predicted (S, N)."""
     guess = predicted == class_index
-    hit = guess & (labels == class_index)
-    size = guess.sum(axis=1, keepdims=True)
-    precision = divide_or_zero(hit.sum(axis=1, keepdims=True), size)
-    return len(labels) * divide_or_zero(hit - precision * guess, size)
+    return _compute_ratio_influence((guess & (labels == class_index)).astype(np.float64), guess.astype(np.float64))
+
+
+def _compute_ratio_influence(hits: FloatArray, marks: FloatArray) -> FloatArray:
+    """Return (S, N) influence on the sum of (S, N) hits over that of marks; 0 where the second sum is 0."""
+    size = marks.sum(axis=1, keepdims=True)
+    ratio = divide_or_zero(hits.sum(axis=1, keepdims=True), size)
+    return hits.shape[1] * divide_or_zero(hits - ratio * marks, size)

@@ -5,7 +5,11 @@ import statistics
 import numpy as np
 from sklearn.metrics import f1_score
 
-from analysis.comparison.bootstrap import compute_bootstrap_differences, compute_crossed_bootstrap, draw_image_weights
+from analysis.comparison.other_intervals import (
+    compute_bootstrap_differences,
+    compute_crossed_bootstrap,
+    draw_image_weights,
+)
 from analysis.statistics.arm_predictions import ArmPredictions
 from benchmarks.ratios import REPEATS, Ratio, measure_seconds
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World

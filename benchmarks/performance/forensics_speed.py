@@ -59,7 +59,7 @@ def measure_limits(device: torch.device) -> list[Ratio]:
     donors = np.roll(images, 1, axis=0)
     fixed = _prepare(images[:BATCH_SIZE]).to(device)
     network = CamNetwork(model=model, config=config)
-    layer = find_cam_layers(network)[0].name
+    layer = find_cam_layers(network)[0][0]
 
     def audit() -> object:
         tensor = torch.from_numpy(swap_ring(images, donors, ring))

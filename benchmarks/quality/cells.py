@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from analysis.comparison.bootstrap import draw_image_weights
+from analysis.comparison.other_intervals import draw_image_weights
 from analysis.statistics.metrics import compute_macro_f1, compute_weighted_macro_f1
 from benchmarks.quality.recipes import ImageFolder, Predictor
 from benchmarks.quality.study_side import TOLERANCE

@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from analysis.comparison.anytime import compute_anytime_interval
-from analysis.comparison.bootstrap import draw_image_weights
+from analysis.comparison.other_intervals import compute_anytime_interval, draw_image_weights
 from analysis.comparison.paired_difference import compare_arms, compute_difference, compute_verdict
 from analysis.comparison.values import Verdict
 from analysis.statistics.arm_predictions import ArmPredictions

@@ -69,7 +69,7 @@ def run_noisy_round(world: NoisyRound, number: int) -> RoundOutcome:
 
 
 def _half_widths(world: NoisyRound, seed_variances: np.ndarray, seed_freedom: np.ndarray) -> np.ndarray:
-    confidence = 1 - ALPHA / world.num_arms
+    alpha = ALPHA / world.num_arms
     return compute_half_width(
-        seed_variances, 0.0, 0.0, seed_freedom=seed_freedom, num_images=NUM_IMAGES, confidence=confidence
+        seed_variances, 0.0, 0.0, seed_freedom=seed_freedom, image_freedom=NUM_IMAGES - 1, alpha=alpha
     )

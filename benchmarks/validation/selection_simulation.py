@@ -93,4 +93,4 @@ def _half_widths(differences: FloatArray) -> FloatArray:
     """Return the half-widths of the product's intervals, of (R, S) differences without image noise."""
     num_seeds = differences.shape[1]
     variances = differences.var(axis=1, ddof=1) / num_seeds
-    return compute_half_width(variances, 0.0, 0.0, seed_freedom=num_seeds - 1, num_images=2, confidence=1 - ALPHA)
+    return compute_half_width(variances, 0.0, 0.0, seed_freedom=num_seeds - 1, image_freedom=1, alpha=ALPHA)

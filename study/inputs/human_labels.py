@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.confusions.human_counts import compute_human_shares
+from analysis.confusions.rates import compute_human_shares
 from search_spaces.errors import UserInputError
 from trainables.data.images import ImageSet
 

@@ -9,7 +9,8 @@ from analysis.arms.scores import compute_arm_scores
 from analysis.arms.values import ArmScores
 from analysis.baselines.render import build_baseline_csv
 from analysis.baselines.values import BaselineFindings
-from analysis.comparison import side_metric_tables, tables
+from analysis.comparison import tables
+from analysis.comparison.render import build_side_csv
 from analysis.comparison.rows import complete_row, compute_rows
 from analysis.comparison.values import ComparisonRow
 from analysis.confusions.class_scores import compute_macro_f1_intervals
@@ -61,7 +62,7 @@ def compute_comparison(study: OpenStudy) -> Comparison:
     texts = {
         paths.COMPARISON_CSV: tables.build_csv(rows),
         paths.ARMS_CSV: arm_tables.build_arm_csv(arms),
-        paths.SIDE_METRICS_CSV: side_metric_tables.build_side_csv(comparison.rows),
+        paths.SIDE_METRICS_CSV: build_side_csv(comparison.rows),
         paths.COMPARISON_MARKDOWN: f"{tables.build_markdown(rows)}\n{arm_tables.build_arm_table(arms, to_markdown)}",
         paths.COMPARISON_LATEX: f"{tables.build_latex(rows)}\n{arm_tables.build_arm_table(arms, to_latex)}",
     }

@@ -12,7 +12,7 @@ from analysis.comparison.render import plot_interval_bars
 from analysis.comparison.values import ComparisonRow
 from analysis.confusions.render import plot_confusion
 from analysis.formats.figures import figure_to_png, figure_to_svg
-from analysis.heat_maps.grad_cam import CamLayer, CamMethod, CamSource, NoCamLayerError, find_cam_layers
+from analysis.heat_maps.grad_cam import CamMethod, CamSource, NoCamLayerError, find_cam_layers
 from analysis.heat_maps.panels import choose_panel_images, compute_arm_cams
 from analysis.heat_maps.render import plot_cam_panel
 from analysis.heat_maps.values import ArmCam, CamAdmission, CamPanel
@@ -69,7 +69,7 @@ def draw_figures(
     for arm in arms:
         title = f"{arm.arm}: confusion on the test split, {len(arm.seeds)} seeds"
         class_names = [score.class_name for score in arm.class_scores]
-        figures[f"confusion_{arm.arm}.png"] = plot_confusion(arm.confusion, class_names, title, arm.clusters)
+        figures[f"confusion_{arm.arm}.png"] = plot_confusion(arm.confusion.rates, class_names, title, arm.clusters)
     pngs = {name: figure_to_png(figure) for name, figure in figures.items()}
     drawings = {n: figure_to_svg(figure) for n, figure in figures.items() if not n.startswith("confusion_")}
     smaller = {svg_name(name): svg for name, svg in drawings.items() if len(svg) < len(pngs[name])}
@@ -149,13 +149,13 @@ def compute_views(
     """
     network = load_cam_network(Store(study_uri), evidence.runs[0], len(data.class_names))
     try:
-        first = find_cam_layers(network)[0]
+        layer, size = find_cam_layers(network)[0]
     except NoCamLayerError as error:
         return str(error)
-    sources = [CamSource(method=CamMethod.GRAD_CAM, layer=first)]
+    sources = [CamSource(layer=layer, map_size=size, method=CamMethod.GRAD_CAM)]
     if admission is not None:
-        layer = CamLayer(name=admission.layer, size=admission.map_size)
-        sources.append(CamSource(method=CamMethod(admission.method), layer=layer))
+        method = CamMethod(admission.method)
+        sources.append(CamSource(layer=admission.layer, map_size=admission.map_size, method=method))
     stored = evidence.predictions[0]
     row_of_id = {int(sample_id): row for row, sample_id in enumerate(stored.sample_ids)}
     logits = stored.logits[[row_of_id[int(sample_id)] for sample_id in ids]]

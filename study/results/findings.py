@@ -9,7 +9,6 @@ from pydantic import TypeAdapter
 
 from analysis.arms.scores import compute_arm_confusions, compute_model_scores
 from analysis.arms.values import ArmFinding
-from analysis.comparison.study_warnings import compute_warnings
 from analysis.comparison.tables import PLAN_CHANGED
 from analysis.confusions.label_issues import list_label_issues
 from analysis.heat_maps.grad_cam import NoCamLayerError
@@ -17,6 +16,7 @@ from analysis.heat_maps.values import CamPanel
 from analysis.interventions.render import STATED_CHANGED, build_intervention_csv
 from analysis.interventions.values import InterventionFindings
 from analysis.report.study_findings import Findings
+from analysis.search.search_findings import compute_warnings
 from analysis.shortcuts.values import SwapAudits
 from search_spaces.errors import UserInputError
 from search_spaces.format import check_format

@@ -11,6 +11,7 @@ import plotly.offline
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
+from analysis.arms.arm_evidence import tabulate_images, tabulate_models
 from analysis.comparison.tables import build_markdown, build_table_rows
 from analysis.interventions.values import InterventionFindings
 from analysis.report.explorer import ExplorerInput, build_explorer
@@ -79,12 +80,14 @@ def write_explorer(study: OpenStudy, findings: Findings, thumbnails: ThumbnailSh
         findings: of the study.
         thumbnails: of its test images.
     """
-    evidence = {arm: found.finished() for arm, found in load_evidence(study, require_plan(study)).items()}
+    evidence = [found.finished() for found in load_evidence(study, require_plan(study)).values()]
+    measured = [found for found in evidence if found.runs]
     panels = {panel.sample_id: study.store.read_bytes(f"{paths.FIGURES}/{panel.figure}") for panel in findings.panels}
     shown = ExplorerInput(
         study=findings.study,
         class_names=findings.class_names,
-        evidence=evidence,
+        images=[tabulate_images(found, findings.class_names) for found in measured],
+        models=[table for found in measured for table in tabulate_models(found, findings.class_names)],
         records=study.book.of_stage("search"),
         thumbnails=thumbnails,
         panels=panels,

@@ -12,10 +12,14 @@ import plotly.offline
 from optuna import visualization
 from optuna.importance import PedAnovaImportanceEvaluator
 
-from analysis.report.pages import PageSection, build_search_page
+from analysis.report.pages import build_search_page
 from analysis.search.render import describe_search_plot
-from analysis.search.rungs import compute_rung_finding, compute_rung_scores, compute_search_arms
-from analysis.search.tuning_curves import compute_tuning_curves
+from analysis.search.search_findings import (
+    compute_rung_finding,
+    compute_rung_scores,
+    compute_search_arms,
+    compute_tuning_curves,
+)
 from analysis.search.values import ParameterImportance, RungFinding, RungScores, SearchArm, TuningCurve
 from study.open_study import OpenStudy
 from study.results.optuna_export import build_optuna_study, compute_importances, negated_value
@@ -67,7 +71,7 @@ class SearchView:
     def build_page(self, study_name: str) -> str:
         """Return the interactive page with every plot; it contains plotly's script."""
         sections = [
-            PageSection(title=plot.title, caption=describe_search_plot(plot.key), html=_draw_html(plot))
+            {"title": plot.title, "caption": describe_search_plot(plot.key), "html": _draw_html(plot)}
             for plot in self.plots
         ]
         return build_search_page(study_name, sections, self.notes, plotly.offline.get_plotlyjs())

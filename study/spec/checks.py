@@ -113,7 +113,7 @@ def _list_interval_problems(spec: StudySpec) -> list[str]:
     if spec.confirm.intervals == "planned" or not (rows := spec.contrasts()):
         return []
     # Imported here, because they need SciPy.
-    from analysis.comparison.anytime import compute_fewest_seeds
+    from analysis.comparison.other_intervals import compute_fewest_seeds
     from analysis.statistics.moderated_variances import MIN_ROWS
 
     if spec.confirm.intervals == "anytime":

@@ -9,7 +9,7 @@ from analysis.arms.render import build_arm_rich_table
 from analysis.arms.values import ArmScores
 from analysis.baselines.render import build_baseline_rich_table, describe_handover
 from analysis.baselines.values import BaselineFindings
-from analysis.comparison.side_metric_tables import format_side_line
+from analysis.comparison.render import format_side_line
 from analysis.comparison.tables import build_rich_table, format_row
 from analysis.comparison.values import ComparisonRow
 from analysis.interventions.render import build_intervention_rich_table, format_effect

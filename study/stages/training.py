@@ -3,8 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.baselines.lines import describe_baselines
-from analysis.baselines.values import LINEAR_PROBE
+from analysis.baselines.values import LINEAR_PROBE, describe_baselines
 from study.baselines.files import read_baselines
 from study.baselines.measuring import measure_baselines
 from study.baselines.stored import find_unread_probe, predict_test, write_baselines

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from analysis.baselines.lines import describe_baselines
+from analysis.baselines.values import describe_baselines
 from analysis.formats.text_sections import InspectionSection
 from analysis.images.inspection import inspect_features, inspect_images
 from analysis.images.preprocessing import draw_examples

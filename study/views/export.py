@@ -15,7 +15,7 @@ from rich.console import Console
 from analysis.arms.values import ArmFinding
 from analysis.baselines.values import LINEAR_PROBE
 from analysis.formats.table_formats import to_csv
-from analysis.report.model_card import build_model_card
+from analysis.report.pages import build_model_card
 from analysis.report.study_findings import to_plain
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError

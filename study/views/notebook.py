@@ -9,7 +9,7 @@ import pandas as pd
 from torch import nn
 
 from analysis.arms.arm_evidence import tabulate_images
-from analysis.comparison.tables import HEADER, build_table_rows, list_records
+from analysis.comparison.tables import HEADER, build_table_rows, list_values
 from analysis.report.rendering import mark_code
 from analysis.report.study_findings import Findings
 from analysis.report.summary import summarize
@@ -77,7 +77,7 @@ class Study:
 
     def comparison(self) -> pd.DataFrame:
         """Return a row per row of the A/B table, with the columns of comparison.csv; `findings().rows` has the values."""
-        return pd.DataFrame(list_records(self.findings().rows))
+        return pd.DataFrame([list_values(row) for row in self.findings().rows])
 
     def images(self) -> pd.DataFrame:
         """Return a row per test image and arm, over the seeds of the comparison: what the models predict, and how surely.

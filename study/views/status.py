@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.baselines.lines import describe_baselines
+from analysis.baselines.values import describe_baselines
 from analysis.formats.text_sections import InspectionSection, SectionTable
-from analysis.search.epoch_profile import EpochProfile, compute_epoch_profiles
+from analysis.search.values import EpochProfile, compute_epoch_profiles
 from search_spaces.errors import UserInputError
 from study.baselines.files import read_baselines
 from study.confirmation.plan import count_test_reads

@@ -11,8 +11,12 @@ from analysis.baselines.values import LINEAR_PROBE, MAJORITY, Baseline, Baseline
 from analysis.causes.values import CueEffect, RootCause
 from analysis.comparison.paired_difference import compare_arms
 from analysis.comparison.values import SideMetric, Verdict
-from analysis.confusions.class_scores import compute_class_scores, compute_macro_f1_intervals
-from analysis.confusions.matrix import compute_confusion, find_confusion_examples
+from analysis.confusions.class_scores import (
+    compute_class_scores,
+    compute_confusion,
+    compute_macro_f1_intervals,
+    find_confusion_examples,
+)
 from analysis.confusions.rates import compute_directed_confusions
 from analysis.confusions.values import ConfusedPair, ConfusionCluster, GroupContrast, HumanExcess, LabelIssue
 from analysis.heat_maps.values import ArmCam, CamAdmission, CamCandidate, CamPanel, CamTest, CamView

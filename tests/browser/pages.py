@@ -11,13 +11,13 @@ import plotly.offline
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from analysis.arms.arm_evidence import ArmEvidence
+from analysis.arms.arm_evidence import ArmEvidence, tabulate_images, tabulate_models
 from analysis.arms.render import plot_class_f1
 from analysis.comparison.tables import build_table_rows
 from analysis.formats.figures import figure_to_png
 from analysis.report.explorer import ExplorerInput, build_explorer
 from analysis.report.galleries import ThumbnailSheets
-from analysis.report.pages import PageSection, build_html, build_search_page
+from analysis.report.pages import build_html, build_search_page
 from search_spaces.config import TrialConfig
 from tests.analysis.findings_factory import SEEDS, SKILLS, make_findings, make_predictions
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
@@ -61,7 +61,7 @@ def write_pages(folder: Path, num_images: int = 1500, side: int = 16) -> None:
     rows = build_table_rows(findings.rows)
     html = build_html(findings, rows, pictures, thumbnails=thumbnails, has_explorer=True)
     (folder / "report.html").write_text(html)
-    section = PageSection(title="a plot", caption="of trials", html="<p>here</p>")
+    section = {"title": "a plot", "caption": "of trials", "html": "<p>here</p>"}
     (folder / "search.html").write_text(build_search_page(findings.study, [section], [], ""))
     write_explorer(folder / "explore.html", findings.class_names, SKILLS, thumbnails, {17: png})
 
@@ -74,10 +74,12 @@ def write_explorer(
     panels: Mapping[int, bytes],
 ) -> None:
     """Write explore.html of arms with these skills."""
+    evidence = [make_evidence(arm, skill, thumbnails.num_test_images) for arm, skill in arms.items()]
     shown = ExplorerInput(
         study="cifar10-backbones",
         class_names=class_names,
-        evidence={arm: make_evidence(arm, skill, thumbnails.num_test_images) for arm, skill in arms.items()},
+        images=[tabulate_images(found, class_names) for found in evidence],
+        models=[table for found in evidence for table in tabulate_models(found, class_names)],
         records=[make_trial(number, list(arms)[number % len(arms)]) for number in range(9)],
         thumbnails=thumbnails,
         panels=panels,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from csv import reader
 from pathlib import Path
 
 import numpy as np
@@ -174,11 +175,14 @@ def test_names_are_text_and_never_code(browser: Browser, tmp_path: Path) -> None
 def test_downloaded_csv_has_no_formulas(browser: Browser, tmp_path: Path) -> None:
     thumbnails = ThumbnailSheets.draw(np.zeros((40, 16, 16, 3), dtype=np.uint8), np.arange(40), 40)
     names = ["=1+1", "+cmd", *"abcdefgh"]
-    write_explorer(tmp_path / "explore.html", names, {"resnet18": 0.9}, thumbnails, {})
+    write_explorer(tmp_path / "explore.html", names, {"=2+2 <b>": 0.9, "-arm": 0.8}, thumbnails, {})
     page, _ = show(browser, tmp_path / "explore.html")
     with page.expect_download() as csv:
         page.get_by_text("Download CSV").first.click()
     text = Path(csv.value.path()).read_text()
+    head = next(reader(text.splitlines()))
+    assert {"'=2+2 <b>: predicted", "'-arm: loss"} <= set(head)
+    assert not [title for title in head if title[0] in "=+-@"]
     assert '"\'=1+1"' in text
     assert '"\'+cmd"' in text
     assert '"=' not in text

@@ -27,6 +27,11 @@ function escapeFormula(cell) {
   return typeof cell === "string" ? cell.replace(/^'*[=+\-@\t\r]/, "'$&") : cell;
 }
 
+// The title of a column is HTML, and may begin with the name of an arm or of a hyperparameter.
+function escapeTitle(title) {
+  return escapeFormula(DataTable.Buttons.stripData(title, { stripHtml: true, decodeEntities: true, stripNewlines: true, trim: true }));
+}
+
 function roundNumber(value, digits) {
   return typeof value === "number" ? Number(value.toPrecision(digits)) : value;
 }
@@ -45,7 +50,7 @@ function makeTable(selector, columns, data, name, options) {
   };
   const csv = {
     extend: "csv", text: "Download CSV", footer: false, filename: `${study}-${name}`,
-    exportOptions: { columns: ":not(.no-export)", orthogonal: "export", format: { body: escapeFormula } },
+    exportOptions: { columns: ":not(.no-export)", orthogonal: "export", format: { header: escapeTitle, body: escapeFormula } },
   };
   document.querySelector(selector).innerHTML = `<thead><tr>${'<th scope="col"></th>'.repeat(columns.length)}</tr></thead>`;
   return new DataTable(selector, {

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from rich.console import Console
 
-from analysis.baselines.lines import describe_baselines
+from analysis.baselines.values import describe_baselines
 from analysis.images.render import describe_class_counts
 from search_spaces.errors import UserInputError
 from study.baselines.measuring import preview_baselines

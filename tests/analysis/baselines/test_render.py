@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from analysis.baselines.lines import describe_baselines
 from analysis.baselines.render import (
     BASELINE_HEADER,
     build_baseline_csv,
@@ -17,6 +16,7 @@ from analysis.baselines.render import (
     describe_handover,
     list_baseline_cells,
 )
+from analysis.baselines.values import describe_baselines
 from analysis.comparison.tables import PLAN_CHANGED
 from analysis.comparison.values import ArmDivergence, Question, Verdict
 from analysis.statistics.interval import Interval

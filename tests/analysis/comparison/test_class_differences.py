@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.comparison.class_differences import compute_class_differences
+from analysis.comparison.exploratory import compute_class_differences
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World, first_seeds
 
 NAMES = tuple(f"class {i}" for i in range(NUM_CLASSES))

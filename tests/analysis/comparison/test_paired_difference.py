@@ -6,8 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from analysis.comparison.bootstrap import compute_bootstrap_differences, compute_crossed_bootstrap, draw_image_weights
-from analysis.comparison.class_differences import compute_class_differences
+from analysis.comparison.exploratory import compute_class_differences
+from analysis.comparison.other_intervals import (
+    compute_bootstrap_differences,
+    compute_crossed_bootstrap,
+    draw_image_weights,
+)
 from analysis.comparison.paired_difference import (
     compare_arms,
     compute_difference,

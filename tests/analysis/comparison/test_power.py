@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.comparison import power as planning
-from analysis.comparison.anytime import compute_anytime_interval
+from analysis.comparison.other_intervals import compute_anytime_interval
 from analysis.comparison.paired_difference import compute_difference
 from analysis.comparison.power import DECIDES_MARGIN, PlannedTest, VarianceComponents, forecast_looks
 from benchmarks.validation.plan_simulation import PlannedWorld, measure_forecast

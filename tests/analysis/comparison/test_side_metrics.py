@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from analysis.comparison.side_metrics import METRICS, _score, compute_side_metrics
+from analysis.comparison.exploratory import METRICS, _score, compute_side_metrics
 from search_spaces.errors import UserInputError
 from trainables.training.predictions import Predictions
 

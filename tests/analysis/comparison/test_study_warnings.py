@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.comparison.study_warnings import compute_warnings
+from analysis.search.search_findings import compute_warnings
 from search_spaces.config import TrialConfig
 from tests.analysis.findings_factory import make_search_arm
 from trainables.records.record import TrialRecord, TrialState

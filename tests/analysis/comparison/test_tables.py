@@ -14,7 +14,6 @@ from analysis.comparison.tables import (
     BAR_WIDTH,
     HEADER,
     ONE_SEED,
-    TERMINAL_BAR_WIDTH,
     TWO_QUESTIONS,
     build_csv,
     build_latex,
@@ -134,16 +133,16 @@ def test_rounding_keeps_bounds_apart_from_zero_and_margin(low, high, shown):
 def test_bars_share_one_axis_and_are_ordered():
     rows = build_table_rows([ROW, UNDECIDED])
     for row in rows:
-        bar = row.bar
-        assert 0 <= bar.low <= bar.estimate <= bar.high <= 1
-        assert 0 <= bar.margin_low < bar.zero < bar.margin_high <= 1
-        assert bar.zero == 0.5
-    assert rows[0].bar.margin_low == rows[1].bar.margin_low
-    assert rows[0].bar.low > rows[0].bar.zero > rows[1].bar.low
+        effect, margin = row.value.effect, row.value.margin
+        assert 0 <= row.place(effect.low) <= row.place(effect.estimate) <= row.place(effect.high) <= 1
+        assert 0 <= row.place(-margin) < row.place(0) < row.place(margin) <= 1
+        assert row.place(0) == 0.5
+    assert rows[0].place(-ROW.margin) == rows[1].place(-ROW.margin)
+    assert rows[0].place(ROW.effect.low) > 0.5 > rows[1].place(UNDECIDED.effect.low)
 
 
 def test_text_bar_shows_interval_zero_and_estimate():
-    text = format_bar(build_table_rows([ROW])[0].bar)
+    text = format_bar(build_table_rows([ROW])[0])
     assert len(text) == BAR_WIDTH
     assert text[BAR_WIDTH // 2] == "│"
     assert text.count("●") == 1
@@ -215,7 +214,7 @@ def test_every_format_contains_the_same_text():
         assert row.models.rpartition(" ")[0] in terminal
         assert row.effect.lstrip("-") in latex
         assert row.verdict in latex
-        assert format_bar(row.bar, TERMINAL_BAR_WIDTH) in terminal
+        assert format_bar(row) in terminal
     assert UNDECIDED.settles in markdown
     assert "Intervals at 95 %" in markdown
 

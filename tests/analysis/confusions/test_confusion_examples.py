@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from analysis.confusions.matrix import MAX_CELLS, MAX_IMAGES, find_confusion_examples
+from analysis.confusions.class_scores import MAX_CELLS, MAX_IMAGES, find_confusion_examples
 from analysis.statistics.arm_predictions import ArmPredictions
 
 NAMES = ("cat", "dog", "ship")

@@ -5,8 +5,12 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score
 
-from analysis.confusions.class_scores import compute_class_scores, compute_macro_f1_intervals
-from analysis.confusions.matrix import compute_confusion, compute_excess
+from analysis.confusions.class_scores import (
+    compute_class_scores,
+    compute_confusion,
+    compute_excess,
+    compute_macro_f1_intervals,
+)
 from analysis.statistics.arm_predictions import ArmPredictions
 from search_spaces.errors import UserInputError
 

@@ -34,7 +34,7 @@ CURVES = {
 
 DRAWINGS: dict[str, Callable[[int], Figure]] = {
     "confusion": lambda k: plot_confusion(
-        make_findings(k).arms[0].confusion, make_findings(k).class_names, "resnet18: confusion"
+        make_findings(k).arms[0].confusion.rates, make_findings(k).class_names, "resnet18: confusion"
     ),
     "counts": lambda k: plot_confusion_matrix(np.eye(k) * 90 + 10, make_findings(k).class_names),
     "class_f1": lambda k: plot_class_f1(make_findings(k).arms),
@@ -81,7 +81,7 @@ def test_axes_have_titles_and_labels(name: str) -> None:
 def test_a_confusion_cell_carries_rate_and_half_width() -> None:
     findings = make_findings(10)
     confusion = findings.arms[0].confusion
-    texts = [t.get_text() for t in plot_confusion(confusion, findings.class_names, "x").axes[0].texts]
+    texts = [t.get_text() for t in plot_confusion(confusion.rates, findings.class_names, "x").axes[0].texts]
     assert len(texts) == 100
     for text, cell in zip(texts, (cell for row in confusion.rates for cell in row), strict=True):
         if cell.estimate == 0:
@@ -119,7 +119,7 @@ def test_dollars_and_angle_brackets_are_drawn_literally() -> None:
     panel = dataclasses.replace(make_panel(17, "only $x$ correct"), true_class="a$b$c")
     figures = [
         plot_class_f1([arm]),
-        plot_confusion(arm.confusion, names, "$x$"),
+        plot_confusion(arm.confusion.rates, names, "$x$"),
         plot_learning_curves({"$\\bad{$": []}),
         plot_cam_panel(make_image(1), panel, make_arm_cams(panel)),
     ]

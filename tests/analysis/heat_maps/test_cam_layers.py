@@ -62,10 +62,10 @@ def test_a_transformers_maps_equal_hand_written_ones(method: CamMethod) -> None:
     model = make_vit(3)
     nn.init.normal_(model.heads.head.weight)
     network = CamNetwork(model=model, config=make_config("resnet18", 32, precision="fp32", channels_last=False))
-    layer = find_cam_layers(network)[0]
-    assert (layer.name, layer.size) == ("encoder.layers.encoder_layer_1", (4, 4))
+    layer, size = find_cam_layers(network)[0]
+    assert (layer, size) == ("encoder.layers.encoder_layer_1", (4, 4))
     inputs, classes = torch.randn(3, 3, 32, 32), np.array([0, 3, 4])
-    found = compute_cams(network, inputs, layer.name, classes)
+    found = compute_cams(network, inputs, layer, classes)
     captured = {}
     block = model.encoder.layers.encoder_layer_1
     handle = block.register_forward_hook(lambda _m, _i, output: captured.setdefault("output", output))

@@ -10,15 +10,7 @@ from torchvision.models import resnet18, resnet50
 from analysis.heat_maps import cam_layers as cam_network
 from analysis.heat_maps import grad_cam
 from analysis.heat_maps.cam_layers import CamNetwork
-from analysis.heat_maps.grad_cam import (
-    CamLayer,
-    CamMethod,
-    Cams,
-    CamSource,
-    compute_cams,
-    find_cam_layers,
-    is_degenerate,
-)
+from analysis.heat_maps.grad_cam import CamMethod, Cams, CamSource, compute_cams, find_cam_layers, is_degenerate
 from analysis.heat_maps.panels import compute_arm_cams
 from benchmarks.performance.reference_recipe import make_config
 from search_spaces.config import Value
@@ -92,8 +84,8 @@ def hand_written_cams(model: nn.Module, inputs: torch.Tensor, layer: str, method
 @pytest.mark.parametrize("build", [resnet18, resnet50])
 def test_the_deepest_layer_with_four_cells_is_first(build, image_size: int, expected) -> None:
     layers = find_cam_layers(make_network(build(num_classes=2), image_size))
-    assert layers[0] == CamLayer(name=expected[0], size=(expected[1], expected[1]))
-    assert [layer.name for layer in layers] == list(CAM_LAYERS[CAM_LAYERS.index(expected[0]) :])
+    assert layers[0] == (expected[0], (expected[1], expected[1]))
+    assert [name for name, _ in layers] == list(CAM_LAYERS[CAM_LAYERS.index(expected[0]) :])
 
 
 def test_choice_leaves_the_model_unchanged() -> None:
@@ -243,12 +235,13 @@ def test_views_show_the_stored_prediction(model: nn.Module) -> None:
     # Another device may round to another class than the one that was stored.
     stored = network.compute_logits(inputs)
     stored[0] = np.roll(stored[0], 1)
-    source = CamSource(method=CamMethod.HIRES_CAM, layer=find_cam_layers(network)[0])
+    layer, size = find_cam_layers(network)[0]
+    source = CamSource(layer=layer, map_size=size, method=CamMethod.HIRES_CAM)
     names = ("ant", "bee", "cat")
     cams = compute_arm_cams(network, images, TARGETS, stored, source, arm="resnet18", class_names=names)
     probabilities = torch.softmax(torch.from_numpy(stored), dim=1).numpy()
     predicted = stored.argmax(axis=1)
-    expected = compute_cams(network, inputs, source.layer.name, predicted).maps[source.method]
+    expected = compute_cams(network, inputs, source.layer, predicted).maps[source.method]
     assert len(cams) == 5
     for i, cam in enumerate(cams):
         assert cam.view.predicted_class == names[predicted[i]]

@@ -1,11 +1,13 @@
 """The confusion matrix of the report links to the images behind its cells."""
 
 import dataclasses
+import math
 import re
 
 import numpy as np
 
 from analysis.comparison.tables import build_table_rows
+from analysis.formats.numbers import format_interval
 from analysis.report.galleries import MAX_GALLERIES, MAX_TABLE_CLASSES, ThumbnailSheets, arrange_confusions
 from analysis.report.pages import build_html
 from tests.analysis.findings_factory import make_findings
@@ -31,18 +33,26 @@ def test_every_linked_cell_has_a_gallery_of_its_confusion() -> None:
 
 def test_cells_are_the_rates_and_galleries_are_limited() -> None:
     views = arrange_confusions(FINDINGS, make_thumbnails())
-    for arm in FINDINGS.arms:
-        view = views[arm.arm]
-        for (name, cells), score, rates in zip(view.rows, arm.class_scores, arm.confusion.rates, strict=True):
-            assert name == score.class_name
-            assert [cell.text for cell in cells] == [f"{100 * rate.estimate:.1f}" for rate in rates]
-            assert [cell.is_right for cell in cells].count(True) == 1
-        linked = {cell.anchor for _, cells in view.rows for cell in cells} - {""}
-        assert linked == {gallery.anchor for gallery in view.galleries}
+    html = build_html(FINDINGS, build_table_rows(FINDINGS.rows), dict.fromkeys(FINDINGS.figures, b"png"))
+    cells = re.findall(r'<td class="(right|wrong)" style="--shade: (\d+)%" title="([^"]*)">([0-9.]+)</td>', html)
+    names = [score.class_name for score in FINDINGS.arms[0].class_scores]
+    assert cells == [
+        (
+            "right" if true == predicted else "wrong",
+            str(round(40 * math.sqrt(rate.estimate))),
+            f"{true} as {predicted}: {format_interval(rate)}",
+            f"{100 * rate.estimate:.1f}",
+        )
+        for arm in FINDINGS.arms
+        for true, rates in zip(names, arm.confusion.rates, strict=True)
+        for predicted, rate in zip(names, rates, strict=True)
+    ]
+    for view in views.values():
+        assert list(view.anchors.values()) == [gallery.anchor for gallery in view.galleries]
         assert 0 < len(view.galleries) <= MAX_GALLERIES // len(FINDINGS.arms)
 
 
 def test_many_classes_have_galleries_without_a_table_and_old_findings_a_table_without_galleries() -> None:
     many = dataclasses.replace(FINDINGS, class_names=tuple(map(str, range(MAX_TABLE_CLASSES + 1))))
-    assert all(not view.rows and view.galleries for view in arrange_confusions(many, make_thumbnails()).values())
-    assert all(view.rows and not view.galleries for view in arrange_confusions(FINDINGS, None).values())
+    assert all(not view.rates and view.galleries for view in arrange_confusions(many, make_thumbnails()).values())
+    assert all(view.rates and not view.galleries for view in arrange_confusions(FINDINGS, None).values())

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from analysis.formats.numbers import format_interval, format_signed_pp
-from analysis.report.model_card import MAX_CONFUSIONS, build_model_card
+from analysis.report.pages import MAX_CONFUSIONS, build_model_card
 from tests.analysis.findings_factory import make_findings
 
 REPRODUCE = "study reproduce studies/mine --trial confirmation/0000"

@@ -23,9 +23,9 @@ from analysis.formats.numbers import (
     format_seconds,
     format_value,
 )
-from analysis.report.pages import PageSection, build_html, build_report_markdown, build_search_page
-from analysis.report.sentences import describe_missing_gates
+from analysis.report.pages import build_html, build_report_markdown, build_search_page
 from analysis.report.study_findings import Findings
+from analysis.report.summary import describe_missing_gates
 from search_spaces.errors import UserInputError
 from tests.analysis.findings_factory import make_baselines, make_findings
 
@@ -370,7 +370,7 @@ def test_rungs_and_importances_are_listed_per_arm() -> None:
 
 
 def test_search_page_contains_plots_and_escapes_names() -> None:
-    section = PageSection(title=HOSTILE, caption=HOSTILE, html="<div id='plot-1'></div>")
+    section = {"title": HOSTILE, "caption": HOSTILE, "html": "<div id='plot-1'></div>"}
     html = build_search_page(HOSTILE, [section], [HOSTILE], "const plotly = 1 < 2 && true;")
     page = Page(html)
     assert page.open == []

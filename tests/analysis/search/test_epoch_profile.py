@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from analysis.search.epoch_profile import OTHER, compute_epoch_profiles
+from analysis.search.values import OTHER, compute_epoch_profiles
 from trainables.training.epoch_metrics import PARTS
 
 

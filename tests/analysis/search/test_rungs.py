@@ -8,11 +8,10 @@ import pytest
 from scipy.stats import spearmanr
 
 from analysis.search.render import plot_rungs
-from analysis.search.rungs import (
+from analysis.search.search_findings import (
     compute_rank_interval,
     compute_rung_finding,
     compute_rung_scores,
-    compute_saved_device_seconds,
     compute_search_arms,
 )
 from analysis.search.values import RungFinding
@@ -161,15 +160,10 @@ def test_interval_covers_the_correlation_of_normal_scores_in_95_of_100() -> None
     assert 0.92 <= hits / 400 <= 0.98
 
 
-def test_saved_time_is_that_of_the_remaining_epochs_at_the_trial_s_own_speed() -> None:
-    saved = compute_saved_device_seconds(RECORDS)
-    assert saved == {"a": 2 * 3.0 + 2 * 1.0 + 1 * 2.0, "b": 0.0}
-
-
-def test_search_arms_have_saved_time_and_best_trial() -> None:
+def test_search_arms_have_saved_time_at_the_trials_own_speed_and_best_trial() -> None:
     first, second = compute_search_arms(RECORDS)
     spent = sum(r.device_seconds for r in RECORDS if r.config.arm == "a")
-    assert first.saved_device_seconds == 10.0
+    assert (first.saved_device_seconds, second.saved_device_seconds) == (2 * 3.0 + 2 * 1.0 + 1 * 2.0, 0.0)
     assert first.saved_fraction == pytest.approx(10.0 / (spent + 10.0))
     assert (first.best_trial_id, first.best_macro_f1) == ("00002", 0.80)
     assert (second.best_trial_id, second.saved_fraction) == ("00010", 0.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.search.render import describe_tuning, plot_tuning_curves
-from analysis.search.tuning_curves import compute_tuning_curves
+from analysis.search.search_findings import compute_tuning_curves
 from analysis.search.values import TuningCurve, find_lead_changes
 from study.results.search_results import has_independent_trials
 from study.scheduling.search_director import SearchDirector

@@ -151,7 +151,7 @@ def test_nothing_varies_means_a_point_and_no_nan():
 
 def test_half_width_works_over_arrays_as_over_numbers():
     v_s = np.array([1.0, 2.0, 0.0])
-    settings = {"num_images": 100, "confidence": 0.95}
+    settings = {"image_freedom": 99, "alpha": 0.05}
     widths = compute_half_width(v_s, 0.5, 0.25, seed_freedom=np.array([2, 4, 8]), **settings)
     for i, freedom in enumerate((2, 4, 8)):
         assert widths[i] == compute_half_width(v_s[i], 0.5, 0.25, seed_freedom=freedom, **settings)
@@ -174,7 +174,7 @@ def make_estimate(effect, v_s, v_i=0.0, v_si=0.0, num_seeds=3, num_units=2000, c
 @pytest.mark.parametrize("v_s", [0.0, 0.01, 1 / 3, 1.0, 30.0])
 def test_p_at_the_level_whose_interval_touches_zero_is_this_level(num_seeds, v_s):
     for alpha in (0.9, 0.3, 0.05, 0.01, 0.003, 1e-6):
-        widths = {"seed_freedom": num_seeds - 1, "num_images": 2000, "confidence": 1 - alpha}
+        widths = {"seed_freedom": num_seeds - 1, "image_freedom": 1999, "alpha": alpha}
         touching = float(compute_half_width(v_s, 1.0, 0.4, **widths))
         found = make_estimate(touching, v_s, 1.0, 0.4, num_seeds=num_seeds)
         assert compute_p_value(found) == pytest.approx(alpha, rel=1e-8)

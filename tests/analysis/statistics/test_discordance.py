@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from analysis.comparison.anytime import compute_anytime_interval
+from analysis.comparison.other_intervals import compute_anytime_interval
 from analysis.comparison.paired_difference import compare_arms
 from analysis.comparison.power import PlannedTest, VarianceComponents, find_needed_seeds, forecast_looks
 from analysis.comparison.values import Verdict
-from analysis.statistics.arm_predictions import ArmAverage, ArmPredictions
-from analysis.statistics.discordance import MIN_DISCORDANT, measure_discordance
+from analysis.statistics.arm_predictions import MIN_DISCORDANT, ArmAverage, ArmPredictions, measure_discordance
 from analysis.statistics.variances import NO_GUARD, Guard, guard_image_variance
 
 SETTINGS = {"margin": 0.005, "alpha": 0.05, "num_rows": 1, "cost_ratio": None}

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.comparison.bootstrap import compute_crossed_bootstrap, draw_image_weights
+from analysis.comparison.other_intervals import compute_crossed_bootstrap, draw_image_weights
 from analysis.comparison.paired_difference import compute_difference
 from analysis.statistics.arm_predictions import ArmPredictions
 from benchmarks.validation.statistics_simulation import World
@@ -33,8 +33,8 @@ def test_copies_of_an_image_in_one_group_add_no_certainty() -> None:
     assert grouped.image_variance == pytest.approx(single.image_variance, rel=1e-6)
     # Groups within classes lose a degree of freedom to the mean of each class.
     assert grouped.image_freedom == 300 - treatment.num_classes
-    expected = replace(single, image_freedom=grouped.image_freedom).half_width_at(0.95)
-    assert grouped.half_width_at(0.95) == pytest.approx(expected, rel=1e-6)
+    expected = replace(single, image_freedom=grouped.image_freedom).half_width
+    assert grouped.half_width == pytest.approx(expected, rel=1e-6)
     ignored = compute_difference(*(replace(arm, groups=None) for arm in copied), 0.95)  # type: ignore[call-arg]
     assert ignored.image_variance == pytest.approx(single.image_variance / 4, rel=0.05)
     check = compute_crossed_bootstrap(*copied, confidence=0.95, num_draws=400)

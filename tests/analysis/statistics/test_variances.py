@@ -67,7 +67,7 @@ def test_copies_of_images_widen_nothing_only_if_they_are_grouped():
     assert grouped.image_variance == pytest.approx(once.image_variance)
     # Groups within classes lose a degree of freedom to the mean of each class.
     assert grouped.image_freedom == 38
-    assert grouped.half_width_at(0.95) == pytest.approx(replace(once, image_freedom=38).half_width_at(0.95))
+    assert grouped.half_width == pytest.approx(replace(once, image_freedom=38).half_width)
     assert grouped.num_units == 40
     assert compute_crossed_interval(values, *copied, 2, 0.95).image_variance < once.image_variance / 4
 

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.arms.values import ArmScores
 from analysis.comparison import rows as comparison_rows
-from analysis.comparison.bootstrap import compute_crossed_bootstrap
+from analysis.comparison.other_intervals import compute_crossed_bootstrap
 from analysis.statistics.interval import Interval
 from study.open_study import OpenStudy
 from study.results.comparison import compute_comparison, find_class_groups

@@ -6,7 +6,7 @@ import pytest
 import tomli_w
 from rich.console import Console
 
-from analysis.search.rungs import compute_search_arms
+from analysis.search.search_findings import compute_search_arms
 from search_spaces.errors import UserInputError
 from study.open_study import read_passport
 from study.spec.reading import with_overrides

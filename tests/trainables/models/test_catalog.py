@@ -104,10 +104,10 @@ def test_every_backbone_conforms(name: str) -> None:
     check_resume(config, after)
     check_predictions(run, config)
     network = CamNetwork(model=run.model, config=config)
-    layer = find_cam_layers(network)[0]
-    assert min(layer.size) >= 4
+    layer, size = find_cam_layers(network)[0]
+    assert min(size) >= 4
     inputs = network.prepare(make_data().images[:4])
-    assert compute_cams(network, inputs, layer.name).maps["Grad-CAM"].shape == (4, *layer.size)
+    assert compute_cams(network, inputs, layer).maps["Grad-CAM"].shape == (4, *size)
     assert count_forward_flops(config, NUM_CLASSES) > 0
     check_freezing(name)
 

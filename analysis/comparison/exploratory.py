@@ -1,25 +1,25 @@
-"""What stands beside macro-F1: accuracy, log loss, Brier score, calibration error and the worst class, as paired differences.
+"""What stands beside the verdict of a row, exploratory: other metrics of both sides, and their F1 class by class.
 
-Each metric is computed per seed with the influence of every image, for all images and for those of named groups of classes. The
-metrics are exploratory: their intervals are pointwise, and macro-F1 alone decides. Metrics that count images have
-pseudo-observations (`families`); log loss and Brier score, which hardly ever agree on an image, have none.
+Accuracy, log loss, Brier score, calibration error and the worst class are paired differences. Each metric is computed per seed
+with the influence of every image, for all images and for those of named groups of classes. Their intervals are pointwise, and
+macro-F1 alone decides. Metrics that count images have pseudo-observations (`families`); log loss and Brier score, which hardly
+ever agree on an image, have none. The differences class by class are tested with control of the false discovery rate.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from scipy import stats
 from scipy.special import log_softmax
 
-from analysis.comparison.values import LOSSES, SideMetric
-from analysis.statistics.families import Cell, Scale, compute_two_intervals
-from analysis.statistics.metrics import (
-    FloatArray,
-    IntArray,
-    compute_confusion_counts,
-    compute_f1_from_confusion,
-    compute_f1_influence,
-)
+from analysis.comparison.values import LOSSES, ClassDifference, SideMetric
+from analysis.confusions.class_scores import check_class_names
+from analysis.statistics import metrics
+from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired
+from analysis.statistics.families import Cell, Scale, compute_family, compute_recipe_p_values, compute_two_intervals
+from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError, list_some
 from trainables.training.predictions import Predictions
 
@@ -175,18 +175,13 @@ def _calibration_error(scores: _Scores) -> tuple[float, FloatArray]:
 def _worst_f1(scores: _Scores) -> tuple[float, FloatArray]:
     """Return the F1 of the group's worst class, among all images; its influence is that of this class's F1."""
     worst, f1, _ = _find_worst(scores)
-    return f1, compute_f1_influence(scores.labels, scores.predicted[None], worst)[0]
-
-
-def _count_worst(scores: _Scores) -> float:
-    """Return the images that are of the worst class or predicted as it."""
-    return _find_worst(scores)[2]
+    return f1, metrics.compute_f1_influence(scores.labels, scores.predicted[None], worst)[0]
 
 
 def _find_worst(scores: _Scores) -> tuple[int, float, float]:
-    """Return the group's class with the lowest F1 among all images, this F1, and the images that count in it."""
-    counts = compute_confusion_counts(scores.labels, scores.predicted[None], scores.logs.shape[1])
-    f1 = compute_f1_from_confusion(counts)[0]
+    """Return the group's class with the lowest F1 among all images, this F1, and the images of the class or predicted as it."""
+    counts = metrics.compute_confusion_counts(scores.labels, scores.predicted[None], scores.logs.shape[1])
+    f1 = metrics.compute_f1_from_confusion(counts)[0]
     worst = min(scores.classes, key=lambda c: float(f1[c]))
     either = counts[0, worst].sum() + counts[0, :, worst].sum() - counts[0, worst, worst]
     return worst, float(f1[worst]), float(either)
@@ -207,5 +202,96 @@ COUNT_ALL_IMAGES = frozenset({"worst class's F1"})
 # Images behind a metric of which not every image says the same.
 OBSERVATIONS: Mapping[str, Callable[[_Scores], float]] = {
     "balanced accuracy": _count_balanced,
-    "worst class's F1": _count_worst,
+    "worst class's F1": lambda scores: _find_worst(scores)[2],
 }
+
+
+FALSE_DISCOVERY_RATE = 0.10
+
+
+def compute_class_differences(
+    treatment: Side, control: Side, class_names: Sequence[str]
+) -> tuple[ClassDifference, ...]:
+    """Return treatment minus control in F1, class by class, with 95 % intervals and adjusted p-values.
+
+    The classes are one family with moderated variances between seeds (`analysis.statistics.families`); each p-value is the
+    inverse of the class's interval for new seeds. A class is flagged if its adjusted p-value is at most
+    `FALSE_DISCOVERY_RATE` (Benjamini and Hochberg 1995, JRSS B 57:289).
+
+    Args:
+        treatment: of S seeds.
+        control: with the same seeds and images.
+        class_names: K names; a class indexes them.
+
+    Returns:
+        One per class, in the order of the names; none for one seed, where a difference for new seeds is not defined.
+
+    Raises:
+        UserInputError: for sides that do not pair, or names that do not fit.
+    """
+    check_paired(treatment, control)
+    check_class_names(treatment, class_names)
+    if len(treatment.seeds) < 2:
+        return ()
+    cells = make_class_cells(treatment, control, range(treatment.num_classes))
+    found = compute_family(cells, scale=Scale.DIFFERENCE, confidence=CONFIDENCE)
+    p_values = compute_recipe_p_values(cells, scale=Scale.DIFFERENCE)
+    adjusted = stats.false_discovery_control(p_values, method="bh")
+    differences = []
+    for name, both, p_value, p_adjusted in zip(class_names, found, p_values.tolist(), adjusted.tolist(), strict=True):
+        assert both.recipe is not None
+        differences.append(
+            ClassDifference(
+                class_name=name,
+                effect=both.recipe,
+                p_value=p_value,
+                p_adjusted=p_adjusted,
+                is_flagged=p_adjusted <= FALSE_DISCOVERY_RATE,
+                models_effect=both.models,
+            )
+        )
+    return tuple(differences)
+
+
+def make_class_cells(treatment: Side, control: Side, classes: Iterable[int]) -> list[Cell]:
+    """Return the difference in F1 of each class, treatment minus control, as one family.
+
+    Args:
+        treatment: of S seeds.
+        control: with the same seeds and images.
+        classes: in [0, K).
+    """
+    f1 = average_members(treatment, _class_f1) - average_members(control, _class_f1)
+    sizes = (average_members(treatment, _class_sizes) + average_members(control, _class_sizes)) / 2
+    cells = []
+    for index in classes:
+        compute = partial(_class_f1_influence, index=index)
+        influence = average_members(treatment, compute) - average_members(control, compute)
+        cells.append(
+            Cell(
+                values=np.ascontiguousarray(f1[:, index]),
+                influence=influence,
+                labels=treatment.labels,
+                num_observations=float(sizes[index]),
+                groups=treatment.groups,
+            )
+        )
+    return cells
+
+
+def _class_f1(arm: ArmPredictions) -> FloatArray:
+    """Return (S, K) F1 of each class."""
+    return metrics.compute_f1_from_confusion(
+        metrics.compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes)
+    )
+
+
+def _class_sizes(arm: ArmPredictions) -> FloatArray:
+    """Return (K,) images that are of the class or predicted as it, the mean over seeds."""
+    counts = metrics.compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes)
+    either = counts.sum(axis=-1) + counts.sum(axis=-2) - np.diagonal(counts, axis1=-2, axis2=-1)
+    return np.asarray(either.mean(axis=0))
+
+
+def _class_f1_influence(arm: ArmPredictions, index: int) -> FloatArray:
+    return metrics.compute_f1_influence(arm.labels, arm.predicted, index)
