@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 from analysis.baselines.values import LINEAR_PROBE, MAJORITY, Baseline, BaselineFindings
 from search_spaces.config import TrialConfig
 from search_spaces.settings import BUILT_IN_LOOP
-from study.cluster.connection import LOCAL, THIS_PROCESS, connect_cluster
-from study.cluster.task_device import find_device
-from study.cluster.tasks import Workers, make_task
-from study.cluster.workers import make_workers
+from study.cluster.connection import LOCAL, THIS_PROCESS, connect_cluster, make_workers
+from study.cluster.tasks import Workers, find_device, make_task
 from study.inputs.preparation import Prepared
 from study.spec.study_spec import StudySpec
 from trainables.models.backbones import build_model, count_forward_flops, place_model

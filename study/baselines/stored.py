@@ -11,8 +11,7 @@ from analysis.baselines.values import LINEAR_PROBE, BaselineFindings
 from search_spaces.config import TrialConfig
 from study.baselines.files import StoredBaselines, read_baselines
 from study.baselines.measuring import FittedProbe
-from study.cluster.task_device import find_device
-from study.cluster.tasks import Workers, make_task
+from study.cluster.tasks import Workers, find_device, make_task
 from study.confirmation.plan import Plan, note_test_read
 from study.confirmation.predictions_on_test import TEST, with_groups
 from study.inputs.preparation import Prepared

@@ -3,9 +3,8 @@
 from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
-from study.cluster.connection import Cluster
+from study.cluster.connection import Cluster, make_workers
 from study.cluster.tasks import Task
-from study.cluster.workers import make_workers
 from study.inputs.preparation import Prepared
 from study.scheduling.sampler import ArmSampler
 from study.spec.study_spec import StudySpec

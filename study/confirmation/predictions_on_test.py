@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from study.cluster.task_device import find_device
-from study.cluster.tasks import Workers, make_task
+from study.cluster.tasks import Workers, find_device, make_task
 from study.confirmation.plan import Plan, note_test_read
 from study.confirmation.trained_models import load_classifier
 from study.spec.study_spec import StudySpec

@@ -12,8 +12,7 @@ import torch
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
-from study.cluster.task_device import run_task
-from study.cluster.tasks import Task
+from study.cluster.tasks import Task, run_task
 from study.confirmation import predictions_on_test
 from study.state.paths import TrialPaths
 from tests.trainables.training.test_checkpoint import DIVERGED, METRICS, make_checkpoint

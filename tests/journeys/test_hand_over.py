@@ -67,7 +67,9 @@ def test_injected_faults_end_five_trials_and_the_study_ends_normally(tmp_path: P
     book = RecordBook(Store(tmp_path))
     director = SearchDirector(book, spec, FIXED)
     with connect_cluster(None) as cluster:
-        run_trials(director, make_stage(3), resources=spec.resources, cluster=cluster, trainable=make_trainable())
+        run_trials(
+            director, make_stage(3), resources=spec.resources, scratch=cluster.scratch, trainable=make_trainable()
+        )
     records = book.of_stage("search")
     assert director.is_exhausted
     assert len(records) == NUM_TRIALS
