@@ -130,9 +130,11 @@ def submit(
 
     The job shows its output here; Ctrl-C leaves it running. With --resume, go on with a study that was stopped.
     """
-    from study.submission import SubmitOptions, submit_study
+    from study.submission import submit_study
 
-    given = SubmitOptions(
+    succeeded = submit_study(
+        spec,
+        console,
         address=address,
         storage=storage,
         name=name,
@@ -142,7 +144,7 @@ def submit(
         follows=not detach,
         trusts_code=trust_code,
     )
-    if not submit_study(spec, given, console):
+    if not succeeded:
         raise typer.Exit(1)
 
 
