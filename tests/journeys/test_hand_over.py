@@ -11,9 +11,9 @@ from ray import tune
 
 from study.cluster.connection import connect_cluster
 from study.cluster.tune_run import run_trials
-from study.scheduling.replay import replay_search
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import RecordBook
+from study.views.replaying import replay_search
 from tests.study.simulated import FIXED, make_report, make_spec, make_stage
 from trainables.records.record import TrialState, best_trials
 from trainables.storage.store import Store
