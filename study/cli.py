@@ -14,8 +14,8 @@ from typer.core import TyperGroup
 
 from search_spaces.errors import UserInputError
 from study import cli_options as options
-from study.state.interruption import StudyInterrupted
 from study.state.paths import default_storage, open_study
+from study.state.record_book import StudyInterrupted
 from trainables.processes import collect_garbage_rarely
 from trainables.storage.store import StorageError
 

@@ -19,8 +19,8 @@ from rich.console import Console
 from search_spaces.errors import UserInputError, collect_problems, first_line
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
-from study.state.interruption import StudyInterrupted
 from study.state.paths import study_uri
+from study.state.record_book import StudyInterrupted
 from study.views.printing import print_line
 from trainables.storage.store import check_uri
 

@@ -10,7 +10,7 @@ import torch
 from study.cluster.tasks import Stage, Task, make_trial_arguments, run_task, shorten_cause
 from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
-from study.state.interruption import StudyInterrupted, storage_interruption
+from study.state.record_book import StudyInterrupted, storage_interruption
 from trainables.records.record import TrialRecord
 from trainables.storage.store import StorageError
 from trainables.training.trial_data import TrialData

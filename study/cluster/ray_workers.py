@@ -18,7 +18,7 @@ from study.cluster.tasks import Stage, Task, run_task
 from study.cluster.tune_run import run_trials
 from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
-from study.state.interruption import StudyInterrupted
+from study.state.record_book import StudyInterrupted
 from trainables.storage.store import StorageError
 from trainables.training.trial_data import TrialData
 from trainables.tune_adapter import make_trainable

@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 from study.cluster.tasks import Stage, make_trial_arguments, shorten_cause
 from study.scheduling.director import Director
 from study.spec.sections import ResourcesSpec
-from study.state.interruption import StudyInterrupted, storage_interruption
+from study.state.record_book import StudyInterrupted, storage_interruption
 from trainables.devices import DeviceMemoryError
 from trainables.storage.store import StorageError
 from trainables.tune_adapter import decode_report, request_resources

@@ -15,9 +15,8 @@ from pydantic import ValidationError
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, collect_problems, nearest_name
 from search_spaces.format import FORMAT, check_format
-from study.spec.checks import list_problems
+from study.spec.checks import Location, find_problems, list_problems, remove_value
 from study.spec.named_extensions import list_import_problems, list_refusals
-from study.spec.spec_problems import Location, find_problems, remove_value
 from study.spec.starts import resolve_search
 from study.spec.study_spec import StudySpec
 from study.spec.tuning import list_excluded_keys

@@ -20,8 +20,7 @@ from study.open_study import load_study
 from study.results.findings import load_findings
 from study.scheduling.search_director import SearchDirector
 from study.state import paths
-from study.state.interruption import StudyInterrupted
-from study.state.record_book import MemoryBook
+from study.state.record_book import MemoryBook, StudyInterrupted
 from tests.study.command_line import run_cli
 from tests.study.simulated import FIXED, make_report, make_spec
 from trainables.records.record import EpochReport, TrialRecord, TrialState

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from study.confirmation.candidates import candidates
-from study.confirmation.confirmation_director import ConfirmationDirector, want
 from study.confirmation.plan import ranking_seeds
 from study.open_study import OpenStudy, trial_files
+from study.scheduling.director import ConfirmationDirector, want
 from study.spec.reading import load_spec, preset_names
 from study.views import pilot
 from study.views.planning import describe_chance, describe_launch
