@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from search_spaces.errors import UserInputError, list_some
 from study.scheduling.budget import is_search_finished
@@ -13,13 +13,9 @@ from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import extended_spec, launched_spec
 from study.state.lease import Lease, hold_lease
 from study.state.paths import INTERVENTIONS, LEASES, PASSPORT, SPEC, TRIAL_COSTS, WARM_START, find_rounds
-from study.state.record_book import RecordBook, open_trial_files
+from study.state.record_book import RecordBook
 from study.state.sealed_files import FencedStore, read_only, read_sealed_json, write_sealed_json, write_sealed_toml
-from trainables.records.record import TrialRecord
 from trainables.storage.store import Store, split_uri
-
-if TYPE_CHECKING:
-    from trainables.records.trial_files import TrialFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +146,3 @@ def require_finished_search(study: OpenStudy) -> None:
             f"the search has finished {num_finished}{planned} trials and has not ended; "
             f"run `study resume {study.store.argument}` first"
         )
-
-
-def trial_files(study: OpenStudy, record: TrialRecord) -> "TrialFiles":
-    """Return the files of one trial."""
-    return open_trial_files(study.store, record)

@@ -28,10 +28,11 @@ from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import followed_plan
 from study.confirmation.predictions_on_test import TEST
 from study.inputs.provenance import STORED_SIZE
-from study.open_study import OpenStudy, load_study, read_passport, trial_files
+from study.open_study import OpenStudy, load_study, read_passport
 from study.results.findings import digest_basis, load_findings
 from study.results.optuna_export import export_optuna, hide_password
 from study.state.paths import BASELINE_FOLDER, FINDINGS
+from study.state.record_book import open_trial_files
 from study.views.exported_model import CARD, STUDY, check_packages, explain_loading, write_model, write_onnx
 from study.views.notebook import Study
 from study.views.printing import print_line
@@ -271,11 +272,15 @@ def export_weights(study: OpenStudy, arm: str, folder: Path, *, onnx: bool = Fal
             f"the weights of trial {record.trial_id}, the best of the arm {arm!r}, were not kept "
             f"(search.keep_weights = {study.spec.search.keep_weights}); `study compare {study.store.argument}` trains others"
         )
-    stored = trial_files(study, record).read_predictions(TEST, record.digests) if TEST in record.predictions else None
+    stored = (
+        open_trial_files(study.store, record).read_predictions(TEST, record.digests)
+        if TEST in record.predictions
+        else None
+    )
     scores = (record.last_macro_f1, record.confirm_macro_f1, _score(stored))
     origin = _describe_origin(arm, record.stage, record.trial_id, record.source_trial_id or record.trial_id, scores)
     reproduce = f"study reproduce {study.store.argument} --trial {record.stage}/{record.trial_id}"
-    weights = trial_files(study, record).read_weights(record.digests)
+    weights = open_trial_files(study.store, record).read_weights(record.digests)
     _write_folder(study, folder, record.config, weights, origin, find_audit(study, record), reproduce, onnx=onnx)
     return True
 

@@ -18,8 +18,9 @@ from search_spaces.config import TrialConfig
 from search_spaces.designs import Contrast
 from study.confirmation.candidates import runs_of
 from study.inputs.preparation import Prepared
-from study.open_study import OpenStudy, trial_files
+from study.open_study import OpenStudy
 from study.spec.study_spec import StudySpec
+from study.state.record_book import open_trial_files
 from trainables.devices import choose_device
 from trainables.processes import prepare_to_train, share_threads
 from trainables.records.record import TrialRecord, TrialState
@@ -130,7 +131,7 @@ def _find_ranked(
 
 def _read_confirm(study: OpenStudy, trials: Mapping[str, Sequence[TrialRecord]]) -> dict[str, dict[int, Predictions]]:
     return {
-        arm: {r.config.seed: trial_files(study, r).read_predictions(CONFIRM, r.digests) for r in runs}
+        arm: {r.config.seed: open_trial_files(study.store, r).read_predictions(CONFIRM, r.digests) for r in runs}
         for arm, runs in trials.items()
     }
 

@@ -14,10 +14,11 @@ from search_spaces.errors import UserInputError, nearest_name
 from study.confirmation.candidates import runs_of
 from study.inputs.preparation import Prepared, prepare
 from study.inputs.provenance import list_differences, make_passport, package_versions
-from study.open_study import OpenStudy, load_study, read_passport, trial_files
+from study.open_study import OpenStudy, load_study, read_passport
 from study.spec.reading import with_overrides
 from study.state.budget_extensions import launched_spec
 from study.state.paths import SPEC
+from study.state.record_book import open_trial_files
 from study.views.printing import print_line
 from trainables.devices import choose_device, describe_libraries, device_name
 from trainables.processes import prepare_to_train
@@ -179,7 +180,7 @@ def _compare_logits(study: OpenStudy, record: TrialRecord, run: TrialRun) -> flo
         return None
     largest = 0.0
     for split in record.predictions:
-        stored: Predictions = trial_files(study, record).read_predictions(split, record.digests)
+        stored: Predictions = open_trial_files(study.store, record).read_predictions(split, record.digests)
         again = run.predict(split)
         if again is None or not np.array_equal(stored.sample_ids, again.sample_ids):
             return float("inf")

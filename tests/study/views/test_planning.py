@@ -9,9 +9,10 @@ import pytest
 
 from study.confirmation.candidates import candidates
 from study.confirmation.plan import ranking_seeds
-from study.open_study import OpenStudy, trial_files
+from study.open_study import OpenStudy
 from study.scheduling.director import ConfirmationDirector, want
 from study.spec.reading import load_spec, preset_names
+from study.state.record_book import open_trial_files
 from study.views import pilot
 from study.views.planning import describe_chance, describe_launch
 from tests.study.command_line import run_cli
@@ -178,7 +179,7 @@ def rank(study: OpenStudy, num_seeds: int) -> tuple[dict[str, tuple[TrialRecord,
     for record in study.book.of_stage("confirmation"):
         logits = np.random.default_rng(int(record.trial_id)).standard_normal((60, 3)) + 2 * np.eye(3)[labels]
         found = Predictions(sample_ids=np.arange(60), labels=labels, logits=logits.astype(np.float32), split="confirm")
-        digests = trial_files(study, record).write_predictions(found, record.attempts)
+        digests = open_trial_files(study.store, record).write_predictions(found, record.attempts)
         study.book.save(record.updated(predictions=("confirm",), digests=record.digests | digests))
     return chosen, seeds
 
