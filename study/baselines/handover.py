@@ -8,7 +8,6 @@ import numpy as np
 from analysis.arms.arm_evidence import ArmEvidence
 from analysis.baselines.values import LINEAR_PROBE, BaselineFindings
 from analysis.comparison.paired_difference import compare_arms
-from analysis.comparison.values import ComparisonRow
 from analysis.statistics.arm_predictions import stack_predictions
 from study.baselines.files import read_baselines
 from study.baselines.stored import read_test_predictions
@@ -80,18 +79,15 @@ def share_features(study: OpenStudy, evidence: Mapping[str, ArmEvidence]) -> dic
 def _judge(
     found: BaselineFindings, plan: Plan, evidence: ArmEvidence | None, predictions: Predictions
 ) -> BaselineFindings:
+    """Return the findings with the probe on the test split, and with the winner's row against it where the winner has runs."""
+    assert found.probe is not None
     test = compute_mean_f1(predictions.labels, predictions.predicted, predictions.logits.shape[1])
     probes = tuple(replace(p, test_macro_f1=test) if p is found.probe else p for p in found.probes)
-    row = None if evidence is None or not evidence.runs else _compare(found, plan, evidence, predictions)
-    return replace(found, probes=probes, row=row)
-
-
-def _compare(found: BaselineFindings, plan: Plan, evidence: ArmEvidence, predictions: Predictions) -> ComparisonRow:
-    assert found.probe is not None
-    control = stack_predictions(LINEAR_PROBE, dict.fromkeys(evidence.seeds, predictions))
-    return compare_arms(
+    if evidence is None or not evidence.runs:
+        return replace(found, probes=probes)
+    row = compare_arms(
         evidence.stacked(),
-        control,
+        stack_predictions(LINEAR_PROBE, dict.fromkeys(evidence.seeds, predictions)),
         margin=plan.margin,
         alpha=plan.alpha,
         num_rows=1,
@@ -99,6 +95,7 @@ def _compare(found: BaselineFindings, plan: Plan, evidence: ArmEvidence, predict
         look=len(plan.looks),
         num_looks=len(plan.looks),
     )
+    return replace(found, probes=probes, row=row)
 
 
 def _score_majority(found: BaselineFindings, study: OpenStudy, test: Predictions) -> BaselineFindings:

@@ -4,7 +4,6 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.baselines.values import LINEAR_PROBE, MAJORITY, Baseline, BaselineFindings
 from search_spaces.config import TrialConfig
@@ -52,7 +51,7 @@ def measure_baselines(
         make_task(spec, config.arm, config, prepared.weights, int(spec.resources.of_arm("cpu", config.arm)), cpu_flops)
         for config in configs
     ]
-    probes = [FittedProbe(*found) for found in workers.run_tasks(_measure, tasks)]
+    probes: list[FittedProbe] = list(workers.run_tasks(_measure, tasks))
     # The first of equal scores, which is that of the first arm.
     chosen = max(probes, key=lambda probe: probe.baseline.search_macro_f1, default=None)
     findings = BaselineFindings(
@@ -116,9 +115,7 @@ def _measure_majority(data: TrialData) -> Baseline:
     )
 
 
-def _measure(
-    config: TrialConfig, weights: str, num_threads: int, cpu_flops: float, *, data: TrialData
-) -> tuple[Baseline, TrialConfig, LinearProbe]:
+def _measure(config: TrialConfig, weights: str, num_threads: int, cpu_flops: float, *, data: TrialData) -> FittedProbe:
     """Return the probe of a configuration's backbone, with as many threads as its trials have, which share the features."""
     prepare_to_train(max(1, num_threads))
     device, num_classes = find_device(), len(data.class_names)
@@ -132,19 +129,16 @@ def _measure(
         head = measure_probe(backbone, data, images, most)
         confirm = draw_sample(data.splits.confirm, data.labels, most)
         logits = head.compute_logits(backbone.compute_part(images, confirm, identify_images(data)))
+        predicted = np.asarray(logits.argmax(axis=1), dtype=np.int64)
     baseline = Baseline(
         name=LINEAR_PROBE,
         backbone=config.word("backbone"),
         search_macro_f1=head.macro_f1,
-        confirm_macro_f1=compute_mean_f1(data.labels[confirm], _classify(logits), num_classes),
+        confirm_macro_f1=compute_mean_f1(data.labels[confirm], predicted, num_classes),
         strength=head.strength,
         class_weights="balanced" if head.is_balanced else "none",
         num_images=head.num_images,
         num_train=len(data.splits.train),
         seconds=time.perf_counter() - started,
     )
-    return baseline, config, head
-
-
-def _classify(logits: NDArray[np.float32]) -> NDArray[np.int64]:
-    return np.asarray(logits.argmax(axis=1), dtype=np.int64)
+    return FittedProbe(baseline, config, head)

@@ -2,7 +2,7 @@
 
 import io
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,22 +53,16 @@ def write_report(
         if study.store.exists(f"{paths.FIGURES}/{svg_name(name)}")
     }
     has_explorer = ReportFormat.EXPLORE in formats or study.store.exists(paths.EXPLORE_HTML)
-    writers: dict[ReportFormat, Callable[[], None]] = {
-        ReportFormat.HTML: lambda: study.store.write_text(
-            paths.REPORT_HTML,
-            build_html(findings, rows, pictures | drawings, rounds, thumbnails, has_explorer=has_explorer),
-        ),
-        ReportFormat.MARKDOWN: lambda: study.store.write_text(
-            paths.REPORT_MARKDOWN, build_report_markdown(findings, rows, rounds)
-        ),
-        ReportFormat.EXPLORE: lambda: write_explorer(study, findings, thumbnails),
-    }
-    written = [kind for kind in ReportFormat if kind in formats]
-    for kind in written:
-        writers[kind]()
+    if ReportFormat.HTML in formats:
+        html = build_html(findings, rows, pictures | drawings, rounds, thumbnails, has_explorer=has_explorer)
+        study.store.write_text(paths.REPORT_HTML, html)
+    if ReportFormat.MARKDOWN in formats:
+        study.store.write_text(paths.REPORT_MARKDOWN, build_report_markdown(findings, rows, rounds))
+    if ReportFormat.EXPLORE in formats:
+        write_explorer(study, findings, thumbnails)
     shown = {key: png for key, png in pictures.items() if key.startswith(("comparison", "confusion_", "panel"))}
     write_study_events(study.store, summarize(findings, rows, rounds), build_markdown(findings.rows), shown)
-    return tuple(kind.file for kind in written)
+    return tuple(kind.file for kind in ReportFormat if kind in formats)
 
 
 def write_explorer(study: OpenStudy, findings: Findings, thumbnails: ThumbnailSheets) -> None:
