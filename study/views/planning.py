@@ -1,10 +1,9 @@
-"""`study plan`: what the looks of a spec can decide, and how many trials each arm gets; before anything is launched."""
+"""`study plan`: what the looks of a spec can decide, before anything is launched."""
 
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 from rich.console import Console
 
@@ -24,14 +23,11 @@ from study.spec.study_spec import StudySpec
 from study.state.paths import open_study
 from study.views.pilot import Basis, measure_epoch_costs, pool_variances, run_pilot
 from study.views.printing import print_line, print_section
-from study.views.study_size import describe_size, list_networks
+from study.views.study_cost import describe_search_trials, describe_size
 from trainables.data.splits import Splits
-from trainables.models.backbones import count_forward_flops
 
 # Numbers of seeds for which the test images that would decide are stated, beside the planned one.
 USUAL_SEEDS = (5, 10, 20)
-MIN_TRIALS = 5
-NUM_IMAGENET_CLASSES = 1000
 MEASURES = "`study plan --pilot 3` measures them"
 WAYS = (
     "--like STUDY, an earlier study of the same kind; --pilot 3, which trains three seeds of every arm here; or "
@@ -267,47 +263,6 @@ def _describe_margin(
     return tuple(lines)
 
 
-def describe_search_trials(spec: StudySpec, basis: Basis) -> tuple[str, ...]:
-    """Return sentences with the full trials that the search's device time buys each arm, and a warning below `MIN_TRIALS`."""
-    arms = [arm.name for arm in spec.arms()]
-    if spec.has_given_arms or len(arms) < 2:
-        return ()
-    costs, source = _find_costs(spec, basis)
-    budget = spec.search.device_seconds
-    if budget is not None and basis.costs is None:
-        return (
-            "full trials per arm: not known; the budget is in device-seconds, and only --like or --pilot measures them",
-        )
-    num_trials = count_search_trials(spec, costs)
-    cheapest = min(costs.values())
-    found = ", ".join(f"{arm} {num_trials[arm]:.1f} (cost {costs[arm] / cheapest:.1f}x)" for arm in arms)
-    lines = [f"full trials that equal device time buys: {found}; costs from {source}"]
-    few = [arm for arm in arms if num_trials[arm] < MIN_TRIALS]
-    if few:
-        lines.append(
-            f"warning: fewer than {MIN_TRIALS} full trials for {', '.join(few)}; raise the budget of the search, or lower "
-            "search.max_epochs"
-        )
-    return tuple(lines)
-
-
-def count_search_trials(spec: StudySpec, seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return the full trials of each arm that the search's budget buys; arms get equal device time up to their most trials."""
-    if spec.has_given_arms:
-        return dict.fromkeys(seconds, 1.0)
-    most = spec.search.max_trials_per_arm or math.inf
-    if spec.search.device_seconds is not None:
-        return {arm: min(spec.search.device_seconds / len(seconds) / cost, most) for arm, cost in seconds.items()}
-    costs = dict(seconds if spec.search.epoch_cost is None else spec.search.epoch_cost)
-    found: dict[str, float] = {}
-    while len(found) < len(seconds):
-        left = {arm: costs[arm] for arm in seconds if arm not in found}
-        budget, unit = (spec.search.num_trials or 0) - sum(found.values()), sum(1 / cost for cost in left.values())
-        shares = {arm: budget / cost / unit for arm, cost in left.items()}
-        found |= {arm: most for arm, number in shares.items() if number > most} or shares
-    return found
-
-
 def _check(spec: StudySpec, options: PlanOptions) -> None:
     """Raise UserInputError with everything that is wrong with the options."""
     sds = {"--seed-sd": options.seed_sd, "--image-sd": options.image_sd, "--seed-image-sd": options.seed_image_sd}
@@ -382,25 +337,6 @@ def _from_study(spec: StudySpec, like: str, storage: str | None) -> Basis:
         if set(costs) == names
         else None,
     )
-
-
-def _find_costs(spec: StudySpec, basis: Basis) -> tuple[Mapping[str, float], str]:
-    """Return the cost of a full trial by arm, and its source: measured, of the spec, or in proportion to the forward FLOPs."""
-    if basis.costs is not None:
-        return basis.costs, basis.source
-    if spec.search.epoch_cost is not None:
-        epochs = {arm.name: spec.max_epochs(arm) for arm in spec.arms()}
-        return {arm: cost * epochs[arm] for arm, cost in spec.search.epoch_cost.items()}, "search.epoch_cost"
-    costs = {}
-    for arm in spec.arms():
-        flops = [count_forward_flops(config, NUM_IMAGENET_CLASSES) for config in list_networks(spec, arm)]
-        if not flops:
-            raise UserInputError(
-                f"the cost of the arm {arm.name!r} is that of {', '.join(spec.trainables_of(arm))}, which cannot be derived; "
-                "set search.epoch_cost, or measure it with --pilot"
-            )
-        costs[arm.name] = fmean(flops) * spec.max_epochs(arm)
-    return costs, "the FLOPs of a forward pass, because nothing was measured"
 
 
 def _describe_cannot(test: PlannedTest, last: LookForecast) -> str:
