@@ -11,7 +11,7 @@ from search_spaces.settings import BUILT_IN_LOOP
 from study.cluster.connection import LOCAL, THIS_PROCESS, connect_cluster, make_workers
 from study.cluster.tasks import Workers, find_device, make_task
 from study.inputs.preparation import Prepared
-from study.spec.study_spec import StudySpec
+from study.spec.study_spec import StudySpec, list_backbone_configs
 from trainables.models.backbones import build_model, count_forward_flops, place_model
 from trainables.processes import prepare_to_train
 from trainables.training.evaluation import compute_mean_f1
@@ -85,10 +85,8 @@ def _list_probes(spec: StudySpec, prepared: Prepared) -> tuple[list[TrialConfig]
         if BUILT_IN_LOOP not in spec.trainables_of(arm):
             custom.append(arm.name)
             continue
-        for backbone in arm.space.values_of("backbone"):
-            values = {**arm.space.middle(), "backbone": backbone}
-            config = TrialConfig(arm=arm.name, seed=0, hyperparameters=values, fixed=prepared.fixed)
-            configs.setdefault(str(backbone), config)
+        for config in list_backbone_configs(arm, arm.space.middle(), prepared.fixed):
+            configs.setdefault(config.word("backbone"), config)
     notes = [f"No linear probe of {name}: a custom training loop has no backbone." for name in custom]
     if spec.model.weights == "none" and configs:
         reason = "model.weights is none, and features of an untrained network say little"

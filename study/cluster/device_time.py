@@ -1,13 +1,13 @@
 """The cost of a full trial of each arm, measured on the cluster before a budget of device-seconds is accepted."""
 
 from search_spaces.arms import Arm
-from search_spaces.config import TrialConfig, Value
+from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.cluster.connection import Cluster, make_workers
 from study.cluster.tasks import Task
 from study.inputs.preparation import Prepared
 from study.scheduling.sampler import ArmSampler
-from study.spec.study_spec import StudySpec
+from study.spec.study_spec import StudySpec, list_backbone_configs
 from trainables.devices import choose_device
 from trainables.processes import prepare_to_train, share_threads
 from trainables.training.trial_cost import measure_trial_cost
@@ -54,11 +54,8 @@ def _representatives(spec: StudySpec, arm: Arm, prepared: Prepared) -> list[Tria
     chosen = ArmSampler(arm, sampler="random", seed=spec.seed).suggest("cost")
     most = {name: arm.space.values_of(name) for name in ("max_epochs", "image_size")}
     chosen |= {name: max(int(v) for v in values) for name, values in most.items() if values}
-    backbones: list[dict[str, Value]] = [{"backbone": b} for b in arm.space.values_of("backbone")]
-    return [
-        TrialConfig(arm=arm.name, seed=0, hyperparameters=chosen | backbone, fixed=prepared.fixed)
-        for backbone in backbones or [{}]
-    ]
+    without = TrialConfig(arm=arm.name, seed=0, hyperparameters=chosen, fixed=prepared.fixed)
+    return list_backbone_configs(arm, chosen, prepared.fixed) or [without]
 
 
 def _measure(config: TrialConfig, weights: str, device: str, cpu: float, gpu: float, *, data: TrialData) -> float:

@@ -17,7 +17,7 @@ from search_spaces.space import SearchSpace
 from study.inputs.human_labels import load_human_shares
 from study.spec.named_extensions import check_trust, list_packages
 from study.spec.setting_places import SETTINGS
-from study.spec.study_spec import StudySpec
+from study.spec.study_spec import StudySpec, list_backbone_configs
 from trainables.data.image_array import LazyImages
 from trainables.data.image_audit import check_image_set, drop_leaks
 from trainables.data.image_memory import ImageMemoryBudget
@@ -225,10 +225,8 @@ def check_models(spec: StudySpec, prepared: Prepared) -> None:
             "name one of them"
         )
     for arm in spec.arms():
-        for backbone in arm.space.values_of("backbone"):
-            find_weights_file(str(backbone), prepared.weights)
-            values = {"backbone": backbone, **spec.middle_settings(arm)}
-            config = TrialConfig(arm=arm.name, seed=0, hyperparameters=values, fixed=prepared.fixed)
+        for config in list_backbone_configs(arm, spec.middle_settings(arm), prepared.fixed):
+            find_weights_file(config.word("backbone"), prepared.weights)
             check_input_size(config, build_model(config, prepared.image_set.num_classes, weights=prepared.weights))
         if "group" in arm.space.values_of("class_weighting"):
             for group in arm.space.values_of("weighted_group") or (spec.constant_value("weighted_group"),):

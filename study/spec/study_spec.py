@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from search_spaces import designs
 from search_spaces.arms import Arm, make_fixed_arm, split_into_arms
-from search_spaces.config import Value
+from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from search_spaces.format import FORMAT
 from search_spaces.settings import BUILT_IN_LOOP, Section
@@ -244,3 +244,17 @@ class StudySpec(Section):
         last = self.max_epochs(arm)
         late = min(last - 1, math.ceil(FIRST_RUNG_PART * last))
         return max(late, compute_lr_peak_epoch(peak, last))
+
+
+def list_backbone_configs(arm: Arm, values: Mapping[str, Value], fixed: Mapping[str, Value]) -> list[TrialConfig]:
+    """Return a configuration of each backbone of an arm; none where it has none, as with a custom training loop.
+
+    Args:
+        arm: of a study.
+        values: its other hyperparameters.
+        fixed: `TrialConfig.fixed`.
+    """
+    backbones = arm.space.values_of("backbone")
+    return [
+        TrialConfig(arm=arm.name, seed=0, hyperparameters={**values, "backbone": b}, fixed=fixed) for b in backbones
+    ]

@@ -9,7 +9,7 @@ from analysis.formats.text_sections import SectionTable
 from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
-from study.spec.study_spec import StudySpec
+from study.spec.study_spec import StudySpec, list_backbone_configs
 from study.state.record_book import MemoryBook
 from study.views.live_view import plan_confirmation_trials
 from study.views.pilot import Basis
@@ -61,10 +61,7 @@ def measure_weights(spec: StudySpec, arm: Arm) -> float | None:
 def list_networks(spec: StudySpec, arm: Arm) -> list[TrialConfig]:
     """Return a configuration of each backbone of the arm, with its largest images and all layers trained."""
     fixed = {"image_size": spec.values_of(arm, "image_size")[-1], "tuning": "full"}
-    return [
-        TrialConfig(arm=arm.name, seed=0, hyperparameters={"backbone": backbone}, fixed=fixed)
-        for backbone in arm.space.values_of("backbone")
-    ]
+    return list_backbone_configs(arm, {}, fixed)
 
 
 def count_search_trials(spec: StudySpec, seconds: Mapping[str, float]) -> dict[str, float]:
