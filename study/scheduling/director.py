@@ -51,7 +51,11 @@ class Director(ABC):
     @property
     def problem(self) -> str:
         """Why no more trials are started although some are left; "" if there is no problem."""
-        return self._storage_problem or describe_crashes(self._num_crashed, self._num_ended, self._max_failed_fraction)
+        if self._num_crashed < MIN_CRASHED or self._num_crashed <= self._max_failed_fraction * self._num_ended:
+            return self._storage_problem
+        limit = f"resources.max_failed_fraction = {self._max_failed_fraction:g}"
+        crashed = f"{self._num_crashed} of {self._num_ended} trials failed with an error, more than {limit} allows"
+        return self._storage_problem or crashed
 
     def unfinished(self) -> tuple[TrialRecord, ...]:
         """Return the stage's records that have not ended."""
@@ -151,14 +155,6 @@ class Director(ABC):
         """Save and return the record of a trial whose next attempt starts after its driver stopped, or after it failed."""
         running = {"state": TrialState.RUNNING, "reason": "", "ended": "", "ended_order": None}
         return self.book.save(record.updated(**running, attempts=record.attempts + 1))
-
-
-def describe_crashes(num_crashed: int, num_ended: int, allowed: float) -> str:
-    """Return that too large a part of the trials failed; "" if not."""
-    if num_crashed < MIN_CRASHED or num_crashed <= allowed * num_ended:
-        return ""
-    limit = f"resources.max_failed_fraction = {allowed:g}"
-    return f"{num_crashed} of {num_ended} trials failed with an error, more than {limit} allows"
 
 
 def _storage_problem(cause: str) -> str:

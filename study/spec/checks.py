@@ -136,10 +136,9 @@ def _list_space_problems(spec: StudySpec) -> list[str]:
     return (
         collect_problems(checks)
         or collect_problems(
-            (f"{place}: ", partial(SETTINGS[name].check, value))
+            (f"{place}: ", partial(spaces.check_value, name, value))
             for place, values in spec.given_values().items()
             for name, value in values.items()
-            if name in SETTINGS and SETTINGS[name].section
         )
         or collect_problems(
             ("", partial(spec.make_given_arm, name, spec.search_space(), spec.complete(values)))

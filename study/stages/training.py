@@ -26,7 +26,7 @@ from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import earlier_trials
 from study.stages.stage import Session, StudyStage
 from study.state.record_book import StudyInterrupted
-from study.views.pilot import find_ranked_basis
+from study.views.forecast_basis import find_ranked_basis
 from study.views.planning import describe_chance
 from study.views.printing import print_line
 from study.views.status import print_stage

@@ -12,7 +12,8 @@ from study.cluster.connection import check_cluster, connect_cluster, count_devic
 from study.cluster.device_time import measure_full_trials
 from study.inputs.preparation import Prepared
 from study.spec.study_spec import StudySpec
-from study.views import planning
+from study.views.forecast_basis import find_basis
+from study.views.planning import describe_looks
 from study.views.study_cost import describe_study_time
 from trainables.data.augmentation.pipeline import augment_batch
 from trainables.data.image_audit import AuditStage, audit_batch
@@ -150,6 +151,5 @@ def inspect_resources(
     )
     sections = [resources]
     if spec.contrasts():
-        basis = planning.find_basis(spec, None)
-        sections.append(planning.describe_looks(spec, basis, len(prepared.splits.test)))
+        sections.append(describe_looks(spec, find_basis(spec, None), len(prepared.splits.test)))
     return tuple(sections), tuple(problems)

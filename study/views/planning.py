@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from rich.console import Console
@@ -10,43 +9,25 @@ from rich.console import Console
 from analysis.comparison import power as planning
 from analysis.comparison.paired_difference import MAX_SEEDS
 from analysis.comparison.power import LookForecast, PlannedTest, VarianceComponents
-from analysis.comparison.rows import compute_rows
 from analysis.formats.numbers import format_seconds
 from analysis.formats.text_sections import InspectionSection, SectionTable
-from search_spaces.errors import UserInputError, list_some
-from study.confirmation.evidence import load_evidence, require_plan, row_rule
+from search_spaces.errors import UserInputError
 from study.inputs.fitted_defaults import fit_and_prepare
 from study.inputs.preparation import load_split_images
-from study.open_study import load_study
 from study.spec.sections import PlanSpec
 from study.spec.study_spec import StudySpec
-from study.state.paths import open_study
-from study.views.pilot import Basis, measure_epoch_costs, pool_variances, run_pilot
+from study.views.forecast_basis import Basis, basis_of_section, find_basis, find_compared_basis, run_pilot
 from study.views.printing import print_line, print_section
 from study.views.study_cost import describe_search_trials, describe_size
 from trainables.data.splits import Splits
 
 # Numbers of seeds for which the test images that would decide are stated, beside the planned one.
 USUAL_SEEDS = (5, 10, 20)
-MEASURES = "`study plan --pilot 3` measures them"
 WAYS = (
     "--like STUDY, an earlier study of the same kind; --pilot 3, which trains three seeds of every arm here; or "
     "--seed-sd and --image-sd in percentage points, also as [plan] in the spec"
 )
 
-# Root mean squares of the components of eight studies with pretrained weights, and those of the demo; see docs/verdicts.md.
-ASSUMED_PRETRAINED = PlanSpec(
-    seed_sd_pp=1.1,
-    image_sd_pp=38.0,
-    seed_image_sd_pp=29.0,
-    source=f"assumed from eight studies with pretrained weights, not measured here ({MEASURES})",
-)
-ASSUMED_UNTRAINED = PlanSpec(
-    seed_sd_pp=4.4,
-    image_sd_pp=16.0,
-    seed_image_sd_pp=36.0,
-    source=f"assumed from a study of the preset demo, without pretrained weights, not measured here ({MEASURES})",
-)
 MODERATED = (
     'the forecast is of a row that stands alone: with confirm.intervals = "moderated" the rows share their variance between '
     "seeds, and their intervals are narrower, the more so the fewer the seeds"
@@ -117,20 +98,6 @@ def describe_launch(
         return ""
     basis = find_basis(spec, storage)
     return describe_chance(spec, splits, basis if costs is None else replace(basis, costs=costs))
-
-
-def find_basis(spec: StudySpec, storage: str | None) -> Basis:
-    """Return the variances of a study that has trained nothing, see `describe_launch`.
-
-    What is assumed is the root mean square of each component over the studies in docs/verdicts.md, "Before a study". A row on S
-    seeds and N test images then has the variance seeds / S + images / N + seeds_x_images / (S N).
-    """
-    if spec.plan is not None:
-        return basis_of_section(spec.plan)
-    if spec.search.warm_start is not None:
-        with suppress(UserInputError):
-            return _from_study(spec, spec.search.warm_start, storage)
-    return basis_of_section(ASSUMED_UNTRAINED if spec.model.weights == "none" else ASSUMED_PRETRAINED)
 
 
 def describe_chance(spec: StudySpec, splits: Splits, basis: Basis) -> str:
@@ -292,7 +259,7 @@ def _check(spec: StudySpec, options: PlanOptions) -> None:
 
 def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str | None, console: Console) -> Basis:
     if options.like is not None:
-        return _from_study(spec, options.like, storage)
+        return find_compared_basis(spec, options.like, storage)
     if options.pilot is not None:
         fitted, prepared = fit_and_prepare(spec, text, storage)
         for note in fitted.notes:
@@ -308,35 +275,6 @@ def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str |
         )
     assert section is not None
     return basis_of_section(section)
-
-
-def basis_of_section(plan: PlanSpec) -> Basis:
-    """Return what a [plan] section states."""
-    seeds, images, both = ((sd / 100) ** 2 for sd in (plan.seed_sd_pp, plan.image_sd_pp, plan.seed_image_sd_pp))
-    components = VarianceComponents(seeds=seeds, images=images, seeds_x_images=both, num_measured_seeds=plan.num_seeds)
-    return Basis(components=components, source=plan.source)
-
-
-def _from_study(spec: StudySpec, like: str, storage: str | None) -> Basis:
-    """Return the variances and costs of a study that has been compared; raise UserInputError if it has not."""
-    study = load_study(open_study(like, storage))
-    plan = require_plan(study)
-    evidence, rule = load_evidence(study, plan), row_rule(plan)
-    rows = list(filter(None, compute_rows([(contrast, evidence) for contrast in plan.rows], rule)))
-    if not rows:
-        raise UserInputError(f"the study {study.name!r} compares no arms; give --like a study with an A/B table")
-    costs = measure_epoch_costs({arm: found.runs for arm, found in evidence.items()})
-    names = {arm.name for arm in spec.arms()}
-    other = "" if set(evidence) == names else f", which compares other arms ({list_some(evidence)})"
-    unknown = ", ".join(name for name in evidence if name not in costs)
-    return Basis(
-        components=pool_variances([(row, row.num_seeds, row.num_images) for row in rows]),
-        source=f"{study.store.root}, {rows[0].num_seeds} seeds and {rows[0].num_images:,} test images{other}"
-        + (f"; the cost of {unknown} is not known, since no run of it finished" if unknown else ""),
-        costs={arm.name: costs[arm.name] * spec.max_epochs(arm) for arm in spec.arms()}
-        if set(costs) == names
-        else None,
-    )
 
 
 def _describe_cannot(test: PlannedTest, last: LookForecast) -> str:

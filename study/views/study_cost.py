@@ -11,8 +11,8 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.spec.study_spec import StudySpec, list_backbone_configs
 from study.state.record_book import MemoryBook
+from study.views.forecast_basis import Basis
 from study.views.live_view import plan_confirmation_trials
-from study.views.pilot import Basis
 from trainables.models.backbones import build_model, count_forward_flops
 from trainables.records.trial_files import NUM_CHECKPOINTS_KEPT
 
