@@ -83,18 +83,15 @@ class Exported:
     handed_over: str
 
 
-def run_export(
-    store: Store, to: str | None, optuna_url: str | None, console: Console, *, onnx: bool = False
-) -> Exported:
+def run_export(store: Store, to: str | None, optuna_url: str | None, console: Console, *, onnx: bool) -> None:
     """Export the study at `store`; print the files and the command that shows the search in optuna-dashboard."""
     study = load_study(store)
     exported = export_study(study, to, optuna_url, onnx=onnx)
     for name in exported.files:
         print_line(f"{exported.folder}/{name}", console)
-    for own in (
-        [arm.name for arm in study.spec.arms() if BUILT_IN_LOOP not in study.spec.trainables_of(arm)] if onnx else []
-    ):
-        console.print(f"no ONNX of {own}: a custom training loop has no network", markup=False)
+    for own in study.spec.arms() if onnx else ():
+        if BUILT_IN_LOOP not in study.spec.trainables_of(own):
+            console.print(f"no ONNX of {own.name}: a custom training loop has no network", markup=False)
     if exported.num_running:
         console.print(f"{exported.num_running} trials of the search still run and are in no Optuna study")
     for arm in exported.missing:
@@ -105,7 +102,6 @@ def run_export(
     names = ", ".join(exported.optuna_studies)
     print_line(f"Optuna studies: {names}", console)
     print_line(f"optuna-dashboard {exported.optuna_url}", console)
-    return exported
 
 
 def export_study(
