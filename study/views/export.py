@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,27 +27,20 @@ from study.confirmation.candidates import planned_runs
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import followed_plan
 from study.confirmation.predictions_on_test import TEST
-from study.inputs.provenance import STORED_SIZE
-from study.open_study import OpenStudy, load_study, read_passport
+from study.open_study import OpenStudy, load_study
 from study.results.findings import digest_basis, load_findings
 from study.results.optuna_export import export_optuna, hide_password
 from study.state.paths import BASELINE_FOLDER, FINDINGS
 from study.state.record_book import open_trial_files
-from study.views.exported_model import CARD, STUDY, check_packages, explain_loading, write_model, write_onnx
+from study.views.exported_model import CARD, STUDY, check_packages, describe_model, write_model, write_onnx
 from study.views.notebook import Study
 from study.views.printing import print_line
-from trainables.models.catalog import read_backbone
 from trainables.records.record import TrialRecord, best_trials
 from trainables.storage.store import Store
 from trainables.training.evaluation import compute_mean_f1
 from trainables.training.predictions import Predictions
 from trainables.training.trainable import is_own_loop
 
-# How images become squares, by data.aspect.
-RESIZE_STEPS = {
-    "crop": "the shorter side to image_size, then the center of image_size x image_size",
-    "squash": "to image_size x image_size, without crop",
-}
 EXPORT_FOLDER = "export"
 TRIALS_CSV = "trials.csv"
 TRIALS_PARQUET = "trials.parquet"
@@ -175,53 +168,6 @@ def choose_exported_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
     return ranked[0] if ranked else None
 
 
-def _describe_config(study: OpenStudy, config: TrialConfig) -> dict[str, Any]:
-    data = read_passport(study.store)["data"]
-    class_names = list(data["class_names"])
-    return {
-        "study": study.name,
-        "architecture": config.word("trainable" if is_own_loop(config) else "backbone"),
-        "arguments": {} if is_own_loop(config) else read_backbone(config).read_arguments(config),
-        "loading": explain_loading(config, len(class_names)),
-        "class_names": class_names,
-        "preprocessing": _describe_preprocessing(config, study.spec.data.aspect, data[STORED_SIZE]),
-        "configuration": config.to_dict(),
-    }
-
-
-def _describe_preprocessing(config: TrialConfig, aspect: str, stored: Sequence[int]) -> dict[str, Any]:
-    """Return the steps from an image file to the model's input.
-
-    Args:
-        config: of the trial.
-        aspect: `data.aspect` of the study.
-        stored: height and width at which the study stores its images.
-    """
-    height, width = stored
-    # How files become the images that the study stores, of which training and every score are.
-    storing = {
-        "crop": f"turned as EXIF says, the shorter side to {height}, then the center of {width} x {height}",
-        "squash": f"not turned as EXIF says, to {width} x {height}, without crop",
-    }
-    first = {"stored_size": [height, width], "stored": f"{storing[aspect]} (bicubic, antialiased)"}
-    if is_own_loop(config):
-        shape = "(N, H, W, 3), as the study stores its images"
-        return {"channels": "RGB", "dtype": "uint8", "shape": shape, **first}
-    backbone = read_backbone(config)
-    return {
-        **first,
-        "channels": "RGB",
-        "image_size": config.whole("image_size"),
-        "resize": RESIZE_STEPS[aspect],
-        "interpolation": config.word("interpolation"),
-        "antialias": True,
-        "clamp": "to [0, 255] after resizing",
-        "scale": "divide by 255",
-        "mean": list(backbone.mean),
-        "std": list(backbone.std),
-    }
-
-
 def _score(predictions: Predictions | None) -> float | None:
     """Return macro-F1 of stored test predictions; None if there are none. The test split itself is not read."""
     if predictions is None:
@@ -320,7 +266,7 @@ def _write_folder(
         onnx: whether to write it as ONNX too.
     """
     own, (found, note), chosen = folder / origin["arm"], audit, find_handed_over(study)
-    description = _describe_config(study, config) | origin
+    description = describe_model(study, config) | origin
     if chosen:
         description["handed_over"] = chosen == origin["arm"]
     write_model(own, config, weights, description["class_names"], study.spec.data.aspect)
