@@ -10,7 +10,7 @@ from analysis.baselines.values import LINEAR_PROBE, BaselineFindings
 from analysis.comparison.paired_difference import compare_arms
 from analysis.statistics.arm_predictions import stack_predictions
 from study.baselines.files import read_baselines
-from study.baselines.stored import read_test_predictions
+from study.baselines.measuring import read_test_predictions
 from study.confirmation.candidates import mean_confirm, outcomes_of
 from study.confirmation.plan import Plan
 from study.open_study import OpenStudy, read_passport

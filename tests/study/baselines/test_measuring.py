@@ -17,7 +17,7 @@ from analysis.comparison.values import Verdict
 from analysis.statistics.arm_predictions import ArmPredictions
 from study.baselines.files import read_baselines
 from study.baselines.handover import choose_handover, compute_handover
-from study.baselines.stored import read_test_predictions
+from study.baselines.measuring import read_test_predictions
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import count_test_reads
 from study.inputs.preparation import prepare
