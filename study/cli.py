@@ -91,8 +91,7 @@ def run(
     With --configuration, compare configurations from files, under the data, training and seeds of the spec, without a search.
     With --intervene, go on to the interventions that the findings ask for, or to those of --only.
     """
-    from study.spec.configuration_files import default_name, read_configurations
-    from study.spec.reading import load_spec
+    from study.spec.reading import default_name, load_spec, read_configurations
     from study.stages.launching import Launch, list_stages
     from study.stages.stage import run_stages
 

@@ -9,12 +9,11 @@ from analysis.formats.text_sections import InspectionSection, SectionTable
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from study.cluster.connection import check_cluster, connect_cluster, count_devices
-from study.cluster.device_time import measure_full_trials
 from study.inputs.preparation import Prepared
 from study.spec.study_spec import StudySpec
 from study.views.forecast_basis import find_basis
 from study.views.planning import describe_looks
-from study.views.study_cost import describe_study_time
+from study.views.study_cost import describe_study_time, measure_full_trials
 from trainables.data.augmentation.pipeline import augment_batch
 from trainables.data.image_audit import AuditStage, audit_batch
 from trainables.data.images import ImageOrigin

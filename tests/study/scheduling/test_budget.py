@@ -3,10 +3,10 @@
 import pytest
 
 from search_spaces.errors import UserInputError
-from study.cluster.device_time import check_device_seconds
 from study.scheduling.budget import DeviceTimeLedger, is_search_finished
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
+from study.views.study_cost import check_device_seconds
 from tests.study.simulated import FIXED, drive, make_spec
 from trainables.records.record import TrialRecord
 
