@@ -9,11 +9,10 @@ from analysis.arms.arm_evidence import ArmEvidence
 from analysis.baselines.values import LINEAR_PROBE, BaselineFindings
 from analysis.comparison.paired_difference import compare_arms
 from analysis.statistics.arm_predictions import stack_predictions
-from study.baselines.files import read_baselines
 from study.baselines.measuring import read_test_predictions
 from study.confirmation.candidates import mean_confirm, outcomes_of
 from study.confirmation.plan import Plan
-from study.open_study import OpenStudy, read_passport
+from study.open_study import OpenStudy, read_baselines, read_passport
 from trainables.training.evaluation import compute_mean_f1
 from trainables.training.linear_probe import PROBE
 from trainables.training.predictions import Predictions

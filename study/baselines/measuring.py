@@ -14,13 +14,12 @@ from pydantic import TypeAdapter
 from analysis.baselines.values import LINEAR_PROBE, MAJORITY, Baseline, BaselineFindings
 from search_spaces.config import TrialConfig
 from search_spaces.settings import BUILT_IN_LOOP
-from study.baselines.files import StoredBaselines, read_baselines
 from study.cluster.connection import LOCAL, THIS_PROCESS, connect_cluster, make_workers
 from study.cluster.tasks import Workers, find_device, make_task
 from study.confirmation.plan import Plan, note_test_read
 from study.confirmation.trained_models import TEST, make_test_predictions
 from study.inputs.preparation import Prepared
-from study.open_study import OpenStudy
+from study.open_study import OpenStudy, StoredBaselines, read_baselines
 from study.spec.study_spec import StudySpec, list_backbone_configs
 from study.state import paths
 from study.state.sealed_files import read_sealed_json, write_sealed_json

@@ -19,7 +19,7 @@ from analysis.search.tuning_curves import compute_tuning_curves
 from analysis.search.values import ParameterImportance, RungFinding, RungScores, SearchArm, TuningCurve
 from study.open_study import OpenStudy
 from study.results.optuna_export import build_optuna_study, compute_importances, negated_value
-from study.scheduling.pruner import compute_rungs
+from study.scheduling.search_director import compute_rungs
 from study.spec.starts import list_starts
 from study.spec.study_spec import StudySpec
 

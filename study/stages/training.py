@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from analysis.baselines.lines import describe_baselines
 from analysis.baselines.values import LINEAR_PROBE
-from study.baselines.files import read_baselines
 from study.baselines.measuring import find_unread_probe, measure_baselines, predict_test, write_baselines
 from study.cluster.tasks import Stage
 from study.confirmation.candidates import (
@@ -19,7 +18,7 @@ from study.confirmation.candidates import (
 from study.confirmation.evidence import find_undecided, is_confirmed
 from study.confirmation.plan import Plan, confirmation_seeds, followed_plan, make_plan, ranking_seeds, write_plan
 from study.confirmation.trained_models import read_test_split
-from study.open_study import full_trial_seconds, has_finished_search, require_finished_search
+from study.open_study import full_trial_seconds, has_finished_search, read_baselines, require_finished_search
 from study.scheduling.director import ConfirmationDirector, Director, want
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import earlier_trials
