@@ -18,7 +18,7 @@ from search_spaces.errors import UserInputError, first_line
 from search_spaces.space import SearchSpace
 from study.open_study import OpenStudy
 from study.scheduling.sampler import expect_experimental
-from study.spec.tuning import PROBE, TUNING, UNUSED
+from study.spec.setting_places import PROBE, TUNING, UNUSED
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord, TrialState
 

@@ -12,10 +12,9 @@ from search_spaces.arms import Arm
 from search_spaces.errors import Check, UserInputError, collect_problems, nearest_name
 from search_spaces.settings import BUILT_IN_LOOP, Hyperparameters
 from study.spec import spaces
-from study.spec.setting_places import SETTINGS
+from study.spec.setting_places import SETTINGS, list_tuning_problems
 from study.spec.starts import list_start_problems
 from study.spec.study_spec import StudySpec
-from study.spec.tuning import list_tuning_problems
 from trainables.training.recipe_rules import FOR_GPUS
 
 Location = tuple[int | str, ...]

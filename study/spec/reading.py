@@ -20,9 +20,9 @@ from search_spaces.errors import UserInputError, collect_problems, nearest_name
 from search_spaces.format import FORMAT, check_format
 from study.spec.checks import Location, find_problems, list_problems, remove_value
 from study.spec.named_extensions import list_import_problems, list_refusals
+from study.spec.setting_places import list_excluded_keys
 from study.spec.starts import resolve_search
 from study.spec.study_spec import StudySpec
-from study.spec.tuning import list_excluded_keys
 
 # A budget given on the command line replaces the other kind of budget of the file.
 OTHER_BUDGET = {"search.num_trials": "device_seconds", "search.device_seconds": "num_trials"}

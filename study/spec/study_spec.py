@@ -15,8 +15,7 @@ from search_spaces.settings import BUILT_IN_LOOP, Section
 from search_spaces.space import SearchSpace
 from search_spaces.space_tables import load_space, read_parameters
 from study.spec import sections, spaces
-from study.spec.setting_places import SETTINGS
-from study.spec.tuning import PROBE, TUNING, fix_what_presets_set, fix_what_probes_lack
+from study.spec.setting_places import PROBE, SETTINGS, TUNING, fix_what_presets_set, fix_what_probes_lack
 from trainables.training.recipe_rules import compute_lr_peak_epoch, find_latest_peak
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]{0,63}$")]

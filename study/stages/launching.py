@@ -17,9 +17,9 @@ from study.scheduling.sampler import check_custom_sampler
 from study.scheduling.unseen_test import check_test_is_unseen
 from study.scheduling.warm_start import collect_warm_start
 from study.spec.reading import GivenConfiguration, describe_changed_settings
+from study.spec.setting_places import describe_untrained
 from study.spec.starts import describe_starts
 from study.spec.study_spec import StudySpec
-from study.spec.tuning import describe_untrained
 from study.stages.stage import Session, StudyStage
 from study.stages.training import BASELINES, CONFIRM, Search
 from study.state import budget_extensions as extensions

@@ -20,13 +20,13 @@ from analysis.report.study_findings import to_plain
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from search_spaces.settings import BUILT_IN_LOOP
-from study.baselines.handover import choose_handover
 from study.baselines.measuring import read_probe_weights, read_test_predictions
 from study.confirmation.candidates import planned_runs
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import followed_plan
 from study.confirmation.trained_models import TEST
 from study.open_study import OpenStudy, load_study, read_baselines
+from study.results.comparison import choose_handover
 from study.results.findings import digest_basis, load_findings
 from study.results.optuna_export import export_optuna, hide_password
 from study.state.paths import BASELINE_FOLDER, FINDINGS
