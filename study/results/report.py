@@ -20,9 +20,8 @@ from analysis.report.study_findings import Findings
 from analysis.report.summary import summarize
 from study.confirmation.evidence import load_evidence, require_plan
 from study.open_study import OpenStudy
-from study.results.figure_files import svg_name
+from study.results.figure_files import load_image_files, load_thumbnails, svg_name
 from study.results.findings import load_findings
-from study.results.test_images import load_image_files, load_thumbnails
 from study.state import paths
 from study.state.paths import ReportFormat
 from trainables.storage.store import Store
