@@ -14,8 +14,8 @@ from typer.core import TyperGroup
 
 from search_spaces.errors import UserInputError
 from study import cli_options as options
-from study.state.interruption import StudyInterrupted
 from study.state.paths import default_storage, open_study
+from study.state.record_book import StudyInterrupted
 from trainables.processes import collect_garbage_rarely
 from trainables.storage.store import StorageError
 
@@ -91,8 +91,7 @@ def run(
     With --configuration, compare configurations from files, under the data, training and seeds of the spec, without a search.
     With --intervene, go on to the interventions that the findings ask for, or to those of --only.
     """
-    from study.spec.configuration_files import default_name, read_configurations
-    from study.spec.reading import load_spec
+    from study.spec.reading import default_name, load_spec, read_configurations
     from study.stages.launching import Launch, list_stages
     from study.stages.stage import run_stages
 
@@ -130,9 +129,11 @@ def submit(
 
     The job shows its output here; Ctrl-C leaves it running. With --resume, go on with a study that was stopped.
     """
-    from study.submission import SubmitOptions, submit_study
+    from study.submission import submit_study
 
-    given = SubmitOptions(
+    succeeded = submit_study(
+        spec,
+        console,
         address=address,
         storage=storage,
         name=name,
@@ -142,7 +143,7 @@ def submit(
         follows=not detach,
         trusts_code=trust_code,
     )
-    if not submit_study(spec, given, console):
+    if not succeeded:
         raise typer.Exit(1)
 
 

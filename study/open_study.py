@@ -1,10 +1,18 @@
-"""A study on disk: created, opened to be read or to be driven, and how far its search is. Needs no Ray."""
+"""A study on disk: created, opened to be read or to be driven, what it measured before its search, and how far that is.
 
+Needs neither Ray nor torch.
+"""
+
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
+from pydantic import TypeAdapter
+
+from analysis.baselines.values import BaselineFindings
+from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, list_some
 from study.scheduling.budget import is_search_finished
 from study.scheduling.warm_start import WarmStart, write_warm_start
@@ -12,14 +20,11 @@ from study.spec.reading import dump_spec
 from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import extended_spec, launched_spec
 from study.state.lease import Lease, hold_lease
-from study.state.paths import INTERVENTIONS, LEASES, PASSPORT, SPEC, TRIAL_COSTS, WARM_START, find_rounds
-from study.state.record_book import RecordBook, open_trial_files
+from study.state.paths import BASELINES, INTERVENTIONS, LEASES, PASSPORT, SPEC, TRIAL_COSTS, WARM_START, find_rounds
+from study.state.record_book import RecordBook
 from study.state.sealed_files import FencedStore, read_only, read_sealed_json, write_sealed_json, write_sealed_toml
-from trainables.records.record import TrialRecord
+from trainables.damaged_files import decoding
 from trainables.storage.store import Store, split_uri
-
-if TYPE_CHECKING:
-    from trainables.records.trial_files import TrialFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +132,34 @@ def read_passport(store: Store) -> dict[str, Any]:
     return read_sealed_json(store, PASSPORT)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBaselines:
+    """The content of baselines.json, which never changes.
+
+    Attributes:
+        findings: without what the comparison adds.
+        config: of the probe's backbone and preprocessing; None without a probe.
+        digests: SHA-256 of the probe's weights, by their path.
+    """
+
+    findings: BaselineFindings
+    config: TrialConfig | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+def read_baselines(study: OpenStudy) -> StoredBaselines | None:
+    """Return the baselines of a study; None before they were measured.
+
+    Raises:
+        DamagedFileError: If the file cannot be read.
+    """
+    if not study.store.exists(BASELINES):
+        return None
+    content = read_sealed_json(study.store, BASELINES)
+    with decoding(study.store.locate(BASELINES)):
+        return TypeAdapter(StoredBaselines).validate_json(json.dumps(content))
+
+
 def full_trial_seconds(store: Store) -> dict[str, float] | None:
     """Return the measured device-seconds of a full trial by arm; None if they were not measured."""
     if not store.exists(TRIAL_COSTS):
@@ -150,8 +183,3 @@ def require_finished_search(study: OpenStudy) -> None:
             f"the search has finished {num_finished}{planned} trials and has not ended; "
             f"run `study resume {study.store.argument}` first"
         )
-
-
-def trial_files(study: OpenStudy, record: TrialRecord) -> "TrialFiles":
-    """Return the files of one trial."""
-    return open_trial_files(study.store, record)

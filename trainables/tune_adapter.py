@@ -1,4 +1,4 @@
-"""`TrialTrainable`: a worker of trials as a Ray Tune Trainable, whose reports cross processes as JSON.
+"""`TrialTrainable`: a worker of trials as a Ray Tune Trainable, whose reports cross processes as JSON; what it holds of a node.
 
 No other module of this package imports Ray.
 
@@ -49,3 +49,9 @@ def decode_report(result: dict[str, Any]) -> EpochReport:
 def make_trainable(shared: Any, settings: TrialSettings) -> Any:
     """Return the Trainable for `TrialData` in the object store, given its reference."""
     return tune.with_parameters(TrialTrainable, data=shared, settings=settings)
+
+
+def request_resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """Return the `num_cpus` and `num_gpus` of a trial's arguments as Tune requests them."""
+    bundle = {"CPU": config["num_cpus"], "GPU": config["num_gpus"]}
+    return tune.PlacementGroupFactory([{k: v for k, v in bundle.items() if v}])

@@ -128,7 +128,7 @@ def run_many_trials(num_trials: int, workers: int) -> ManyTrials:
         started = time.perf_counter()
         stage = Stage(settings=None, max_concurrent=workers, splits_to_predict=(), on_change=lambda: None)
         trainable = tune.with_parameters(RecordedTrainable, curves=recorded)
-        run_trials(director, stage, resources=spec.resources, cluster=cluster, trainable=trainable)
+        run_trials(director, stage, resources=spec.resources, scratch=cluster.scratch, trainable=trainable)
         seconds = time.perf_counter() - started
         if len(director.marks) * every <= num_trials:
             director.mark()

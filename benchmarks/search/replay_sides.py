@@ -146,8 +146,8 @@ class StockSide:
         self.schedulers = {
             name: ASHAScheduler(metric=METRIC, mode="max", max_t=spec.search.max_epochs) for name in self._arms
         }
-        costs = full_trial_seconds(landscape)
-        self._ledger = DeviceTimeLedger(tuple(self._arms), budget=budget_seconds, full_trial_seconds=costs)
+        self._costs, self._budget_seconds = full_trial_seconds(landscape), budget_seconds
+        self._finished: dict[str, list[float]] = {name: [] for name in self._arms}
         self._arm_of: dict[str, str] = {}
         self._hyperparameters: dict[str, Hyperparameters] = {}
         self._last: dict[str, float] = {}
@@ -155,7 +155,10 @@ class StockSide:
 
     def next_trial(self) -> Started | None:
         """Return a configuration of a searcher, if the budget allows for a trial."""
-        arm = self._ledger.choose()
+        running = {name: [s for i, s in self._spent.items() if self._arm_of[i] == name] for name in self._arms}
+        arm = DeviceTimeLedger(
+            finished=self._finished, running=running, budget=self._budget_seconds, full_trial_seconds=self._costs
+        ).choose()
         if arm is None:
             return None
         trial_id = f"{len(self._hyperparameters):05d}"
@@ -165,7 +168,6 @@ class StockSide:
         self._hyperparameters[trial_id] = {**dict(self._arms[arm].space.fixed), **suggested}
         self._spent[trial_id] = 0.0
         self.schedulers[arm].on_trial_add(None, _TrialHandle(trial_id))
-        self._ledger.start(arm, trial_id)
         return Started(trial_id=trial_id, hyperparameters=self._hyperparameters[trial_id])
 
     def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
@@ -173,7 +175,6 @@ class StockSide:
         arm = self._arm_of[trial_id]
         search, scheduler = self.searches[arm], self.schedulers[arm]
         self._spent[trial_id] += device_seconds
-        self._ledger.spend(arm, trial_id, self._spent[trial_id])
         self._last[trial_id] = macro_f1
         result = {"training_iteration": epoch, METRIC: macro_f1}
         if scheduler.on_trial_result(None, _TrialHandle(trial_id), result) != TrialScheduler.STOP:
@@ -181,7 +182,7 @@ class StockSide:
             return True
         scheduler.on_trial_complete(None, _TrialHandle(trial_id), result)
         search.on_trial_complete(trial_id, result=result)
-        self._ledger.finish(arm, trial_id)
+        self._finished[arm].append(self._spent.pop(trial_id))
         return False
 
     def choose(self) -> Hyperparameters | None:

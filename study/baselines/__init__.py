@@ -1,1 +1,1 @@
-"""Baselines: simple models that a study measures before its search, and the model that it hands over in the end."""
+"""Baselines: simple models that a study measures before its search."""

@@ -1,30 +1,52 @@
-"""The majority class and the linear probes of a study's backbones, measured before anything is trained."""
+"""The baselines of a study: the majority class and the linear probes of its backbones, measured before anything is trained.
 
+They are kept below baselines/: baselines.json, the probe as a network, and its predictions on the test split.
+"""
+
+import dataclasses
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from pydantic import TypeAdapter
 
 from analysis.baselines.values import LINEAR_PROBE, MAJORITY, Baseline, BaselineFindings
 from search_spaces.config import TrialConfig
 from search_spaces.settings import BUILT_IN_LOOP
-from study.cluster.connection import LOCAL, THIS_PROCESS, connect_cluster
-from study.cluster.task_device import find_device
-from study.cluster.tasks import Workers, make_task
-from study.cluster.workers import make_workers
+from study.cluster.connection import LOCAL, THIS_PROCESS, connect_cluster, make_workers
+from study.cluster.tasks import Workers, find_device, make_task
+from study.confirmation.plan import Plan, note_test_read
+from study.confirmation.trained_models import TEST, make_test_predictions
 from study.inputs.preparation import Prepared
-from study.spec.study_spec import StudySpec
+from study.open_study import OpenStudy, StoredBaselines, read_baselines
+from study.spec.study_spec import StudySpec, list_backbone_configs
+from study.state import paths
+from study.state.sealed_files import read_sealed_json, write_sealed_json
 from trainables.models.backbones import build_model, count_forward_flops, place_model
+from trainables.models.heads import find_head, fold_state
 from trainables.processes import prepare_to_train
-from trainables.training.evaluation import compute_mean_f1
+from trainables.records.trial_files import TrialFiles
+from trainables.storage.store import Store
+from trainables.training.evaluation import compute_logits, compute_mean_f1
 from trainables.training.frozen_features import borrow_backbone
-from trainables.training.linear_probe import MAX_IMAGES, LinearProbe, draw_sample, identify_images, measure_probe
+from trainables.training.linear_probe import (
+    MAX_IMAGES,
+    LinearProbe,
+    draw_sample,
+    identify_images,
+    measure_probe,
+    set_head,
+)
+from trainables.training.predictions import Predictions
 from trainables.training.trial_data import TrialData, place_images
 
 # Floating-point operations that the features of a split may cost on a CPU: about half a minute of one core for ResNets.
 CPU_FLOPS = 3e12
 MIN_IMAGES = 500
+# The files of the probe are those of a trial's first attempt.
+ATTEMPT = 1
+BATCH_SIZE = 128
 
 
 class FittedProbe(NamedTuple):
@@ -53,7 +75,7 @@ def measure_baselines(
         make_task(spec, config.arm, config, prepared.weights, int(spec.resources.of_arm("cpu", config.arm)), cpu_flops)
         for config in configs
     ]
-    probes = [FittedProbe(*found) for found in workers.run_tasks(_measure, tasks)]
+    probes: list[FittedProbe] = list(workers.run_tasks(_measure, tasks))
     # The first of equal scores, which is that of the first arm.
     chosen = max(probes, key=lambda probe: probe.baseline.search_macro_f1, default=None)
     findings = BaselineFindings(
@@ -87,10 +109,8 @@ def _list_probes(spec: StudySpec, prepared: Prepared) -> tuple[list[TrialConfig]
         if BUILT_IN_LOOP not in spec.trainables_of(arm):
             custom.append(arm.name)
             continue
-        for backbone in arm.space.values_of("backbone"):
-            values = {**arm.space.middle(), "backbone": backbone}
-            config = TrialConfig(arm=arm.name, seed=0, hyperparameters=values, fixed=prepared.fixed)
-            configs.setdefault(str(backbone), config)
+        for config in list_backbone_configs(arm, arm.space.middle(), prepared.fixed):
+            configs.setdefault(config.word("backbone"), config)
     notes = [f"No linear probe of {name}: a custom training loop has no backbone." for name in custom]
     if spec.model.weights == "none" and configs:
         reason = "model.weights is none, and features of an untrained network say little"
@@ -117,9 +137,7 @@ def _measure_majority(data: TrialData) -> Baseline:
     )
 
 
-def _measure(
-    config: TrialConfig, weights: str, num_threads: int, cpu_flops: float, *, data: TrialData
-) -> tuple[Baseline, TrialConfig, LinearProbe]:
+def _measure(config: TrialConfig, weights: str, num_threads: int, cpu_flops: float, *, data: TrialData) -> FittedProbe:
     """Return the probe of a configuration's backbone, with as many threads as its trials have, which share the features."""
     prepare_to_train(max(1, num_threads))
     device, num_classes = find_device(), len(data.class_names)
@@ -133,19 +151,88 @@ def _measure(
         head = measure_probe(backbone, data, images, most)
         confirm = draw_sample(data.splits.confirm, data.labels, most)
         logits = head.compute_logits(backbone.compute_part(images, confirm, identify_images(data)))
+        predicted = np.asarray(logits.argmax(axis=1), dtype=np.int64)
     baseline = Baseline(
         name=LINEAR_PROBE,
         backbone=config.word("backbone"),
         search_macro_f1=head.macro_f1,
-        confirm_macro_f1=compute_mean_f1(data.labels[confirm], _classify(logits), num_classes),
+        confirm_macro_f1=compute_mean_f1(data.labels[confirm], predicted, num_classes),
         strength=head.strength,
         class_weights="balanced" if head.is_balanced else "none",
         num_images=head.num_images,
         num_train=len(data.splits.train),
         seconds=time.perf_counter() - started,
     )
-    return baseline, config, head
+    return FittedProbe(baseline, config, head)
 
 
-def _classify(logits: NDArray[np.float32]) -> NDArray[np.int64]:
-    return np.asarray(logits.argmax(axis=1), dtype=np.int64)
+def write_baselines(
+    study: OpenStudy, findings: BaselineFindings, chosen: FittedProbe | None, prepared: Prepared
+) -> None:
+    """Write the baselines of a study; the probe is a network whose head has the standardization of its features folded in.
+
+    Args:
+        study: opened to be driven.
+        findings: scores of its baselines.
+        chosen: its probe.
+        prepared: its data.
+    """
+    stored = StoredBaselines(findings=findings)
+    if chosen is not None:
+        state = _build_state(chosen, prepared.weights, len(prepared.data.class_names))
+        digests = _files(study.store).write_weights(state, ATTEMPT)
+        stored = dataclasses.replace(stored, config=chosen.config, digests=digests)
+    content = TypeAdapter(StoredBaselines).dump_python(stored, mode="json")
+    write_sealed_json(study.store, paths.BASELINES, content)
+
+
+def _build_state(probe: FittedProbe, weights: str, num_classes: int) -> dict[str, torch.Tensor]:
+    model = build_model(probe.config, num_classes, weights=weights)
+    head = find_head(model)[1]
+    head.standardize(torch.tensor(probe.head.mean), torch.tensor(probe.head.scale))
+    set_head(head, probe.head)
+    return {name: value.contiguous() for name, value in fold_state(model.state_dict()).items()}
+
+
+def read_probe_weights(study: OpenStudy, stored: StoredBaselines) -> bytes:
+    """Return the content of the safetensors file of the probe; raise DamagedFileError if it is not the one that was stored."""
+    return _files(study.store).read_weights(stored.digests)
+
+
+def find_unread_probe(study: OpenStudy) -> StoredBaselines | None:
+    """Return the baselines if the study has a probe that has not predicted the test split; else None."""
+    stored = read_baselines(study)
+    is_left = stored is not None and stored.config is not None and not study.store.exists(paths.BASELINES_ON_TEST)
+    return stored if is_left else None
+
+
+def predict_test(study: OpenStudy, plan: Plan, workers: Workers) -> None:
+    """Predict the test split with the study's probe, in the first read of it; nothing without one, or if that was done."""
+    stored = find_unread_probe(study)
+    if stored is None or stored.config is None:
+        return
+    note_test_read(study.store, plan, [LINEAR_PROBE])
+    task = make_task(study.spec, stored.config.arm, study.store.address, stored.config, stored.digests)
+    (predictions,) = workers.run_tasks(_predict, [task])
+    digests = _files(study.store).write_predictions(predictions, ATTEMPT)
+    write_sealed_json(study.store, paths.BASELINES_ON_TEST, {"digests": digests})
+
+
+def read_test_predictions(study: OpenStudy) -> Predictions | None:
+    """Return the predictions of the study's probe on the test split; None if there are none."""
+    if not study.store.exists(paths.BASELINES_ON_TEST):
+        return None
+    digests: dict[str, Any] = read_sealed_json(study.store, paths.BASELINES_ON_TEST)["digests"]
+    return _files(study.store).read_predictions(TEST, digests)
+
+
+def _predict(root: str, config: TrialConfig, digests: dict[str, str], *, data: TrialData) -> Predictions:
+    device, indices = find_device(), data.splits.test
+    model = _files(Store(root)).load_weights(build_model(config, len(data.class_names), weights="none"), digests)
+    placed = place_model(model, config, device)
+    logits = compute_logits(placed, place_images(data.images, device), indices, config, device, BATCH_SIZE)
+    return make_test_predictions(logits, data)
+
+
+def _files(store: Store) -> TrialFiles:
+    return TrialFiles(store.child(paths.BASELINE_FOLDER))

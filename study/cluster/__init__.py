@@ -1,1 +1,1 @@
-"""Ray: the connection, the Tune run, trials that hang, autoscaling, and the cost of trials."""
+"""Ray: the connection, the Tune run, trials that hang, and autoscaling."""

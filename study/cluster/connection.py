@@ -1,4 +1,4 @@
-"""Where a study runs: Ray, started on this machine or a running cluster by address, or this process; and its capacity.
+"""Where a study runs: Ray, started on this machine or a running cluster by address, or this process; its capacity and workers.
 
 Ray is imported only where it is used, so that a study in this process needs none.
 """
@@ -15,8 +15,10 @@ from dataclasses import dataclass
 
 from search_spaces.errors import UserInputError
 from search_spaces.extensions import read_trust
+from study.cluster.tasks import Workers
 from study.spec.study_spec import StudySpec
 from trainables.devices import count_cuda_devices
+from trainables.training.trial_data import TrialData
 
 # Read by Ray when it starts. The study keeps its own records, so Tune needs no logger callbacks.
 _ENVIRONMENT = {
@@ -146,6 +148,23 @@ def count_devices(spec: StudySpec, cluster: Cluster, max_concurrent: int) -> flo
         return max_concurrent * max(held)
     uses_gpu = any(spec.resources.of_arm("gpu", arm.name) for arm in spec.arms())
     return min(max_concurrent * max(held), sum(cluster.node_gpus if uses_gpu else cluster.node_cpus))
+
+
+def make_workers(cluster: Cluster, spec: StudySpec, data: TrialData) -> Workers:
+    """Return the workers of a cluster, which hold the data; Ray is imported for those of a Ray cluster alone.
+
+    Args:
+        cluster: connected.
+        spec: of the study.
+        data: of the study.
+    """
+    if cluster.address == THIS_PROCESS:
+        from study.cluster.process_workers import ProcessWorkers
+
+        return ProcessWorkers(spec, data)
+    from study.cluster.ray_workers import RayWorkers
+
+    return RayWorkers(cluster.scratch, spec, data)
 
 
 def _init_ray(address: str, scratch: str) -> None:

@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from study.cluster.task_device import run_task
-from study.cluster.tasks import Stage, Task, make_trial_arguments, shorten_cause
+from study.cluster.tasks import Stage, Task, make_trial_arguments, run_task, shorten_cause
 from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
-from study.state.interruption import StudyInterrupted, storage_interruption
+from study.state.record_book import StudyInterrupted, storage_interruption
 from trainables.records.record import TrialRecord
 from trainables.storage.store import StorageError
 from trainables.training.trial_data import TrialData
@@ -19,7 +18,7 @@ from trainables.trial_worker import TrialWorker
 
 
 class ProcessWorkers:
-    """The one worker of a study that runs in this process, as `study.cluster.workers.Workers`."""
+    """The one worker of a study that runs in this process, as `study.cluster.tasks.Workers`."""
 
     def __init__(self, spec: StudySpec, data: TrialData) -> None:
         """Keep the data."""

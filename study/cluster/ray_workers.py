@@ -14,13 +14,11 @@ from ray.exceptions import (
 )
 
 from search_spaces.errors import UserInputError, first_line
-from study.cluster.connection import Cluster
-from study.cluster.task_device import run_task
-from study.cluster.tasks import Stage, Task
+from study.cluster.tasks import Stage, Task, run_task
 from study.cluster.tune_run import run_trials
 from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
-from study.state.interruption import StudyInterrupted
+from study.state.record_book import StudyInterrupted
 from trainables.storage.store import StorageError
 from trainables.training.trial_data import TrialData
 from trainables.tune_adapter import make_trainable
@@ -30,17 +28,20 @@ LOST = (NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError)
 
 
 class RayWorkers:
-    """Workers of one study on a connected Ray cluster, as `study.cluster.workers.Workers`."""
+    """Workers of one study on a connected Ray cluster, as `study.cluster.tasks.Workers`."""
 
-    def __init__(self, cluster: Cluster, spec: StudySpec, data: TrialData) -> None:
-        """Put the data into the cluster's object store, from which all processes of a node read it in place."""
-        self._cluster, self._spec = cluster, spec
+    def __init__(self, scratch: str, spec: StudySpec, data: TrialData) -> None:
+        """Put the data into the cluster's object store, from which all processes of a node read it in place.
+
+        Tune writes to `scratch`.
+        """
+        self._scratch, self._spec = scratch, spec
         self._shared = ray.put(data)
 
     def run_trials(self, director: Director, stage: Stage) -> None:
         """Run the director's trials in one Tune run."""
         trainable = make_trainable(self._shared, stage.settings)
-        run_trials(director, stage, resources=self._spec.resources, cluster=self._cluster, trainable=trainable)
+        run_trials(director, stage, resources=self._spec.resources, scratch=self._scratch, trainable=trainable)
 
     def run_tasks(self, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[Any]:
         """Start all tasks at once and return their results as they are asked for."""

@@ -1,15 +1,20 @@
-"""Trials and tasks that workers run, with their arguments, and the protocol of workers."""
+"""Trials and tasks that workers run, with their arguments; the device of a task in its process; and the protocol of workers."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import torch
 
 from study.scheduling.director import Director
 from study.spec.sections import ResourcesSpec
 from study.spec.study_spec import StudySpec
 from study.state.paths import TrialPaths
+from trainables.devices import choose_device
 from trainables.processes import share_threads
 from trainables.records.record import TrialRecord
+from trainables.training.trial_data import TrialData
 from trainables.trial_settings import TrialSettings
 
 
@@ -32,6 +37,33 @@ def make_task(spec: StudySpec, arm: str, *arguments: Any) -> Task:
     """Return a task that holds as much of a device as a trial of the arm does."""
     cpu, gpu = (spec.resources.of_arm(kind, arm) for kind in ("cpu", "gpu"))
     return Task(arguments=arguments, cpu=cpu, gpu=gpu)
+
+
+_DEVICE: ContextVar[torch.device] = ContextVar("device of the task")
+
+
+def run_task(function: Callable[..., Any], task: Task, device: str, data: TrialData) -> Any:
+    """Return what the function returns for the task, which `find_device` gives the device that it holds.
+
+    Args:
+        function: of the task.
+        task: with the part of a device that it holds.
+        device: as `resources.device`.
+        data: of the study.
+
+    Raises:
+        UserInputError: If the task holds a GPU but torch finds no CUDA device.
+    """
+    token = _DEVICE.set(choose_device(device, task.gpu))
+    try:
+        return function(*task.arguments, data=data)
+    finally:
+        _DEVICE.reset(token)
+
+
+def find_device() -> torch.device:
+    """Return the device of the task that this process runs; raise LookupError outside of a task."""
+    return _DEVICE.get()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

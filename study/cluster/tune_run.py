@@ -1,4 +1,7 @@
-"""One Ray Tune run: the director decides which trials run and for how long, Tune schedules them on the cluster."""
+"""One Ray Tune run: the director decides which trials run and for how long, Tune schedules them on the cluster.
+
+A trial that hangs, whose process neither reports nor ends, is retried like one whose process failed.
+"""
 
 import logging
 import time
@@ -6,21 +9,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from study.cluster.connection import Cluster
-from study.cluster.hang_watch import HangWatch
 from study.cluster.tasks import Stage, make_trial_arguments, shorten_cause
-from study.cluster.trial_resources import request_resources
 from study.scheduling.director import Director
 from study.spec.sections import ResourcesSpec
-from study.state.interruption import StudyInterrupted, storage_interruption
+from study.state.record_book import StudyInterrupted, storage_interruption
 from trainables.devices import DeviceMemoryError
 from trainables.storage.store import StorageError
-from trainables.tune_adapter import decode_report
+from trainables.tune_adapter import decode_report, request_resources
 
 
 class _NotPickled:
@@ -93,6 +94,48 @@ class DirectedSearcher(_NotPickled, Searcher):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None:
         """Raise NotImplementedError, because a study resumes from its records."""
         raise NotImplementedError("a study resumes from its records")
+
+
+class HangWatch:
+    """Kills the processes of trials that have not reported for too long.
+
+    The clock of a trial starts when its process is ready, and again at every report. Neither the wait for free devices nor
+    the set-up of a new process counts: a node may take longer than the time-out to build its file of mapped images. Tune 2.60
+    gives a trial its actor (`temporary_state.ray_actor`) once the set-up has ended and takes it away when the actor stops.
+
+    Args:
+        timeout_seconds: time without a report after which a process is killed.
+    """
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._last_sign: dict[str, float] = {}
+        self._killed: set[str] = set()
+
+    def reset(self, trial: Trial) -> None:
+        """Stop the clock of a trial that waits for a process."""
+        self._last_sign.pop(trial.trial_id, None)
+
+    def hear(self, trial: Trial) -> None:
+        """Restart the clock of a trial that has reported."""
+        self._last_sign[trial.trial_id] = time.monotonic()
+
+    def take_cause(self, trial: Trial) -> str:
+        """Return why the trial's process was killed, once; "" if this watch did not kill it."""
+        if trial.trial_id not in self._killed:
+            return ""
+        self._killed.remove(trial.trial_id)
+        return f"no report for {self._timeout_seconds:g} s (resources.timeout_seconds): its process was killed"
+
+    def kill_hung(self, trials: Sequence[Trial]) -> None:
+        """Kill the process of each trial whose clock has run out; to be called about once a second."""
+        now = time.monotonic()
+        ready = {t.trial_id: t.temporary_state.ray_actor for t in trials if t.temporary_state.ray_actor is not None}
+        self._last_sign = {trial_id: self._last_sign.get(trial_id, now) for trial_id in ready}
+        for trial_id, last_sign in self._last_sign.items():
+            if now - last_sign > self._timeout_seconds and trial_id not in self._killed:
+                self._killed.add(trial_id)
+                ray.kill(ready[trial_id])
 
 
 class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
@@ -184,14 +227,14 @@ class _Heartbeat(_NotPickled, tune.Callback):  # type: ignore[misc]
             self._last = time.monotonic()
 
 
-def run_trials(director: Director, stage: Stage, *, resources: ResourcesSpec, cluster: Cluster, trainable: Any) -> None:
+def run_trials(director: Director, stage: Stage, *, resources: ResourcesSpec, scratch: str, trainable: Any) -> None:
     """Run the director's trials until it is exhausted, or until an interrupt.
 
     Args:
         director: decides which trials run and for how long.
         stage: settings of the run.
         resources: of the study.
-        cluster: the connected cluster.
+        scratch: local folder for the files that Tune writes and the study does not use.
         trainable: from `trainables.tune_adapter.make_trainable`.
 
     Raises:
@@ -215,7 +258,7 @@ def run_trials(director: Director, stage: Stage, *, resources: ResourcesSpec, cl
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=cluster.scratch,
+            storage_path=scratch,
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=resources.retries),

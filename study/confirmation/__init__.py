@@ -1,1 +1,1 @@
-"""Confirmation of the search's winners with new seeds: plan, director, trials by seed, test split, count of test reads."""
+"""Confirmation of the search's winners with new seeds: plan, trials by seed, test split, count of test reads."""

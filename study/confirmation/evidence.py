@@ -9,9 +9,10 @@ from search_spaces.designs import Contrast
 from search_spaces.errors import UserInputError
 from study.confirmation.candidates import failed_seeds, outcomes_of, planned_runs
 from study.confirmation.plan import Plan, changed_plan_error, followed_plan
-from study.confirmation.predictions_on_test import TEST
 from study.confirmation.stated_interventions import ReadInterventions, find_judged, judge_cells, read_stated
-from study.open_study import OpenStudy, read_passport, require_finished_search, trial_files
+from study.confirmation.trained_models import TEST
+from study.open_study import OpenStudy, read_passport, require_finished_search
+from study.state.record_book import open_trial_files
 from trainables.damaged_files import DamagedFileError
 
 
@@ -109,7 +110,7 @@ def _read_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
             arm=arm,
             source=source,
             runs=runs,
-            predictions=[trial_files(study, r).read_predictions(TEST, r.digests) for r in runs],
+            predictions=[open_trial_files(study.store, r).read_predictions(TEST, r.digests) for r in runs],
             failed_seeds=failed_seeds(study.book, source),
         )
     return evidence

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,7 +9,7 @@ from search_spaces.designs import Contrast
 from study.spec.study_spec import StudySpec
 from study.state.paths import PLAN, TEST_READS
 from study.state.record_book import RecordBook, now_utc
-from study.state.sealed_files import read_changed_json, read_sealed_json, write_sealed_json
+from study.state.sealed_files import add_sealed_json, read_changed_json, read_sealed_folder, write_sealed_json
 from trainables.damaged_files import DamagedFileError, decoding
 from trainables.records.record import TrialRecord
 from trainables.seeds import derive_seed
@@ -157,17 +156,12 @@ def note_test_read(store: Store, plan: Plan, trial_ids: list[str]) -> None:
         plan: the plan that is followed.
         trial_ids: the confirmation trials that are about to predict the test split.
     """
-    notes = _read_notes(store)
+    notes = [*read_sealed_folder(store, TEST_READS).values()]
     if notes and notes[-1]["plan_created"] == plan.created and set(trial_ids) <= set(notes[-1]["runs"]):
         return
-    note = {"time": now_utc(), "plan_created": plan.created, "runs": trial_ids}
-    write_sealed_json(store, f"{TEST_READS}/{len(notes) + 1:04d}.json", note)
-
-
-def _read_notes(store: Store) -> list[dict[str, Any]]:
-    return [read_sealed_json(store, f"{TEST_READS}/{name}") for name in store.list_folder(TEST_READS)]
+    add_sealed_json(store, TEST_READS, {"time": now_utc(), "plan_created": plan.created, "runs": trial_ids})
 
 
 def count_test_reads(store: Store) -> int:
     """Return how often the study has read the test split; raise DamagedFileError naming a file that cannot be read."""
-    return len(_read_notes(store))
+    return len(read_sealed_folder(store, TEST_READS))

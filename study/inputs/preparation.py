@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from analysis.confusions.class_scores import list_group_problems
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from search_spaces.settings import BUILT_IN_LOOP, TuningSettings
-from study.inputs.hard_examples import check_hard_examples
+from search_spaces.space import SearchSpace
 from study.inputs.human_labels import load_human_shares
 from study.spec.named_extensions import check_trust, list_packages
 from study.spec.setting_places import SETTINGS
-from study.spec.study_spec import StudySpec
+from study.spec.study_spec import StudySpec, list_backbone_configs
 from trainables.data.image_array import LazyImages
 from trainables.data.image_audit import check_image_set, drop_leaks
 from trainables.data.image_memory import ImageMemoryBudget
@@ -24,7 +26,7 @@ from trainables.data.sources import decoding_names, load_image_set
 from trainables.data.splits import Splits, make_splits
 from trainables.models.backbones import build_model, check_input_size
 from trainables.models.weights import find_local_path, find_weights_file
-from trainables.training.batches import compute_class_weights
+from trainables.training.batches import compute_class_weights, list_hard_problems
 from trainables.training.trainable import list_unread
 from trainables.training.trial_data import TrialData
 from trainables.training.trial_run import try_trainable
@@ -37,6 +39,8 @@ ELSEWHERE = {
     "source": "set data.source instead",
     "memory_budget": "set resources.image_memory_gb instead",
 }
+# The settings that determine which batches of hard examples an epoch has.
+HARD_SETTINGS = ("hard_group", "hard_fraction", "hard_from_epoch", "batch_size", "accumulate", "max_epochs")
 DECODING_ADVICE = "set train.image_size, data.aspect and data.on_bad_image instead"
 
 
@@ -220,10 +224,8 @@ def check_models(spec: StudySpec, prepared: Prepared) -> None:
             "name one of them"
         )
     for arm in spec.arms():
-        for backbone in arm.space.values_of("backbone"):
-            find_weights_file(str(backbone), prepared.weights)
-            values = {"backbone": backbone, **spec.middle_settings(arm)}
-            config = TrialConfig(arm=arm.name, seed=0, hyperparameters=values, fixed=prepared.fixed)
+        for config in list_backbone_configs(arm, spec.middle_settings(arm), prepared.fixed):
+            find_weights_file(config.word("backbone"), prepared.weights)
             check_input_size(config, build_model(config, prepared.image_set.num_classes, weights=prepared.weights))
         if "group" in arm.space.values_of("class_weighting"):
             for group in arm.space.values_of("weighted_group") or (spec.constant_value("weighted_group"),):
@@ -268,3 +270,39 @@ def _check_group_weights(prepared: Prepared, group: Value) -> None:
     config = TrialConfig(arm="check", seed=0, hyperparameters=hyperparameters, fixed=fixed)
     data = prepared.data
     compute_class_weights(config, data.labels[data.splits.train], data.class_names, data.class_groups)
+
+
+def check_hard_examples(spec: StudySpec, data: TrialData, fixed: dict[str, Value]) -> None:
+    """Check that every batch of hard examples which the trials of a spec may ask for can be made.
+
+    Args:
+        spec: the spec.
+        data: its images, labels and splits.
+        fixed: `TrialConfig.fixed` of its trials.
+
+    Raises:
+        UserInputError: listing all problems of `list_hard_problems`, over the choices and the ends of the ranges.
+    """
+    counts = np.bincount(data.labels[data.splits.train], minlength=len(data.class_names))
+    problems: dict[str, None] = {}
+    for arm in spec.arms():
+        for values in _list_combinations(arm.space):
+            config = TrialConfig(arm=arm.name, seed=0, hyperparameters=values, fixed=fixed)
+            found = list_hard_problems(config, counts, data.class_names, data.class_groups)
+            problems |= dict.fromkeys(found)
+    if problems:
+        raise UserInputError("; ".join(problems))
+
+
+def _list_combinations(space: SearchSpace) -> list[dict[str, Value]]:
+    """Return the combinations of the values that the settings take in a space, and of the parents of their conditions."""
+    wanted = {*HARD_SETTINGS}
+    for parameter in reversed(space.parameters):
+        if parameter.name in wanted and parameter.condition is not None:
+            wanted.add(parameter.condition.parent)
+    found: list[dict[str, Value]] = [{name: value for name, value in space.fixed if name in wanted}]
+    for parameter in space.parameters:
+        if parameter.name in wanted:
+            own: list[dict[str, Value]] = [{parameter.name: value} for value in space.values_of(parameter.name)]
+            found = [chosen | more for chosen in found for more in (own if parameter.applies(chosen) else [{}])]
+    return found

@@ -17,7 +17,7 @@ from search_spaces.errors import UserInputError, list_some
 from study.inputs.preparation import Prepared
 from study.state.paths import CHANGES
 from study.state.record_book import now_utc
-from study.state.sealed_files import read_sealed_json, write_sealed_json
+from study.state.sealed_files import add_sealed_json, read_sealed_folder
 from trainables.data.images import ImageSet
 from trainables.devices import count_cuda_devices
 from trainables.storage.store import Store
@@ -168,8 +168,8 @@ def list_arithmetic_changes(passport: dict[str, Any]) -> tuple[str, ...]:
     return list_differences({"versions": then, "processor": before}, {"versions": now, "processor": here})
 
 
-def check_unchanged(store: Store, passport: dict[str, Any], *, allow_changed: bool, num_trials: int) -> tuple[str, ...]:
-    """Return the differences since the study was launched or last continued, and record them in the study.
+def check_unchanged(store: Store, passport: dict[str, Any], *, allow_changed: bool, num_trials: int) -> None:
+    """Record in the study what differs since it was launched or last continued.
 
     Args:
         store: the study's root.
@@ -177,30 +177,25 @@ def check_unchanged(store: Store, passport: dict[str, Any], *, allow_changed: bo
         allow_changed: whether differences are allowed.
         num_trials: number of trials that the search has started, recorded with the differences.
 
-    Returns:
-        One line per difference.
-
     Raises:
         UserInputError: if there are differences that are neither allowed nor recorded.
     """
     changes = find_changes(passport)
     noted = read_changes(store)
     if not changes or (noted and tuple(noted[-1]["changes"]) == changes):
-        return changes
+        return
     if not allow_changed:
         named = list_some(changes, MAX_NAMED, "; ")
         raise UserInputError(
             f"the study was launched with other code or versions: {named}. "
             "Restore them, or continue with --allow-changed; the report will state the changes"
         )
-    note = {"time": now_utc(), "after_trials": num_trials, "changes": list(changes)}
-    write_sealed_json(store, f"{CHANGES}/{len(noted) + 1:04d}.json", note)
-    return changes
+    add_sealed_json(store, CHANGES, {"time": now_utc(), "after_trials": num_trials, "changes": list(changes)})
 
 
 def read_changes(store: Store) -> tuple[dict[str, Any], ...]:
     """Return the recorded changes, oldest first: `changes`, one line each, and `after_trials`."""
-    notes = [read_sealed_json(store, f"{CHANGES}/{file}") for file in store.list_folder(CHANGES)]
+    notes = read_sealed_folder(store, CHANGES).values()
     return tuple({"changes": list(n["changes"]), "after_trials": int(n["after_trials"])} for n in notes)
 
 

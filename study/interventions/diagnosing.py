@@ -27,8 +27,7 @@ from analysis.statistics.metrics import IntArray, compute_macro_f1
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.space import CategoricalParameter
-from study.cluster.task_device import find_device
-from study.cluster.tasks import Workers, make_task
+from study.cluster.tasks import Workers, find_device, make_task
 from study.confirmation.evidence import load_evidence, require_plan
 from study.inputs.preparation import Prepared, image_set_of
 from study.open_study import OpenStudy

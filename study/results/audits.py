@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import cast
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.arms.arm_evidence import ArmEvidence
@@ -304,18 +305,11 @@ def choose_audit_images(
     for label in np.unique(labels):
         own = order[labels[order] == label]
         if groups is not None:
-            own = own[np.argsort(_count_earlier(groups[own]), kind="stable")]
+            # By how many images of the same group come before each.
+            earlier = pd.Series(groups[own]).groupby(groups[own]).cumcount().to_numpy()
+            own = own[np.argsort(earlier, kind="stable")]
         ranks[own] = (np.arange(len(own)) + 0.5) / len(own)
         ranks[own[:2]] = 0.5 / len(own)
     chosen = np.argsort(ranks, kind="stable")[:number]
     present, counts = np.unique(labels[chosen], return_counts=True)
     return np.sort(ids[chosen[~np.isin(labels[chosen], present[counts == 1])]])
-
-
-def _count_earlier(groups: np.ndarray) -> np.ndarray:
-    """Return how many images of the same group come before each image."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.append(True, np.diff(groups[order]) != 0))
-    counts = np.empty(len(groups), dtype=np.int64)
-    counts[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(np.append(starts, len(groups))))
-    return counts

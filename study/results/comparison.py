@@ -1,27 +1,38 @@
-"""The comparison of a confirmed study: each arm's scores and the rows of the A/B table."""
+"""The comparison of a confirmed study: each arm's scores, the rows of the A/B table, and the model that is handed over.
+
+The model is chosen on the confirm split, and has a row against the linear probe on the test split.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from analysis.arms import render as arm_tables
 from analysis.arms.arm_evidence import ArmEvidence
 from analysis.arms.scores import compute_arm_scores
 from analysis.arms.values import ArmScores
 from analysis.baselines.render import build_baseline_csv
-from analysis.baselines.values import BaselineFindings
+from analysis.baselines.values import LINEAR_PROBE, BaselineFindings
 from analysis.comparison import tables
+from analysis.comparison.paired_difference import compare_arms
 from analysis.comparison.render import build_side_csv
 from analysis.comparison.rows import complete_row, compute_rows
 from analysis.comparison.values import ComparisonRow
 from analysis.confusions.class_scores import compute_macro_f1_intervals
 from analysis.formats.table_formats import to_latex, to_markdown
-from study.baselines.handover import compute_handover, share_features
+from analysis.statistics.arm_predictions import stack_predictions
+from study.baselines.measuring import read_test_predictions
+from study.confirmation.candidates import mean_confirm, outcomes_of
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.confirmation.plan import Plan
 from study.confirmation.stated_interventions import find_judged, read_stated
-from study.open_study import OpenStudy, read_passport
+from study.open_study import OpenStudy, read_baselines, read_passport
 from study.state import paths
 from trainables.data.sources.labeled_files import ClassGroups, resolve_groups
+from trainables.training.evaluation import compute_mean_f1
+from trainables.training.linear_probe import PROBE
+from trainables.training.predictions import Predictions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,3 +129,89 @@ def _count_diverged(scores: ArmScores, evidence: ArmEvidence, confidence: float,
         return scores
     all_runs = compute_macro_f1_intervals(evidence.stacked(), confidence).recipe
     return replace(scores, minimum_cleared=all_runs is not None and all_runs.low > minimum)
+
+
+def choose_handover(study: OpenStudy, plan: Plan, baselines: BaselineFindings) -> BaselineFindings:
+    """Return the baselines with the winner among the arms, and what is handed over: the winner or the probe.
+
+    The winner has the highest mean macro-F1 on the confirm split over the first look's seeds, where a run that diverged has 0.
+    Ties go to the first arm, and from the probe to the winner.
+    """
+    seeds = set(plan.seeds[: plan.looks[0]])
+    scores = {}
+    for arm, trial_id in plan.chosen.items():
+        outcomes = outcomes_of(study.book, study.book.get("search", trial_id))
+        scores[arm] = mean_confirm([run for run in outcomes if run.config.seed in seeds])
+    winner, score = max(scores.items(), key=lambda item: item[1])
+    probe = baselines.probe
+    chosen = LINEAR_PROBE if probe is not None and probe.confirm_macro_f1 > score else winner
+    return replace(baselines, winner=winner, winner_confirm_macro_f1=score, handed_over=chosen)
+
+
+def compute_handover(study: OpenStudy, plan: Plan, evidence: Mapping[str, ArmEvidence]) -> BaselineFindings | None:
+    """Return the baselines with what the comparison adds; None if the study has none.
+
+    The probe is one model, so it is constant over the seeds of the row: the variance between seeds is that of the winner's. The
+    test split judges the choice and never makes it.
+
+    Args:
+        study: confirmed.
+        plan: of its comparison.
+        evidence: by arm, all its runs with their test predictions; one that diverged is an outcome of the winner.
+    """
+    stored = read_baselines(study)
+    if stored is None:
+        return None
+    found = choose_handover(study, plan, stored.findings)
+    winner, probe = found.winner, read_test_predictions(study)
+    if probe is not None:
+        found = _judge_probe(found, plan, evidence.get(winner), probe)
+    if some := next((arm for arm in evidence.values() if arm.predictions), None):
+        found = _score_majority(found, study, some.predictions[0])
+    return found
+
+
+def share_features(study: OpenStudy, evidence: Mapping[str, ArmEvidence]) -> dict[str, ArmEvidence]:
+    """Return the evidence of the arms with the device time of their probes' features, divided by the trials that used them.
+
+    The features were computed for the baseline of the same backbone, and are counted once for each view.
+    """
+    stored = read_baselines(study)
+    seconds = {} if stored is None else {probe.backbone: probe.seconds for probe in stored.findings.probes}
+    shared = dict(evidence)
+    for arm, found in evidence.items():
+        config, backbone = found.source.config, str(found.source.config.get("backbone", ""))
+        if config.get("tuning", "") == PROBE and backbone in seconds:
+            num_trials = sum(r.config.arm == arm for r in study.book)
+            cost = seconds[backbone] * found.source.devices_per_trial * config.whole("probe_views")
+            shared[arm] = replace(found, shared_seconds=cost / num_trials)
+    return shared
+
+
+def _judge_probe(
+    found: BaselineFindings, plan: Plan, evidence: ArmEvidence | None, predictions: Predictions
+) -> BaselineFindings:
+    """Return the findings with the probe on the test split, and with the winner's row against it where the winner has runs."""
+    assert found.probe is not None
+    test = compute_mean_f1(predictions.labels, predictions.predicted, predictions.logits.shape[1])
+    probes = tuple(replace(p, test_macro_f1=test) if p is found.probe else p for p in found.probes)
+    if evidence is None or not evidence.runs:
+        return replace(found, probes=probes)
+    row = compare_arms(
+        evidence.stacked(),
+        stack_predictions(LINEAR_PROBE, dict.fromkeys(evidence.seeds, predictions)),
+        margin=plan.margin,
+        alpha=plan.alpha,
+        num_rows=1,
+        cost_ratio=evidence.device_seconds / max(found.probe.seconds, 1e-3),
+        look=len(plan.looks),
+        num_looks=len(plan.looks),
+    )
+    return replace(found, probes=probes, row=row)
+
+
+def _score_majority(found: BaselineFindings, study: OpenStudy, test: Predictions) -> BaselineFindings:
+    """Return the findings with the majority class on the test split, whose labels the predictions of an arm have."""
+    place = read_passport(study.store)["data"]["class_names"].index(found.majority.class_name)
+    score = compute_mean_f1(test.labels, np.full(len(test.labels), place), test.logits.shape[1])
+    return replace(found, majority=replace(found.majority, test_macro_f1=score))

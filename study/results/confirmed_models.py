@@ -11,8 +11,7 @@ from analysis.causes.confused_images import ComputeLogits
 from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.validity_tests import CamModels
 from search_spaces.config import TrialConfig
-from study.cluster.task_device import find_device
-from study.cluster.tasks import Workers, make_task
+from study.cluster.tasks import Workers, find_device, make_task
 from study.confirmation.trained_models import load_classifier, load_model
 from study.open_study import OpenStudy
 from study.state.record_book import open_trial_files

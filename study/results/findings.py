@@ -29,10 +29,16 @@ from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.results.audit_parts import AuditParts
 from study.results.audits import audit_arms
 from study.results.comparison import Comparison, compute_comparison, find_class_groups
-from study.results.figure_files import draw_figures, draw_panels, svg_name
+from study.results.figure_files import (
+    draw_figures,
+    draw_panels,
+    name_shown_images,
+    svg_name,
+    write_image_files,
+    write_thumbnails,
+)
 from study.results.intervention_effects import measure_interventions
 from study.results.search_results import SEARCH_PAGE, compute_search_results
-from study.results.test_images import name_shown_images, write_image_files, write_thumbnails
 from study.spec.starts import describe_knowledge
 from study.state import paths
 from study.state.record_book import now_utc

@@ -17,7 +17,8 @@ from search_spaces.distributions import to_distribution
 from search_spaces.errors import UserInputError, first_line
 from search_spaces.space import SearchSpace
 from study.open_study import OpenStudy
-from study.spec.tuning import PROBE, TUNING, UNUSED
+from study.scheduling.sampler import expect_experimental
+from study.spec.setting_places import PROBE, TUNING, UNUSED
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord, TrialState
 
@@ -57,8 +58,7 @@ def build_optuna_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", storage=storage, study_name=study_name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with expect_experimental():
         study.set_metric_names([METRIC_NAME])
     study.add_trials([_freeze(r, space) for r in sorted(records, key=lambda r: r.trial_id) if r.state.is_finished])
     return study

@@ -2,7 +2,7 @@
 
 import io
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +21,8 @@ from analysis.report.study_findings import Findings
 from analysis.report.summary import summarize
 from study.confirmation.evidence import load_evidence, require_plan
 from study.open_study import OpenStudy
-from study.results.figure_files import svg_name
+from study.results.figure_files import load_image_files, load_thumbnails, svg_name
 from study.results.findings import load_findings
-from study.results.test_images import load_image_files, load_thumbnails
 from study.state import paths
 from study.state.paths import ReportFormat
 from trainables.storage.store import Store
@@ -54,22 +53,16 @@ def write_report(
         if study.store.exists(f"{paths.FIGURES}/{svg_name(name)}")
     }
     has_explorer = ReportFormat.EXPLORE in formats or study.store.exists(paths.EXPLORE_HTML)
-    writers: dict[ReportFormat, Callable[[], None]] = {
-        ReportFormat.HTML: lambda: study.store.write_text(
-            paths.REPORT_HTML,
-            build_html(findings, rows, pictures | drawings, rounds, thumbnails, has_explorer=has_explorer),
-        ),
-        ReportFormat.MARKDOWN: lambda: study.store.write_text(
-            paths.REPORT_MARKDOWN, build_report_markdown(findings, rows, rounds)
-        ),
-        ReportFormat.EXPLORE: lambda: write_explorer(study, findings, thumbnails),
-    }
-    written = [kind for kind in ReportFormat if kind in formats]
-    for kind in written:
-        writers[kind]()
+    if ReportFormat.HTML in formats:
+        html = build_html(findings, rows, pictures | drawings, rounds, thumbnails, has_explorer=has_explorer)
+        study.store.write_text(paths.REPORT_HTML, html)
+    if ReportFormat.MARKDOWN in formats:
+        study.store.write_text(paths.REPORT_MARKDOWN, build_report_markdown(findings, rows, rounds))
+    if ReportFormat.EXPLORE in formats:
+        write_explorer(study, findings, thumbnails)
     shown = {key: png for key, png in pictures.items() if key.startswith(("comparison", "confusion_", "panel"))}
     write_study_events(study.store, summarize(findings, rows, rounds), build_markdown(findings.rows), shown)
-    return tuple(kind.file for kind in written)
+    return tuple(kind.file for kind in ReportFormat if kind in formats)
 
 
 def write_explorer(study: OpenStudy, findings: Findings, thumbnails: ThumbnailSheets) -> None:

@@ -23,7 +23,7 @@ from analysis.search.search_findings import (
 from analysis.search.values import ParameterImportance, RungFinding, RungScores, SearchArm, TuningCurve
 from study.open_study import OpenStudy
 from study.results.optuna_export import build_optuna_study, compute_importances, negated_value
-from study.scheduling.pruner import compute_rungs
+from study.scheduling.search_director import compute_rungs
 from study.spec.starts import list_starts
 from study.spec.study_spec import StudySpec
 
@@ -31,15 +31,13 @@ SEARCH_PAGE = "search.html"
 SCORE = "macro-F1"
 TIMELINE = "search_timeline"
 
-_Studies = optuna.Study | list[optuna.Study]
-
 # Optuna's plots of parameters compare trials: with one complete trial there is nothing to compare.
 MIN_COMPLETE_TRIALS = 2
 # Complete trials below which the importances of hyperparameters say nothing.
 MIN_IMPORTANCE_TRIALS = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class SearchPlot:
     """One of Optuna's plots.
 
@@ -114,20 +112,12 @@ def view_search(study: OpenStudy) -> SearchView:
     return SearchView(plots=tuple(plots), importances=tuple(importances), notes=tuple(notes))
 
 
-def _plot(key: str, title: str, studies: _Studies, function: Callable[..., Any], **options: Any) -> SearchPlot:
-    return SearchPlot(key=key, title=title, draw=partial(function, studies, **options))
-
-
 def _plot_arm(arm: str, study: optuna.Study) -> list[SearchPlot]:
+    parallel = partial(visualization.plot_parallel_coordinate, study, target_name=SCORE)
+    slices = partial(visualization.plot_slice, study, target_name=SCORE)
     return [
-        _plot(
-            f"parallel_{arm}",
-            f"{arm}: parallel coordinates",
-            study,
-            visualization.plot_parallel_coordinate,
-            target_name=SCORE,
-        ),
-        _plot(f"slice_{arm}", f"{arm}: slices", study, visualization.plot_slice, target_name=SCORE),
+        SearchPlot(f"parallel_{arm}", f"{arm}: parallel coordinates", parallel),
+        SearchPlot(f"slice_{arm}", f"{arm}: slices", slices),
     ]
 
 
@@ -135,19 +125,19 @@ def _plot_importances(arm: str, study: optuna.Study) -> SearchPlot:
     # The target of `compute_importances`, so that plot and table show the same numbers.
     with _quiet():
         options = {"evaluator": PedAnovaImportanceEvaluator(), "target": negated_value, "target_name": SCORE}
-    title = f"{arm}: importance of the hyperparameters"
-    return _plot(f"importance_{arm}", title, study, visualization.plot_param_importances, **options)
+    draw = partial(visualization.plot_param_importances, study, **options)
+    return SearchPlot(f"importance_{arm}", f"{arm}: importance of the hyperparameters", draw)
 
 
 def _plot_whole(whole: optuna.Study, comparable: list[optuna.Study], notes: list[str]) -> list[SearchPlot]:
     plots = []
     if comparable:
-        title = "distribution of the complete trials' scores"
-        plots.append(_plot("search_edf", title, comparable, visualization.plot_edf, target_name=SCORE))
+        draw = partial(visualization.plot_edf, comparable, target_name=SCORE)
+        plots.append(SearchPlot("search_edf", "distribution of the complete trials' scores", draw))
     else:
         notes.append("The distribution of scores needs a complete trial, but there is none.")
     if whole.get_trials(deepcopy=False):
-        plots.append(_plot(TIMELINE, "timeline of the search", whole, visualization.plot_timeline))
+        plots.append(SearchPlot(TIMELINE, "timeline of the search", partial(visualization.plot_timeline, whole)))
     else:
         notes.append("The timeline needs a finished trial, but there is none.")
     return plots
@@ -184,7 +174,7 @@ class SearchResults:
 
     Attributes:
         arms: one per arm.
-        rungs: epochs at which ASHA decides, by arm; empty where it is off.
+        rung_epochs: at which ASHA decides in some arm, in increasing order; none where it is off.
         rung_scores: scores of the trials at each rung.
         rung_findings: one per arm and rung.
         tuning_curves: of arms with enough full trials.
@@ -192,16 +182,11 @@ class SearchResults:
     """
 
     arms: tuple[SearchArm, ...]
-    rungs: dict[str, tuple[int, ...]]
+    rung_epochs: tuple[int, ...]
     rung_scores: tuple[RungScores, ...]
     rung_findings: tuple[RungFinding, ...]
     tuning_curves: tuple[TuningCurve, ...]
     view: SearchView
-
-    @property
-    def rung_epochs(self) -> tuple[int, ...]:
-        """The epochs at which ASHA decides in some arm, in increasing order."""
-        return tuple(sorted({epoch for epochs in self.rungs.values() for epoch in epochs}))
 
 
 def compute_search_results(study: OpenStudy) -> SearchResults:
@@ -210,7 +195,7 @@ def compute_search_results(study: OpenStudy) -> SearchResults:
     scores = compute_rung_scores(records, rungs)
     return SearchResults(
         arms=compute_search_arms(records),
-        rungs=rungs,
+        rung_epochs=tuple(sorted({epoch for epochs in rungs.values() for epoch in epochs})),
         rung_scores=scores,
         rung_findings=tuple(map(compute_rung_finding, scores)),
         tuning_curves=compute_tuning_curves(records, is_independent=has_independent_trials(study.spec)),

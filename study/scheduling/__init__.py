@@ -1,1 +1,1 @@
-"""Which trial starts next and which one stops: directors, sampler, pruner, budget ledger, warm start, replay."""
+"""Which trial starts next and which one stops: directors, sampler, pruner, budget ledger, warm start."""

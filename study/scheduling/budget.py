@@ -4,26 +4,18 @@ All of it follows from the records: which trials started and ended, and what the
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from study.spec.study_spec import StudySpec
-from trainables.records.record import EpochRecord, TrialRecord
+from trainables.records.record import TrialRecord
 
 # Assumed for a full trial before any cost is known; equal for all arms, so that they alternate.
 UNMEASURED_DEVICE_SECONDS = 1.0
 
 
-@dataclass(slots=True)
-class _Account:
-    """Device-seconds of one arm's trials: of the finished ones together, and of each running one so far."""
-
-    num_finished: int = 0
-    finished_seconds: float = 0.0
-    max_trial_seconds: float = 0.0
-    running: dict[str, float] = field(default_factory=dict)
-
-
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceTimeLedger:
     """Device-seconds spent and committed by each arm.
 
@@ -35,71 +27,44 @@ class DeviceTimeLedger:
     included, divided by the number of finished trials: the estimate of a mean lifetime under censoring ("total time on
     test"; Epstein and Sobel 1953, Life testing). It is capped at the cost of a whole trial: of
     `full_trial_seconds` if it was measured, else that of the most expensive trial so far.
+
+    Attributes:
+        finished: device-seconds of the finished trials of each arm, in the order in which they ended.
+        running: those of the trials that run, so far.
+        budget: device-seconds for all arms together; None for no limit.
+        full_trial_seconds: device-seconds of a full trial by arm, for the arms in which it was measured.
     """
 
-    def __init__(
-        self, arms: Sequence[str], *, budget: float | None = None, full_trial_seconds: Mapping[str, float] | None = None
-    ) -> None:
-        """Open an account for each arm.
-
-        Args:
-            arms: names of the arms.
-            budget: device-seconds for all arms together; None for no limit.
-            full_trial_seconds: device-seconds of a full trial by arm, for the arms in which it was measured.
-        """
-        self._arms = {arm: _Account() for arm in arms}
-        self._full_trial_seconds = dict(full_trial_seconds or {})
-        self.set_budget(budget)
-
-    def set_budget(self, budget: float | None) -> None:
-        """Set the device-seconds for all arms together; None for no limit."""
-        self._quota = None if budget is None else budget / len(self._arms)
+    finished: Mapping[str, Sequence[float]]
+    running: Mapping[str, Sequence[float]]
+    budget: float | None
+    full_trial_seconds: Mapping[str, float]
 
     @property
     def is_spent(self) -> bool:
         """Whether a budget is set, nothing is running, and no arm can afford another full trial."""
-        is_running = any(account.running for account in self._arms.values())
-        return self._quota is not None and not is_running and self.choose() is None
-
-    def start(self, arm: str, trial_id: str) -> None:
-        """Record that a trial starts."""
-        self._arms[arm].running[trial_id] = 0.0
-
-    def spend(self, arm: str, trial_id: str, device_seconds: float) -> None:
-        """Record the device-seconds that a running trial has spent in total."""
-        self._arms[arm].running[trial_id] = device_seconds
-
-    def finish(self, arm: str, trial_id: str) -> None:
-        """Record that a trial ends."""
-        account = self._arms[arm]
-        seconds = account.running.pop(trial_id)
-        account.finished_seconds += seconds
-        account.max_trial_seconds = max(account.max_trial_seconds, seconds)
-        account.num_finished += 1
+        return self.budget is not None and not any(self.running.values()) and self.choose() is None
 
     def expected(self, arm: str) -> float:
         """Return the device-seconds that the arm's next trial is expected to cost."""
-        account = self._arms[arm]
-        if account.finished_seconds > 0:
-            on_test = account.finished_seconds + sum(account.running.values())
-            return min(self._whole(arm), on_test / account.num_finished)
-        if arm in self._full_trial_seconds:
-            return self._full_trial_seconds[arm]
-        accounts = self._arms.values()
-        seconds = sum(a.finished_seconds for a in accounts)
-        return seconds / sum(a.num_finished for a in accounts) if seconds else UNMEASURED_DEVICE_SECONDS
+        finished = sum(self.finished[arm])
+        if finished > 0:
+            return min(self._whole(arm), (finished + sum(self.running[arm])) / len(self.finished[arm]))
+        if arm in self.full_trial_seconds:
+            return self.full_trial_seconds[arm]
+        seconds = sum(sum(spent) for spent in self.finished.values())
+        return seconds / sum(map(len, self.finished.values())) if seconds else UNMEASURED_DEVICE_SECONDS
 
     def committed(self, arm: str) -> float:
         """Return the arm's committed device-seconds."""
-        account, expected, whole = self._arms[arm], self.expected(arm), self._whole(arm)
-        running = sum(max(spent, min(spent + expected, whole)) for spent in account.running.values())
-        return account.finished_seconds + running
+        expected, whole = self.expected(arm), self._whole(arm)
+        running = sum(max(spent, min(spent + expected, whole)) for spent in self.running[arm])
+        return sum(self.finished[arm]) + running
 
     def _whole(self, arm: str) -> float:
         """Return the known cost of a whole trial of the arm in device-seconds; infinite if none is known."""
-        account = self._arms[arm]
-        most_expensive = max([account.max_trial_seconds, *account.running.values()])
-        return max(most_expensive, self._full_trial_seconds.get(arm, 0.0)) or math.inf
+        known = [self.full_trial_seconds.get(arm, 0.0), *self.finished[arm], *self.running[arm]]
+        return max(known) or math.inf
 
     def choose(self, among: Collection[str] | None = None) -> str | None:
         """Return the arm whose next trial leaves the arms' committed device-seconds most nearly equal; one of `among` if given.
@@ -108,10 +73,11 @@ class DeviceTimeLedger:
         whole trial of an expensive arm. A budget is divided equally, and an arm whose next trial would exceed its part is
         skipped. None if every arm is skipped.
         """
-        committed = {arm: self.committed(arm) for arm in self._arms}
-        costs = {arm: self.expected(arm) for arm in self._arms}
-        open_arms = [arm for arm in self._arms if among is None or arm in among]
-        affordable = [arm for arm in open_arms if self._quota is None or committed[arm] + costs[arm] <= self._quota]
+        quota = math.inf if self.budget is None else self.budget / len(self.finished)
+        committed = {arm: self.committed(arm) for arm in self.finished}
+        costs = {arm: self.expected(arm) for arm in self.finished}
+        open_arms = [arm for arm in self.finished if among is None or arm in among]
+        affordable = [arm for arm in open_arms if committed[arm] + costs[arm] <= quota]
 
         def spread_after(arm: str) -> tuple[float, float]:
             after = {a: c + (costs[arm] if a == arm else 0.0) for a, c in committed.items()}
@@ -121,69 +87,56 @@ class DeviceTimeLedger:
 
 
 class ArmAllocator:
-    """The device time of every arm of a search, and the number of its trials."""
+    """The arms of a search's trials, by the records so far: the device time of every arm, and the number of its trials."""
 
-    def __init__(self, spec: StudySpec, full_trial_seconds: Mapping[str, float] | None = None) -> None:
-        """Begin a search of which nothing has run.
+    def __init__(self, spec: StudySpec, full_trial_seconds: Mapping[str, float] | None) -> None:
+        """Take the budget of a spec.
 
         Args:
             spec: the study's spec.
             full_trial_seconds: device-seconds of a full trial by arm; None if they were not measured.
         """
         arms = {arm.name: arm for arm in spec.arms()}
-        self._spec = spec
-        self._epoch_cost = spec.search.epoch_cost
+        self._spec, self._arms, self._epoch_cost = spec, tuple(arms), spec.search.epoch_cost
         if self._epoch_cost is not None:
             full_trial_seconds = {name: self._epoch_cost[name] * spec.max_epochs(arm) for name, arm in arms.items()}
-        self._ledger = DeviceTimeLedger(
-            tuple(arms), budget=spec.search.device_seconds, full_trial_seconds=full_trial_seconds
-        )
-        self._num_started = dict.fromkeys(arms, 0)
+        self._full_trial_seconds = full_trial_seconds or {}
 
-    def set_budget(self, spec: StudySpec) -> None:
-        """Take over the budget of `spec`, which differs from the study's spec in its budget alone."""
-        self._spec = spec
-        self._ledger.set_budget(spec.search.device_seconds)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the budget, of trials or of device-seconds, is used up."""
-        if not self._list_open():
+    def is_over(self, records: Sequence[TrialRecord]) -> bool:
+        """Return whether the budget, of trials or of device-seconds, is used up."""
+        if not self._list_open(records):
             return True
-        return self._ledger.is_spent if self._spec.num_trials is None else not self._may_start()
+        return self._measure(records).is_spent if self._spec.num_trials is None else not self._may_start(records)
 
-    def choose(self) -> str | None:
+    def choose(self, records: Sequence[TrialRecord]) -> str | None:
         """Return the arm of the next trial; None if the budget is used up, or committed to the running trials."""
-        if not self._may_start():
+        if not self._may_start(records):
             return None
         if self._spec.has_given_arms:
             # Each given configuration is trained once; the arms of a search share the device time.
-            return list(self._num_started)[sum(self._num_started.values())]
-        return self._ledger.choose(self._list_open())
+            return self._arms[len(records)]
+        return self._measure(records).choose(self._list_open(records))
 
-    def _may_start(self) -> bool:
-        return self._spec.num_trials is None or sum(self._num_started.values()) < self._spec.num_trials
+    def _may_start(self, records: Sequence[TrialRecord]) -> bool:
+        return self._spec.num_trials is None or len(records) < self._spec.num_trials
 
-    def _list_open(self) -> list[str]:
+    def _list_open(self, records: Sequence[TrialRecord]) -> list[str]:
         """Return the arms that may have another trial."""
-        most = self._spec.search.max_trials_per_arm
-        return [arm for arm, number in self._num_started.items() if most is None or number < most]
+        most, numbers = self._spec.search.max_trials_per_arm, Counter(record.config.arm for record in records)
+        return [arm for arm in self._arms if most is None or numbers[arm] < most]
 
-    def start(self, record: TrialRecord) -> None:
-        """Record that a trial starts."""
-        self._ledger.start(record.config.arm, record.trial_id)
-        self._num_started[record.config.arm] += 1
-
-    def spend(self, record: TrialRecord, epoch: EpochRecord) -> None:
-        """Record the cost of a trial up to `epoch`."""
-        arm, cost = record.config.arm, epoch.device_seconds
-        if self._epoch_cost is not None:
-            cost = epoch.epoch * self._epoch_cost[arm]
-        self._ledger.spend(arm, record.trial_id, cost)
-
-    def finish(self, record: TrialRecord) -> None:
-        """Record that a trial ended."""
-        self._ledger.finish(record.config.arm, record.trial_id)
+    def _measure(self, records: Sequence[TrialRecord]) -> DeviceTimeLedger:
+        """Return the device-seconds of every arm; those of an epoch are `search.epoch_cost` where the spec gives it."""
+        finished: dict[str, list[float]] = {arm: [] for arm in self._arms}
+        running: dict[str, list[float]] = {arm: [] for arm in self._arms}
+        for record in sorted(records, key=lambda record: record.ended_order or 0):
+            arm, seconds = record.config.arm, 0.0
+            if record.epochs:
+                last = record.epochs[-1]
+                seconds = last.device_seconds if self._epoch_cost is None else last.epoch * self._epoch_cost[arm]
+            (finished if record.state.is_finished else running)[arm].append(seconds)
+        budget, full = self._spec.search.device_seconds, self._full_trial_seconds
+        return DeviceTimeLedger(finished=finished, running=running, budget=budget, full_trial_seconds=full)
 
 
 def is_search_finished(
@@ -196,12 +149,4 @@ def is_search_finished(
         spec: the study's spec.
         full_trial_seconds: device-seconds of a full trial by arm; None if they were not measured.
     """
-    if any(not r.state.is_finished for r in records):
-        return False
-    allocator = ArmAllocator(spec, full_trial_seconds)
-    for record in sorted(records, key=lambda r: r.ended_order or 0):
-        allocator.start(record)
-        if record.epochs:
-            allocator.spend(record, record.epochs[-1])
-        allocator.finish(record)
-    return allocator.is_over
+    return all(r.state.is_finished for r in records) and ArmAllocator(spec, full_trial_seconds).is_over(records)

@@ -1,11 +1,17 @@
-"""Directors decide which trial starts next and which trials continue. Ray calls them; they do not use Ray."""
+"""Directors decide which trial starts next and which trials continue. Ray calls them; they do not use Ray.
+
+The one of the confirmation trains chosen configurations with new seeds, on all epochs, without pruning; that of the search is
+`study.scheduling.search_director.SearchDirector`.
+"""
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from search_spaces.config import TrialConfig
 from study.state.paths import Stage
-from study.state.record_book import MemoryBook, now_utc
+from study.state.record_book import MemoryBook, RecordBook, now_utc
 from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState
 from trainables.storage.store import StorageError, StorageRefusedError
 
@@ -45,7 +51,11 @@ class Director(ABC):
     @property
     def problem(self) -> str:
         """Why no more trials are started although some are left; "" if there is no problem."""
-        return self._storage_problem or describe_crashes(self._num_crashed, self._num_ended, self._max_failed_fraction)
+        if self._num_crashed < MIN_CRASHED or self._num_crashed <= self._max_failed_fraction * self._num_ended:
+            return self._storage_problem
+        limit = f"resources.max_failed_fraction = {self._max_failed_fraction:g}"
+        crashed = f"{self._num_crashed} of {self._num_ended} trials failed with an error, more than {limit} allows"
+        return self._storage_problem or crashed
 
     def unfinished(self) -> tuple[TrialRecord, ...]:
         """Return the stage's records that have not ended."""
@@ -147,15 +157,73 @@ class Director(ABC):
         return self.book.save(record.updated(**running, attempts=record.attempts + 1))
 
 
-def describe_crashes(num_crashed: int, num_ended: int, allowed: float) -> str:
-    """Return that too large a part of the trials failed; "" if not."""
-    if num_crashed < MIN_CRASHED or num_crashed <= allowed * num_ended:
-        return ""
-    limit = f"resources.max_failed_fraction = {allowed:g}"
-    return f"{num_crashed} of {num_ended} trials failed with an error, more than {limit} allows"
-
-
 def _storage_problem(cause: str) -> str:
     """Return the storage's error in the text of an attempt's error; "" if there is none."""
     found = re.findall(rf"(?:{StorageError.__name__}|{StorageRefusedError.__name__}): (.*)", cause)
     return str(found[-1]) if found else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedTrial:
+    """A configuration to train with one seed, and the search trial that it comes from."""
+
+    config: TrialConfig
+    source_trial_id: str
+
+
+def want(source: TrialRecord, seeds: Sequence[int]) -> list[WantedTrial]:
+    """Return the configuration of a search trial once per seed."""
+    return [WantedTrial(config=source.config.with_seed(s), source_trial_id=source.trial_id) for s in seeds]
+
+
+class ConfirmationDirector(Director):
+    """Director that trains a list of configurations to their last epoch, except those that the records hold already."""
+
+    def __init__(
+        self,
+        book: RecordBook,
+        wanted: Sequence[WantedTrial],
+        *,
+        again: Collection[str] = (),
+        max_failed_fraction: float = 1.0,
+    ) -> None:
+        """Find the wanted trials that have no record, or one that has not ended.
+
+        Args:
+            book: the study's records.
+            wanted: trials, in the order in which they start.
+            again: fingerprints of trials that failed with an error and are started once more.
+            max_failed_fraction: of the trials that end, above which no further one starts.
+        """
+        super().__init__(book, "confirmation", max_failed_fraction)
+        self._wanted = {trial.config.fingerprint for trial in wanted}
+        recorded = {r.fingerprint: r for r in book.of_stage("confirmation")}
+        self._waiting: list[WantedTrial | TrialRecord] = []
+        for trial in wanted:
+            record = recorded.get(trial.config.fingerprint)
+            if record is None:
+                self._waiting.append(trial)
+            elif not record.state.is_finished or (record.state is TrialState.FAILED and record.fingerprint in again):
+                self._waiting.append(record)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every wanted trial has been started, or no more will be."""
+        return bool(self.problem) or not (self._interrupted or self._waiting)
+
+    def unfinished(self) -> tuple[TrialRecord, ...]:
+        """Return the records of wanted trials that have not ended; a driver that died may have left others."""
+        return tuple(record for record in super().unfinished() if record.fingerprint in self._wanted)
+
+    def next_trial(self) -> TrialRecord | None:
+        """Return the record of the next wanted trial, or None if all have been started."""
+        if self.is_exhausted:
+            return None
+        if self._interrupted:
+            return self.restart(self.book.get("confirmation", self._interrupted.pop(0)))
+        trial = self._waiting.pop(0)
+        if isinstance(trial, TrialRecord):
+            return self.restart(trial)
+        # Not their number: a user who gave up a damaged record moved its folder away.
+        last = max((int(record.trial_id) for record in self.book.of_stage("confirmation")), default=-1)
+        return self.start_trial(f"{last + 1:05d}", trial.config, trial.source_trial_id)

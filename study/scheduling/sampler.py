@@ -1,15 +1,25 @@
 """The sampler of one arm: an in-memory Optuna study that can be rebuilt exactly from records.
 
 The sampler is seeded again for every suggestion, from the study's seed, the arm, and the index of the trial in its arm. A
-suggestion therefore depends only on the seed and on the earlier reports of the arm. A custom sampler
-(`study.scheduling.custom_sampler`) is made once per arm instead, and asked again for the recorded trials. The first
-suggestions are the configurations that the search is to start with; a prior then takes the place of the sampler for its
-parameters, at first always and later rarely.
+suggestion therefore depends only on the seed and on the earlier reports of the arm. The first suggestions are the
+configurations that the search is to start with; a prior then takes the place of the sampler for its parameters, at first always
+and later rarely.
+
+A custom sampler is a function of an installed package or of the working folder, which takes a seed and returns an
+`optuna.samplers.BaseSampler`; ``search.sampler = "mylab.search:make_sampler"`` names it::
+
+    def make_sampler(seed: int) -> optuna.samplers.BaseSampler:
+        return optuna.samplers.QMCSampler(seed=seed, scramble=True)
+
+It is called once per arm, with a seed derived from the study's seed and the arm, and the sampler then suggests all trials of the
+arm. It may keep state, in itself or in Optuna's attributes. A resumed study asks it again for every recorded trial, in the order
+of the records, which restores the state; so its suggestions must depend on the seed and on the trials alone.
 """
 
+import inspect
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 
 import optuna
@@ -19,11 +29,10 @@ from search_spaces.config import Value
 from search_spaces.designs import Arm
 from search_spaces.distributions import suggest_hyperparameters
 from search_spaces.errors import UserInputError, nearest_name
-from search_spaces.extensions import locating
-from study.scheduling.custom_sampler import expect_experimental, make_custom_sampler
+from search_spaces.extensions import load_function, locating
 from study.scheduling.sampler_history import SamplerHistory, draw_from_prior
 from study.scheduling.warm_start import EarlierTrial
-from study.spec.sections import SAMPLERS, PriorSpec
+from study.spec.sections import SAMPLER_ENTRY_POINTS, SAMPLERS, PriorSpec
 from study.spec.starts import list_starts
 from study.spec.study_spec import StudySpec
 from trainables.records.record import TrialState
@@ -56,6 +65,40 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
         with expect_experimental():
             return optuna.samplers.GPSampler(seed=short_seed, n_startup_trials=NUM_STARTUP_TRIALS)
     raise UserInputError(f"there is no sampler {name!r}{nearest_name(name, SAMPLERS)}")
+
+
+def make_custom_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler of a custom function.
+
+    Args:
+        name: Name of an entry point of the group `abstudy.samplers`, or "package.module:function".
+        seed: Of the arm; the function gets it as a whole number in [0, 2**32).
+
+    Raises:
+        UserInputError: If the function cannot be imported, takes no seed, fails, or returns something else.
+    """
+    make = load_function(name, SAMPLER_ENTRY_POINTS, "the sampler")
+    try:
+        inspect.signature(make).bind(seed=seed)
+    except TypeError as error:
+        raise UserInputError(
+            f"the sampler {name!r} must be a function of the argument seed alone, but: {error}"
+        ) from None
+    with locating(f"the sampler {name!r}"), expect_experimental():
+        sampler = make(seed=seed % 2**32)
+    if not isinstance(sampler, optuna.samplers.BaseSampler):
+        raise UserInputError(
+            f"the sampler {name!r} must return an optuna.samplers.BaseSampler, but returned {type(sampler).__name__}"
+        )
+    return sampler
+
+
+@contextmanager
+def expect_experimental() -> Iterator[None]:
+    """Suppress Optuna's warnings that a sampler or an option is experimental; which are depends on its version."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 class ArmSampler:

@@ -1,43 +1,89 @@
-"""The search: each arm has its own sampler and its own ASHA bracket, and all arms get equal device time."""
+"""The search: each arm has its own sampler and its own ASHA bracket, and all arms get equal device time.
+
+The brackets are those of Ray's AsyncHyperBandScheduler; their state is rebuilt by replaying records.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from search_spaces.config import TrialConfig, Value
+from search_spaces.errors import UserInputError
 from study.scheduling.budget import ArmAllocator
 from study.scheduling.director import Director
-from study.scheduling.pruner import ArmPruner
 from study.scheduling.sampler import make_arm_sampler
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
-from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState, ran_every_epoch
+from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState, best_trials
 from trainables.seeds import derive_seed
-
-
-class WeightRetention:
-    """The trials of one arm whose weights are kept; they rank as in `trainables.records.record.best_trials`."""
-
-    def __init__(self, number: int | None) -> None:
-        """Keep the weights of so many trials, of all if `number` is None; there are none yet."""
-        self._number = number
-        self._scores: dict[str, float] = {}
-
-    def add(self, record: TrialRecord) -> str:
-        """Take a trial that ended into account; return the id of the trial whose weights are no longer needed, "" for none."""
-        if self._number is None or not ran_every_epoch(record):
-            return ""
-        self._scores[record.trial_id] = record.last_macro_f1 or 0.0
-        if len(self._scores) <= self._number:
-            return ""
-        worst = max(self._scores, key=lambda trial_id: (-self._scores[trial_id], trial_id))
-        del self._scores[worst]
-        return worst
-
 
 # Trials in a row of an arm that may fail before their first epoch. They cost no device time, so that a budget of device-seconds
 # would never be used up.
 MAX_FREE_FAILURES = 20
+METRIC = "macro_f1"
+
+
+@dataclass(frozen=True, slots=True)
+class _TrialHandle:
+    """The attributes of a Ray trial that AsyncHyperBandScheduler reads."""
+
+    trial_id: str
+
+
+class ArmPruner:
+    """Decides whether a trial of one arm continues, from its macro-F1 at the rungs.
+
+    Asynchronous successive halving: Li et al. 2020, A System for Massively Parallel Hyperparameter Tuning, MLSys.
+    """
+
+    def __init__(self, *, first_rung: int, max_epochs: int, reduction_factor: float) -> None:
+        """Create an empty bracket.
+
+        Args:
+            first_rung: epoch of the first rung.
+            max_epochs: epochs of a full trial.
+            reduction_factor: each rung keeps the best 1 / `reduction_factor` of its trials.
+
+        Raises:
+            UserInputError: if Ray is not installed.
+        """
+        # Imported here, because a search without ASHA needs no Ray.
+        try:
+            from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+        except ImportError as error:
+            raise UserInputError(
+                f"ASHA is Ray's, which cannot be imported here ({error}); install ray[tune], or set search.asha.enabled = false"
+            ) from None
+        self._stop = TrialScheduler.STOP
+        self._asha = AsyncHyperBandScheduler(
+            time_attr="epoch",
+            metric=METRIC,
+            mode="max",
+            max_t=max_epochs,
+            grace_period=first_rung,
+            reduction_factor=reduction_factor,
+        )
+
+    def add(self, trial_id: str) -> None:
+        """Add a trial to the bracket."""
+        self._asha.on_trial_add(None, _TrialHandle(trial_id))
+
+    def should_stop(self, trial_id: str, epoch: int, macro_f1: float) -> bool:
+        """Return whether ASHA stops the trial after this epoch; `macro_f1` must be finite."""
+        result = {"epoch": epoch, METRIC: macro_f1}
+        decision = self._asha.on_trial_result(None, _TrialHandle(trial_id), result)
+        return bool(decision == self._stop)
+
+
+def compute_rungs(*, first_rung: int, max_epochs: int, reduction_factor: float) -> tuple[int, ...]:
+    """Return the epochs below `max_epochs` at which ASHA decides, as AsyncHyperBandScheduler places them."""
+    rungs: list[int] = []
+    milestone = float(first_rung)
+    while milestone < max_epochs:
+        rungs.append(int(-(-milestone // 1)))
+        milestone *= reduction_factor
+    return tuple(rungs)
 
 
 class SearchDirector(Director):
@@ -52,7 +98,7 @@ class SearchDirector(Director):
         full_trial_seconds: Mapping[str, float] | None = None,
         earlier: Sequence[EarlierTrial] = (),
     ) -> None:
-        """Rebuild samplers, brackets and device-time accounts from the records, in the order of their events.
+        """Rebuild samplers and brackets from the records, in the order of their events.
 
         Args:
             book: the study's records.
@@ -75,10 +121,8 @@ class SearchDirector(Director):
             for name, arm in self._arms.items()
             if spec.search.asha.enabled
         }
-        self._retention = {name: WeightRetention(spec.num_kept_weights) for name in self._arms}
-        self._allocator = ArmAllocator(spec, full_trial_seconds)
+        self._full_trial_seconds, self._allocator = full_trial_seconds, ArmAllocator(spec, full_trial_seconds)
         records = self.book.of_stage("search")
-        self._num_started = 0
         self._interrupted = [r.trial_id for r in records if not r.state.is_finished]
         # By arm: trials in a row that failed before their first epoch.
         self._num_free_failures = dict.fromkeys(self._arms, 0)
@@ -86,15 +130,14 @@ class SearchDirector(Director):
 
     def set_budget(self, spec: StudySpec) -> None:
         """Take over the budget of `spec`, which differs from the study's spec in its budget alone."""
-        self._spec = spec
-        self._allocator.set_budget(spec)
+        self._spec, self._allocator = spec, ArmAllocator(spec, self._full_trial_seconds)
 
     @property
     def is_exhausted(self) -> bool:
         """Whether the budget, of trials or of device-seconds, is used up."""
         if self.problem:
             return True
-        return not self._interrupted and self._allocator.is_over
+        return not self._interrupted and self._allocator.is_over(self.book.of_stage("search"))
 
     @property
     def problem(self) -> str:
@@ -120,41 +163,47 @@ class SearchDirector(Director):
             return None
         if self._interrupted:
             return self.restart(self.book.get("search", self._interrupted.pop(0)))
-        arm = self._allocator.choose()
+        records = self.book.of_stage("search")
+        arm = self._allocator.choose(records)
         if arm is None:
             return None
-        index, trial_id = self._num_started, f"{self._num_started:05d}"
+        # Not their number: a user who gave up a damaged record moved its folder away.
+        index = max((int(record.trial_id) + 1 for record in records), default=0)
+        trial_id = f"{index:05d}"
         seed = derive_seed(self._spec.seed, "search", index) % 2**31
         suggested = self._suggest(arm, trial_id)
         record = self.start_trial(
             trial_id, TrialConfig(arm=arm, seed=seed, hyperparameters=suggested, fixed=self._fixed)
         )
-        self._start(record)
+        if arm in self._pruners:
+            self._pruners[arm].add(trial_id)
         return record
 
     def _suggest(self, arm: str, trial_id: str) -> dict[str, Value]:
         return self._samplers[arm].suggest(trial_id)
 
     def add_epoch(self, record: TrialRecord, report: EpochReport, *, stop: bool) -> TrialRecord:
-        """Return the record with one more epoch (not saved yet), after its cost was recorded."""
-        record = super().add_epoch(record, report, stop=stop)
-        self._allocator.spend(record, record.epochs[-1])
+        """Return the record with one more epoch (not saved yet), after which its arm costs device time."""
         self._num_free_failures[record.config.arm] = 0
-        return record
+        return super().add_epoch(record, report, stop=stop)
 
     def on_end(self, record: TrialRecord) -> None:
-        """Report the end of a trial to its sampler and its arm's account, and delete its checkpoints and needless weights."""
-        needless = self._end(record)
+        """Report the end of a trial to its sampler, and delete its checkpoints and the weights that it makes needless."""
+        self._report_end(record)
         super().on_end(record)
-        if needless:
-            self.book.drop_weights(self.book.get(self.stage, needless))
+        if self._spec.num_kept_weights is None:
+            return
+        ranked = best_trials(self.book.of_stage(self.stage), record.config.arm)
+        for needless in ranked[self._spec.num_kept_weights :]:
+            if not needless.weights_dropped:
+                self.book.drop_weights(needless)
 
     def on_retries_exhausted(self, trial_id: str) -> TrialRecord | None:
         """Record that a trial failed and has no retries left, and report it to the sampler."""
         failed = super().on_retries_exhausted(trial_id)
         if failed is not None:
             self._num_free_failures[failed.config.arm] += not failed.epochs
-            self._end(failed)
+            self._report_end(failed)
         return failed
 
     def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:
@@ -166,37 +215,28 @@ class SearchDirector(Director):
             return TrialState.PRUNED, f"below the cutoff of ASHA's rung at epoch {epoch}"
         return super().decide(record, epoch, macro_f1)
 
-    def _start(self, record: TrialRecord) -> None:
-        if record.config.arm in self._pruners:
-            self._pruners[record.config.arm].add(record.trial_id)
-        self._allocator.start(record)
-        self._num_started = max(self._num_started, int(record.trial_id) + 1)
-
-    def _end(self, record: TrialRecord) -> str:
-        """Report the end of a trial; return the id of the trial whose weights are not needed any more, "" for none."""
-        self._samplers[record.config.arm].finish(
-            record.trial_id, record.state, record.last_macro_f1, diverged=record.diverged
-        )
-        self._allocator.finish(record)
-        return self._retention[record.config.arm].add(record)
+    def _report_end(self, record: TrialRecord) -> None:
+        """Report the end of a trial to its sampler."""
+        sampler, score = self._samplers[record.config.arm], record.last_macro_f1
+        sampler.finish(record.trial_id, record.state, score, diverged=record.diverged)
 
     def _replay(self, records: Sequence[TrialRecord]) -> None:
-        """Rebuild samplers, brackets and accounts from the records' events in their order."""
+        """Rebuild samplers and brackets from the records' events in their order."""
         events: list[tuple[int, Callable[[], object]]] = []
         for record in records:
             events.append((record.suggested_order, partial(self._replay_suggestion, record)))
             events.extend((epoch.order, partial(self._replay_epoch, record, epoch)) for epoch in record.epochs)
             if record.ended_order is not None:
-                events.append((record.ended_order, partial(self._end, record)))
+                events.append((record.ended_order, partial(self._report_end, record)))
         for _, replay_event in sorted(events, key=lambda event: event[0]):
             replay_event()
 
     def _replay_suggestion(self, record: TrialRecord) -> None:
         self._samplers[record.config.arm].restore(record.trial_id, record.config.hyperparameters)
-        self._start(record)
+        if record.config.arm in self._pruners:
+            self._pruners[record.config.arm].add(record.trial_id)
 
     def _replay_epoch(self, record: TrialRecord, epoch: EpochRecord) -> None:
-        self._allocator.spend(record, epoch)
         diverged_here = record.diverged and epoch is record.epochs[-1]
         if epoch.macro_f1 is not None and not diverged_here:
             self.decide(record, epoch.epoch, epoch.macro_f1)

@@ -1,1 +1,1 @@
-"""The specification of a study: its sections, how it is read, and configurations from files."""
+"""The specification of a study: its sections, how it is read, and what is wrong with it."""

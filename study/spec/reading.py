@@ -1,9 +1,12 @@
-"""Reading a spec: TOML files, presets and ``--set`` overrides."""
+"""Reading a spec: TOML files, presets and ``--set`` overrides; and configurations from JSON files, of an export or by hand."""
 
 import copy
+import json
+import re
 import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -15,15 +18,18 @@ from pydantic import ValidationError
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, collect_problems, nearest_name
 from search_spaces.format import FORMAT, check_format
-from study.spec.checks import list_problems
+from study.spec.checks import Location, find_problems, list_problems, remove_value
 from study.spec.named_extensions import list_import_problems, list_refusals
-from study.spec.spec_problems import Location, find_problems, remove_value
+from study.spec.setting_places import list_excluded_keys
 from study.spec.starts import resolve_search
 from study.spec.study_spec import StudySpec
-from study.spec.tuning import list_excluded_keys
 
 # A budget given on the command line replaces the other kind of budget of the file.
 OTHER_BUDGET = {"search.num_trials": "device_seconds", "search.device_seconds": "num_trials"}
+
+LONGEST_NAME = 64
+# The name of the file beside every exported model.
+EXPORTED_NAME = "study.json"
 
 # Required keys, which conflict with no other section: stand-ins where the spec's own are missing or refused.
 NO_CONFLICTS = {"name": "unnamed", "data": {"source": "digits"}}
@@ -205,3 +211,93 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     place[parts[-1]] = value
     if ".".join(parts) in OTHER_BUDGET:
         place.pop(OTHER_BUDGET[".".join(parts)], None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenConfiguration:
+    """The configuration of one file.
+
+    Attributes:
+        name: of the arm; the stem of the file, or of a file that an export named, the exported arm.
+        hyperparameters: of the arm.
+        settings: fixed settings of the study in which the configuration was trained; empty if the file has none.
+    """
+
+    name: str
+    hyperparameters: Mapping[str, Value]
+    settings: Mapping[str, Value]
+
+
+def read_configurations(paths: Sequence[Path]) -> tuple[GivenConfiguration, ...]:
+    """Return the configurations in the order of the files; the first is the control.
+
+    A file is the `study.json` of an exported arm, or one object of hyperparameters.
+
+    Raises:
+        UserInputError: naming a file that is neither, for fewer than two files, or for two files with the same name.
+    """
+    if len(paths) < 2:
+        raise UserInputError(
+            f"--configuration must name two or more files, but got {len(paths)}; the first is the control"
+        )
+    found = [_read_configuration(path) for path in paths]
+    names = [configuration.name for configuration in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserInputError(
+            f"an arm has the name of its file, or of the arm that was exported to study.json, but two are named {twice[0]!r}; "
+            "copy one to a file with another name"
+        )
+    return tuple(found)
+
+
+def default_name(configurations: Sequence[GivenConfiguration]) -> str:
+    """Return the default name of a study that compares the configurations, at most `LONGEST_NAME` characters."""
+    words = "-vs-".join(c.name for c in configurations)
+    return re.sub(r"[^A-Za-z0-9._-]", "-", words)[:LONGEST_NAME]
+
+
+def describe_changed_settings(
+    configurations: Sequence[GivenConfiguration], settings: Mapping[str, Mapping[str, Value]]
+) -> tuple[str, ...]:
+    """Return a sentence per arm that was trained before with other fixed settings than it has here.
+
+    Args:
+        configurations: of the files.
+        settings: everything that a configuration sets here, by arm.
+    """
+    sentences = []
+    for configuration in configurations:
+        here = settings[configuration.name]
+        changed = [
+            f"{name} {value} (here {here[name]})"
+            for name, value in sorted(configuration.settings.items())
+            if name in here and here[name] != value
+        ]
+        if changed:
+            sentences.append(f"{configuration.name} was trained before with {', '.join(changed)}")
+    return tuple(sentences)
+
+
+def _read_configuration(path: Path) -> GivenConfiguration:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserInputError(f"there is no configuration file {path}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserInputError(f"{path} cannot be read as JSON: {error}") from None
+    name = path.stem
+    if isinstance(data, dict) and isinstance(data.get("configuration"), dict):
+        if path.name == EXPORTED_NAME and isinstance(data.get("arm"), str):
+            name = data["arm"]
+        data = data["configuration"]
+    settings: Any = {}
+    if isinstance(data, dict) and isinstance(data.get("hyperparameters"), dict):
+        settings, data = data.get("fixed", {}), data["hyperparameters"]
+    values = (float, int, str, bool)
+    if not isinstance(data, dict) or not data or not all(isinstance(v, values) for v in data.values()):
+        raise UserInputError(
+            f"{path} holds no configuration; it must be a file of `study export`, or an object of hyperparameters such as "
+            '{"backbone": "resnet18", "max_lr": 0.1, ...}'
+        )
+    return GivenConfiguration(name=name, hyperparameters=data, settings=settings if isinstance(settings, dict) else {})

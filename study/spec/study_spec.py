@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from search_spaces import designs
-from search_spaces.config import Value
+from search_spaces.config import TrialConfig, Value
 from search_spaces.designs import Arm, make_fixed_arm, split_into_arms
 from search_spaces.errors import UserInputError
 from search_spaces.format import FORMAT
@@ -15,8 +15,7 @@ from search_spaces.settings import BUILT_IN_LOOP, Section, compute_lr_peak_epoch
 from search_spaces.space import SearchSpace
 from search_spaces.space_tables import load_space, read_parameters
 from study.spec import sections, spaces
-from study.spec.setting_places import SETTINGS
-from study.spec.tuning import PROBE, TUNING, fix_what_presets_set, fix_what_probes_lack
+from study.spec.setting_places import PROBE, SETTINGS, TUNING, fix_what_presets_set, fix_what_probes_lack
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]{0,63}$")]
 
@@ -243,3 +242,17 @@ class StudySpec(Section):
         last = self.max_epochs(arm)
         late = min(last - 1, math.ceil(FIRST_RUNG_PART * last))
         return max(late, compute_lr_peak_epoch(peak, last))
+
+
+def list_backbone_configs(arm: Arm, values: Mapping[str, Value], fixed: Mapping[str, Value]) -> list[TrialConfig]:
+    """Return a configuration of each backbone of an arm; none where it has none, as with a custom training loop.
+
+    Args:
+        arm: of a study.
+        values: its other hyperparameters.
+        fixed: `TrialConfig.fixed`.
+    """
+    backbones = arm.space.values_of("backbone")
+    return [
+        TrialConfig(arm=arm.name, seed=0, hyperparameters={**values, "backbone": b}, fixed=fixed) for b in backbones
+    ]

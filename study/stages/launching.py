@@ -8,7 +8,6 @@ from typing import Any
 from rich.console import Console
 
 from study.cluster.connection import count_devices
-from study.cluster.device_time import measure_full_trials
 from study.confirmation.plan import read_plan
 from study.inputs.fitted_defaults import fit_and_prepare
 from study.inputs.preparation import check_class_groups
@@ -17,16 +16,17 @@ from study.open_study import check_is_new, create_to_drive, has_finished_search
 from study.scheduling.sampler import check_custom_sampler
 from study.scheduling.unseen_test import check_test_is_unseen
 from study.scheduling.warm_start import collect_warm_start
-from study.spec.configuration_files import GivenConfiguration, describe_changed_settings
+from study.spec.reading import GivenConfiguration, describe_changed_settings
+from study.spec.setting_places import describe_untrained
 from study.spec.starts import describe_starts
 from study.spec.study_spec import StudySpec
-from study.spec.tuning import describe_untrained
 from study.stages.stage import Session, StudyStage
 from study.stages.training import BASELINES, CONFIRM, Search
 from study.state import budget_extensions as extensions
 from study.state.paths import study_uri
 from study.views.planning import describe_launch
 from study.views.printing import print_line
+from study.views.study_cost import measure_full_trials
 from trainables.data.images import describe_skipped
 from trainables.data.splits import list_rare_classes
 from trainables.storage.store import Store

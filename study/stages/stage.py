@@ -8,9 +8,8 @@ from functools import cached_property
 from rich.console import Console
 
 from search_spaces.errors import UserInputError
-from study.cluster.connection import Cluster, check_cluster, connect_cluster
+from study.cluster.connection import Cluster, check_cluster, connect_cluster, make_workers
 from study.cluster.tasks import Workers
-from study.cluster.workers import make_workers
 from study.inputs.preparation import Prepared, prepare
 from study.inputs.provenance import check_unchanged
 from study.open_study import OpenStudy, open_to_drive, read_passport

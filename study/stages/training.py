@@ -4,9 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.baselines.values import LINEAR_PROBE, describe_baselines
-from study.baselines.files import read_baselines
-from study.baselines.measuring import measure_baselines
-from study.baselines.stored import find_unread_probe, predict_test, write_baselines
+from study.baselines.measuring import find_unread_probe, measure_baselines, predict_test, write_baselines
 from study.cluster.tasks import Stage
 from study.confirmation.candidates import (
     candidates,
@@ -16,17 +14,16 @@ from study.confirmation.candidates import (
     keep_trained,
     planned_runs,
 )
-from study.confirmation.confirmation_director import ConfirmationDirector, want
 from study.confirmation.evidence import find_undecided, is_confirmed
 from study.confirmation.plan import Plan, confirmation_seeds, followed_plan, make_plan, ranking_seeds, write_plan
-from study.confirmation.predictions_on_test import read_test_split
-from study.open_study import full_trial_seconds, has_finished_search, require_finished_search
-from study.scheduling.director import Director
+from study.confirmation.trained_models import read_test_split
+from study.open_study import full_trial_seconds, has_finished_search, read_baselines, require_finished_search
+from study.scheduling.director import ConfirmationDirector, Director, want
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import earlier_trials
 from study.stages.stage import Session, StudyStage
-from study.state.interruption import StudyInterrupted
-from study.views.pilot import find_ranked_basis
+from study.state.record_book import StudyInterrupted
+from study.views.forecast_basis import find_ranked_basis
 from study.views.planning import describe_chance
 from study.views.printing import print_line
 from study.views.status import print_stage

@@ -1,1 +1,1 @@
-"""The state of a study on disk: paths, checksums, record book, lease, fenced store, budget extensions."""
+"""The state of a study on disk: paths, checksums, record book, interruption, lease, fenced store, budget extensions."""

@@ -11,7 +11,7 @@ from study.spec.reading import parse_spec, with_overrides
 from study.spec.study_spec import StudySpec
 from study.state.paths import EXTENSIONS, SPEC
 from study.state.record_book import now_utc
-from study.state.sealed_files import read_sealed_json, read_sealed_toml, write_sealed_json
+from study.state.sealed_files import add_sealed_json, read_sealed_folder, read_sealed_toml
 from trainables.storage.store import Store
 
 BudgetKind = Literal["num_trials", "device_seconds"]
@@ -41,9 +41,7 @@ def extended_spec(store: Store, spec: StudySpec) -> StudySpec:
 def specs_over_time(store: Store, spec: StudySpec) -> dict[int, StudySpec]:
     """Return number of trials -> the spec that applied from then on: `spec` at 0, then one per extension."""
     specs = {0: spec}
-    for file in store.list_folder(EXTENSIONS):
-        name = f"{EXTENSIONS}/{file}"
-        extension = read_sealed_json(store, name)
+    for name, extension in read_sealed_folder(store, EXTENSIONS).items():
         (kind,) = set(KINDS) & set(extension)
         total = int(extension[kind]) if kind == "num_trials" else float(extension[kind])
         specs[int(extension["after_trials"])] = with_overrides(spec, [f"search.{kind}={total}"], name)
@@ -91,7 +89,5 @@ def parse_extension(num_trials: str | None, device_seconds: str | None, spec: St
 
 def write_extension(store: Store, extension: Extension, num_trials: int) -> None:
     """Write a larger budget, which applies after the search has started `num_trials` trials."""
-    number = len(store.list_folder(EXTENSIONS)) + 1
     total = int(extension.total) if extension.kind == "num_trials" else extension.total
-    content = {extension.kind: total, "after_trials": num_trials, "time": now_utc()}
-    write_sealed_json(store, f"{EXTENSIONS}/{number:04d}.json", content)
+    add_sealed_json(store, EXTENSIONS, {extension.kind: total, "after_trials": num_trials, "time": now_utc()})

@@ -22,9 +22,8 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from search_spaces.errors import UserInputError
-from study.state.interruption import StudyInterrupted
 from study.state.paths import LEASES
-from study.state.record_book import now_utc
+from study.state.record_book import StudyInterrupted, now_utc
 from trainables.processes import read_boot_id, read_pid_namespace, read_start_time, uptime_seconds
 from trainables.storage.durable import make_folder
 from trainables.storage.store import Store

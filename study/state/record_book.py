@@ -1,4 +1,7 @@
-"""`RecordBook`: all trial records of a study, in memory and on disk, written by the process that drives the study."""
+"""`RecordBook`: all trial records of a study, in memory and on disk, written by the process that drives the study.
+
+If that process stops before the end, the study can be resumed from them: `StudyInterrupted`.
+"""
 
 import os
 import platform
@@ -23,6 +26,17 @@ NUM_REQUESTS = 32
 def now_utc() -> str:
     """Return the time in ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class StudyInterrupted(Exception):
+    """The study stopped before its end. The message names the command that continues it; the exit status is 3."""
+
+
+def storage_interruption(error: Exception) -> StudyInterrupted:
+    """Return the interruption of a study whose records could not be written."""
+    return StudyInterrupted(
+        f"the study stopped: {error}; fix the storage, then continue with `study resume`; no finished epoch is lost"
+    )
 
 
 class MemoryBook:

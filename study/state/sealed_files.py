@@ -43,6 +43,20 @@ def read_changed_json(store: Store, name: str) -> tuple[dict[str, Any], bool]:
     return dict(content), checksum == _digest(_canonical(content))
 
 
+def add_sealed_json(store: Store, folder: str, content: dict[str, Any]) -> None:
+    """Add a file to those of a folder, which are numbered in the order in which they were written."""
+    write_sealed_json(store, f"{folder}/{len(store.list_folder(folder)) + 1:04d}.json", content)
+
+
+def read_sealed_folder(store: Store, folder: str) -> dict[str, dict[str, Any]]:
+    """Return the content of each file that `add_sealed_json` wrote into a folder, by the file's name, the oldest first.
+
+    Raises:
+        DamagedFileError: As `read_sealed_json` does.
+    """
+    return {name: read_sealed_json(store, name) for name in (f"{folder}/{file}" for file in store.list_folder(folder))}
+
+
 def write_sealed_toml(store: Store, name: str, text: str) -> None:
     """Create or replace a TOML file with its checksum in its last line, a comment."""
     body = text.rstrip("\n") + "\n"

@@ -1,1 +1,1 @@
-"""Views of a study: status, live view, inspection, reproduction, export, TensorBoard, notebook."""
+"""Views of a study: status, live view, inspection, replay, reproduction, export, TensorBoard, notebook."""

@@ -17,10 +17,8 @@ from analysis.report.inspection_page import build_inspection_page, describe_insp
 from search_spaces.config import TrialConfig
 from search_spaces.errors import Check, UserInputError, collect_problems
 from study.baselines.measuring import preview_baselines
-from study.cluster.connection import LOCAL, THIS_PROCESS, check_cluster, connect_cluster
-from study.cluster.task_device import find_device
-from study.cluster.tasks import make_task
-from study.cluster.workers import make_workers
+from study.cluster.connection import LOCAL, THIS_PROCESS, check_cluster, connect_cluster, make_workers
+from study.cluster.tasks import find_device, make_task
 from study.inputs import preparation
 from study.inputs.fitted_defaults import FittedSpec, fit_defaults
 from study.inputs.human_labels import load_human_shares

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,33 +20,26 @@ from analysis.report.study_findings import to_plain
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from search_spaces.settings import BUILT_IN_LOOP
-from study.baselines.files import read_baselines
-from study.baselines.handover import choose_handover
-from study.baselines.stored import read_probe_weights, read_test_predictions
+from study.baselines.measuring import read_probe_weights, read_test_predictions
 from study.confirmation.candidates import planned_runs
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import followed_plan
-from study.confirmation.predictions_on_test import TEST
-from study.inputs.provenance import STORED_SIZE
-from study.open_study import OpenStudy, load_study, read_passport, trial_files
+from study.confirmation.trained_models import TEST
+from study.open_study import OpenStudy, load_study, read_baselines
+from study.results.comparison import choose_handover
 from study.results.findings import digest_basis, load_findings
 from study.results.optuna_export import export_optuna, hide_password
 from study.state.paths import BASELINE_FOLDER, FINDINGS
-from study.views.exported_model import CARD, STUDY, check_packages, explain_loading, write_model, write_onnx
+from study.state.record_book import open_trial_files
+from study.views.exported_model import CARD, STUDY, check_packages, describe_model, write_model, write_onnx
 from study.views.notebook import Study
 from study.views.printing import print_line
-from trainables.models.catalog import read_backbone
 from trainables.records.record import TrialRecord, best_trials
 from trainables.storage.store import Store
 from trainables.training.evaluation import compute_mean_f1
 from trainables.training.predictions import Predictions
 from trainables.training.trainable import is_own_loop
 
-# How images become squares, by data.aspect.
-RESIZE_STEPS = {
-    "crop": "the shorter side to image_size, then the center of image_size x image_size",
-    "squash": "to image_size x image_size, without crop",
-}
 EXPORT_FOLDER = "export"
 TRIALS_CSV = "trials.csv"
 TRIALS_PARQUET = "trials.parquet"
@@ -82,18 +75,15 @@ class Exported:
     handed_over: str
 
 
-def run_export(
-    store: Store, to: str | None, optuna_url: str | None, console: Console, *, onnx: bool = False
-) -> Exported:
+def run_export(store: Store, to: str | None, optuna_url: str | None, console: Console, *, onnx: bool) -> None:
     """Export the study at `store`; print the files and the command that shows the search in optuna-dashboard."""
     study = load_study(store)
     exported = export_study(study, to, optuna_url, onnx=onnx)
     for name in exported.files:
         print_line(f"{exported.folder}/{name}", console)
-    for own in (
-        [arm.name for arm in study.spec.arms() if BUILT_IN_LOOP not in study.spec.trainables_of(arm)] if onnx else []
-    ):
-        console.print(f"no ONNX of {own}: a custom training loop has no network", markup=False)
+    for own in study.spec.arms() if onnx else ():
+        if BUILT_IN_LOOP not in study.spec.trainables_of(own):
+            console.print(f"no ONNX of {own.name}: a custom training loop has no network", markup=False)
     if exported.num_running:
         console.print(f"{exported.num_running} trials of the search still run and are in no Optuna study")
     for arm in exported.missing:
@@ -104,7 +94,6 @@ def run_export(
     names = ", ".join(exported.optuna_studies)
     print_line(f"Optuna studies: {names}", console)
     print_line(f"optuna-dashboard {exported.optuna_url}", console)
-    return exported
 
 
 def export_study(
@@ -178,53 +167,6 @@ def choose_exported_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
     return ranked[0] if ranked else None
 
 
-def _describe_config(study: OpenStudy, config: TrialConfig) -> dict[str, Any]:
-    data = read_passport(study.store)["data"]
-    class_names = list(data["class_names"])
-    return {
-        "study": study.name,
-        "architecture": config.word("trainable" if is_own_loop(config) else "backbone"),
-        "arguments": {} if is_own_loop(config) else read_backbone(config).read_arguments(config),
-        "loading": explain_loading(config, len(class_names)),
-        "class_names": class_names,
-        "preprocessing": _describe_preprocessing(config, study.spec.data.aspect, data[STORED_SIZE]),
-        "configuration": config.to_dict(),
-    }
-
-
-def _describe_preprocessing(config: TrialConfig, aspect: str, stored: Sequence[int]) -> dict[str, Any]:
-    """Return the steps from an image file to the model's input.
-
-    Args:
-        config: of the trial.
-        aspect: `data.aspect` of the study.
-        stored: height and width at which the study stores its images.
-    """
-    height, width = stored
-    # How files become the images that the study stores, of which training and every score are.
-    storing = {
-        "crop": f"turned as EXIF says, the shorter side to {height}, then the center of {width} x {height}",
-        "squash": f"not turned as EXIF says, to {width} x {height}, without crop",
-    }
-    first = {"stored_size": [height, width], "stored": f"{storing[aspect]} (bicubic, antialiased)"}
-    if is_own_loop(config):
-        shape = "(N, H, W, 3), as the study stores its images"
-        return {"channels": "RGB", "dtype": "uint8", "shape": shape, **first}
-    backbone = read_backbone(config)
-    return {
-        **first,
-        "channels": "RGB",
-        "image_size": config.whole("image_size"),
-        "resize": RESIZE_STEPS[aspect],
-        "interpolation": config.word("interpolation"),
-        "antialias": True,
-        "clamp": "to [0, 255] after resizing",
-        "scale": "divide by 255",
-        "mean": list(backbone.mean),
-        "std": list(backbone.std),
-    }
-
-
 def _score(predictions: Predictions | None) -> float | None:
     """Return macro-F1 of stored test predictions; None if there are none. The test split itself is not read."""
     if predictions is None:
@@ -271,11 +213,15 @@ def export_weights(study: OpenStudy, arm: str, folder: Path, *, onnx: bool = Fal
             f"the weights of trial {record.trial_id}, the best of the arm {arm!r}, were not kept "
             f"(search.keep_weights = {study.spec.search.keep_weights}); `study compare {study.store.argument}` trains others"
         )
-    stored = trial_files(study, record).read_predictions(TEST, record.digests) if TEST in record.predictions else None
+    stored = (
+        open_trial_files(study.store, record).read_predictions(TEST, record.digests)
+        if TEST in record.predictions
+        else None
+    )
     scores = (record.last_macro_f1, record.confirm_macro_f1, _score(stored))
     origin = _describe_origin(arm, record.stage, record.trial_id, record.source_trial_id or record.trial_id, scores)
     reproduce = f"study reproduce {study.store.argument} --trial {record.stage}/{record.trial_id}"
-    weights = trial_files(study, record).read_weights(record.digests)
+    weights = open_trial_files(study.store, record).read_weights(record.digests)
     _write_folder(study, folder, record.config, weights, origin, find_audit(study, record), reproduce, onnx=onnx)
     return True
 
@@ -319,7 +265,7 @@ def _write_folder(
         onnx: whether to write it as ONNX too.
     """
     own, (found, note), chosen = folder / origin["arm"], audit, find_handed_over(study)
-    description = _describe_config(study, config) | origin
+    description = describe_model(study, config) | origin
     if chosen:
         description["handed_over"] = chosen == origin["arm"]
     write_model(own, config, weights, description["class_names"], study.spec.data.aspect)

@@ -1,4 +1,4 @@
-"""The files of an exported model in the layout of timm's `local-dir:` and Hugging Face, and as ONNX."""
+"""An exported model: its description, its files in the layout of timm's `local-dir:` and Hugging Face, and ONNX."""
 
 import importlib.util
 import json
@@ -17,6 +17,8 @@ from torch import nn
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from search_spaces.extensions import locate, refusing
+from study.inputs.provenance import STORED_SIZE
+from study.open_study import OpenStudy, read_passport
 from trainables.models import catalog
 from trainables.models.backbones import build_model
 from trainables.models.heads import find_head
@@ -24,6 +26,11 @@ from trainables.seeds import torch_generator
 from trainables.training.trainable import TRAINABLE_ENTRY_POINTS, is_own_loop
 from trainables.training.trial_run import unpack_state
 
+# How images become squares, by data.aspect.
+RESIZE_STEPS = {
+    "crop": "the shorter side to image_size, then the center of image_size x image_size",
+    "squash": "to image_size x image_size, without crop",
+}
 STATE = "state.bin"
 WEIGHTS, CONFIG, CARD, STUDY = "model.safetensors", "config.json", "README.md", "study.json"
 
@@ -68,6 +75,54 @@ def describe_architecture(config: TrialConfig, class_names: Sequence[str], aspec
             "std": list(backbone.std),
             "num_classes": len(class_names),
         },
+    }
+
+
+def describe_model(study: OpenStudy, config: TrialConfig) -> dict[str, Any]:
+    """Return what `study.json` says of every model of a study: how to load it, its classes, and its preprocessing."""
+    data = read_passport(study.store)["data"]
+    class_names = list(data["class_names"])
+    return {
+        "study": study.name,
+        "architecture": config.word("trainable" if is_own_loop(config) else "backbone"),
+        "arguments": {} if is_own_loop(config) else catalog.read_backbone(config).read_arguments(config),
+        "loading": explain_loading(config, len(class_names)),
+        "class_names": class_names,
+        "preprocessing": _describe_preprocessing(config, study.spec.data.aspect, data[STORED_SIZE]),
+        "configuration": config.to_dict(),
+    }
+
+
+def _describe_preprocessing(config: TrialConfig, aspect: str, stored: Sequence[int]) -> dict[str, Any]:
+    """Return the steps from an image file to the model's input.
+
+    Args:
+        config: of the trial.
+        aspect: `data.aspect` of the study.
+        stored: height and width at which the study stores its images.
+    """
+    height, width = stored
+    # How files become the images that the study stores, of which training and every score are.
+    storing = {
+        "crop": f"turned as EXIF says, the shorter side to {height}, then the center of {width} x {height}",
+        "squash": f"not turned as EXIF says, to {width} x {height}, without crop",
+    }
+    first = {"stored_size": [height, width], "stored": f"{storing[aspect]} (bicubic, antialiased)"}
+    if is_own_loop(config):
+        shape = "(N, H, W, 3), as the study stores its images"
+        return {"channels": "RGB", "dtype": "uint8", "shape": shape, **first}
+    backbone = catalog.read_backbone(config)
+    return {
+        **first,
+        "channels": "RGB",
+        "image_size": config.whole("image_size"),
+        "resize": RESIZE_STEPS[aspect],
+        "interpolation": config.word("interpolation"),
+        "antialias": True,
+        "clamp": "to [0, 255] after resizing",
+        "scale": "divide by 255",
+        "mean": list(backbone.mean),
+        "std": list(backbone.std),
     }
 
 

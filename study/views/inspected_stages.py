@@ -1,22 +1,19 @@
 """What `study inspect` says beside the images: the stages from files to logits; weights, devices and time."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from analysis.formats.numbers import format_count, format_seconds
 from analysis.formats.text_sections import InspectionSection, SectionTable
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from study.cluster.connection import check_cluster, connect_cluster, count_devices
-from study.cluster.device_time import measure_full_trials
 from study.inputs.preparation import Prepared
 from study.spec.study_spec import StudySpec
-from study.state.record_book import MemoryBook
-from study.views import planning
-from study.views.live_view import plan_confirmation_trials
+from study.views.forecast_basis import find_basis
+from study.views.planning import describe_looks
+from study.views.study_cost import describe_study_time, measure_full_trials
 from trainables.data.augmentation.pipeline import augment_batch
 from trainables.data.image_audit import AuditStage, audit_batch
 from trainables.data.images import ImageOrigin
@@ -153,28 +150,5 @@ def inspect_resources(
     )
     sections = [resources]
     if spec.contrasts():
-        basis = planning.find_basis(spec, None)
-        sections.append(planning.describe_looks(spec, basis, len(prepared.splits.test)))
+        sections.append(describe_looks(spec, find_basis(spec, None), len(prepared.splits.test)))
     return tuple(sections), tuple(problems)
-
-
-def describe_study_time(spec: StudySpec, seconds: Mapping[str, float], num_devices: float) -> tuple[str, SectionTable]:
-    """Return a sentence on the study's time, and a table of its trials and device-seconds by arm.
-
-    Args:
-        spec: of the study.
-        seconds: device-seconds of a full trial by arm.
-        num_devices: that trials hold at once.
-    """
-    searched = planning.count_search_trials(spec, seconds)
-    confirmed = plan_confirmation_trials(spec, MemoryBook())
-    total = sum((searched[arm] + confirmed[arm]) * seconds[arm] for arm in seconds)
-    rows = tuple((arm, format_seconds(seconds[arm]), f"{searched[arm]:.1f}", str(confirmed[arm])) for arm in seconds)
-    devices = f"{num_devices:g} {'device' if num_devices == 1 else 'devices'}"
-    num_searched, num_confirmed = format_count(round(sum(searched.values()))), sum(confirmed.values())
-    line = (
-        f"the study takes at most about {total / 3600:.2g} device-hours, {format_seconds(total / num_devices)} on {devices}: "
-        f"{num_searched} full trials of the search and {num_confirmed} of the confirmation"
-    )
-    columns = ("arm", "device time of a full trial", "full trials, search", "trials, confirmation")
-    return line, SectionTable(columns=columns, rows=rows)

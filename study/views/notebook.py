@@ -18,11 +18,12 @@ from search_spaces.errors import UserInputError
 from search_spaces.extensions import trusting_code
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.trained_models import load_model
-from study.open_study import OpenStudy, load_study, read_passport, trial_files
+from study.open_study import OpenStudy, load_study, read_passport
+from study.results.figure_files import load_image_files
 from study.results.findings import load_findings
 from study.results.rounds import load_rounds
-from study.results.test_images import load_image_files
 from study.state.paths import FINDINGS, open_study
+from study.state.record_book import open_trial_files
 from study.views.reproduction import find_best_trial
 from trainables.records.record import TrialRecord
 from trainables.training.epoch_metrics import EpochMetrics
@@ -134,7 +135,7 @@ class Study:
                 f"`study reproduce {self._opened.store.argument} --arm {shlex.quote(arm)}` trains it again"
             )
         with trusting_code(self._trusts_code):
-            model = load_model(trial_files(self._opened, best), best, len(class_names))
+            model = load_model(open_trial_files(self._opened.store, best), best, len(class_names))
         return Best(trial_id=best.trial_id, config=best.config, model=model.eval())
 
 

@@ -1,56 +1,33 @@
-"""`study plan`: what the looks of a spec can decide, and how many trials each arm gets; before anything is launched."""
+"""`study plan`: what the looks of a spec can decide, before anything is launched."""
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 from rich.console import Console
 
 from analysis.comparison import power as planning
 from analysis.comparison.paired_difference import MAX_SEEDS
 from analysis.comparison.power import LookForecast, PlannedTest, VarianceComponents
-from analysis.comparison.rows import compute_rows
 from analysis.formats.numbers import format_seconds
 from analysis.formats.text_sections import InspectionSection, SectionTable
-from search_spaces.errors import UserInputError, list_some
-from study.confirmation.evidence import load_evidence, require_plan, row_rule
+from search_spaces.errors import UserInputError
 from study.inputs.fitted_defaults import fit_and_prepare
 from study.inputs.preparation import load_split_images
-from study.open_study import load_study
 from study.spec.sections import PlanSpec
 from study.spec.study_spec import StudySpec
-from study.state.paths import open_study
-from study.views.pilot import Basis, measure_epoch_costs, pool_variances, run_pilot
+from study.views.forecast_basis import Basis, basis_of_section, find_basis, find_compared_basis, run_pilot
 from study.views.printing import print_line, print_section
-from study.views.study_size import describe_size, list_networks
+from study.views.study_cost import describe_search_trials, describe_size
 from trainables.data.splits import Splits
-from trainables.models.backbones import count_forward_flops
 
 # Numbers of seeds for which the test images that would decide are stated, beside the planned one.
 USUAL_SEEDS = (5, 10, 20)
-MIN_TRIALS = 5
-NUM_IMAGENET_CLASSES = 1000
-MEASURES = "`study plan --pilot 3` measures them"
 WAYS = (
     "--like STUDY, an earlier study of the same kind; --pilot 3, which trains three seeds of every arm here; or "
     "--seed-sd and --image-sd in percentage points, also as [plan] in the spec"
 )
 
-# Root mean squares of the components of eight studies with pretrained weights, and those of the demo; see docs/verdicts.md.
-ASSUMED_PRETRAINED = PlanSpec(
-    seed_sd_pp=1.1,
-    image_sd_pp=38.0,
-    seed_image_sd_pp=29.0,
-    source=f"assumed from eight studies with pretrained weights, not measured here ({MEASURES})",
-)
-ASSUMED_UNTRAINED = PlanSpec(
-    seed_sd_pp=4.4,
-    image_sd_pp=16.0,
-    seed_image_sd_pp=36.0,
-    source=f"assumed from a study of the preset demo, without pretrained weights, not measured here ({MEASURES})",
-)
 MODERATED = (
     'the forecast is of a row that stands alone: with confirm.intervals = "moderated" the rows share their variance between '
     "seeds, and their intervals are narrower, the more so the fewer the seeds"
@@ -121,20 +98,6 @@ def describe_launch(
         return ""
     basis = find_basis(spec, storage)
     return describe_chance(spec, splits, basis if costs is None else replace(basis, costs=costs))
-
-
-def find_basis(spec: StudySpec, storage: str | None) -> Basis:
-    """Return the variances of a study that has trained nothing, see `describe_launch`.
-
-    What is assumed is the root mean square of each component over the studies in docs/verdicts.md, "Before a study". A row on S
-    seeds and N test images then has the variance seeds / S + images / N + seeds_x_images / (S N).
-    """
-    if spec.plan is not None:
-        return basis_of_section(spec.plan)
-    if spec.search.warm_start is not None:
-        with suppress(UserInputError):
-            return _from_study(spec, spec.search.warm_start, storage)
-    return basis_of_section(ASSUMED_UNTRAINED if spec.model.weights == "none" else ASSUMED_PRETRAINED)
 
 
 def describe_chance(spec: StudySpec, splits: Splits, basis: Basis) -> str:
@@ -267,47 +230,6 @@ def _describe_margin(
     return tuple(lines)
 
 
-def describe_search_trials(spec: StudySpec, basis: Basis) -> tuple[str, ...]:
-    """Return sentences with the full trials that the search's device time buys each arm, and a warning below `MIN_TRIALS`."""
-    arms = [arm.name for arm in spec.arms()]
-    if spec.has_given_arms or len(arms) < 2:
-        return ()
-    costs, source = _find_costs(spec, basis)
-    budget = spec.search.device_seconds
-    if budget is not None and basis.costs is None:
-        return (
-            "full trials per arm: not known; the budget is in device-seconds, and only --like or --pilot measures them",
-        )
-    num_trials = count_search_trials(spec, costs)
-    cheapest = min(costs.values())
-    found = ", ".join(f"{arm} {num_trials[arm]:.1f} (cost {costs[arm] / cheapest:.1f}x)" for arm in arms)
-    lines = [f"full trials that equal device time buys: {found}; costs from {source}"]
-    few = [arm for arm in arms if num_trials[arm] < MIN_TRIALS]
-    if few:
-        lines.append(
-            f"warning: fewer than {MIN_TRIALS} full trials for {', '.join(few)}; raise the budget of the search, or lower "
-            "search.max_epochs"
-        )
-    return tuple(lines)
-
-
-def count_search_trials(spec: StudySpec, seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return the full trials of each arm that the search's budget buys; arms get equal device time up to their most trials."""
-    if spec.has_given_arms:
-        return dict.fromkeys(seconds, 1.0)
-    most = spec.search.max_trials_per_arm or math.inf
-    if spec.search.device_seconds is not None:
-        return {arm: min(spec.search.device_seconds / len(seconds) / cost, most) for arm, cost in seconds.items()}
-    costs = dict(seconds if spec.search.epoch_cost is None else spec.search.epoch_cost)
-    found: dict[str, float] = {}
-    while len(found) < len(seconds):
-        left = {arm: costs[arm] for arm in seconds if arm not in found}
-        budget, unit = (spec.search.num_trials or 0) - sum(found.values()), sum(1 / cost for cost in left.values())
-        shares = {arm: budget / cost / unit for arm, cost in left.items()}
-        found |= {arm: most for arm, number in shares.items() if number > most} or shares
-    return found
-
-
 def _check(spec: StudySpec, options: PlanOptions) -> None:
     """Raise UserInputError with everything that is wrong with the options."""
     sds = {"--seed-sd": options.seed_sd, "--image-sd": options.image_sd, "--seed-image-sd": options.seed_image_sd}
@@ -337,7 +259,7 @@ def _check(spec: StudySpec, options: PlanOptions) -> None:
 
 def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str | None, console: Console) -> Basis:
     if options.like is not None:
-        return _from_study(spec, options.like, storage)
+        return find_compared_basis(spec, options.like, storage)
     if options.pilot is not None:
         fitted, prepared = fit_and_prepare(spec, text, storage)
         for note in fitted.notes:
@@ -353,54 +275,6 @@ def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str |
         )
     assert section is not None
     return basis_of_section(section)
-
-
-def basis_of_section(plan: PlanSpec) -> Basis:
-    """Return what a [plan] section states."""
-    seeds, images, both = ((sd / 100) ** 2 for sd in (plan.seed_sd_pp, plan.image_sd_pp, plan.seed_image_sd_pp))
-    components = VarianceComponents(seeds=seeds, images=images, seeds_x_images=both, num_measured_seeds=plan.num_seeds)
-    return Basis(components=components, source=plan.source)
-
-
-def _from_study(spec: StudySpec, like: str, storage: str | None) -> Basis:
-    """Return the variances and costs of a study that has been compared; raise UserInputError if it has not."""
-    study = load_study(open_study(like, storage))
-    plan = require_plan(study)
-    evidence, rule = load_evidence(study, plan), row_rule(plan)
-    rows = list(filter(None, compute_rows([(contrast, evidence) for contrast in plan.rows], rule)))
-    if not rows:
-        raise UserInputError(f"the study {study.name!r} compares no arms; give --like a study with an A/B table")
-    costs = measure_epoch_costs({arm: found.runs for arm, found in evidence.items()})
-    names = {arm.name for arm in spec.arms()}
-    other = "" if set(evidence) == names else f", which compares other arms ({list_some(evidence)})"
-    unknown = ", ".join(name for name in evidence if name not in costs)
-    return Basis(
-        components=pool_variances([(row, row.num_seeds, row.num_images) for row in rows]),
-        source=f"{study.store.root}, {rows[0].num_seeds} seeds and {rows[0].num_images:,} test images{other}"
-        + (f"; the cost of {unknown} is not known, since no run of it finished" if unknown else ""),
-        costs={arm.name: costs[arm.name] * spec.max_epochs(arm) for arm in spec.arms()}
-        if set(costs) == names
-        else None,
-    )
-
-
-def _find_costs(spec: StudySpec, basis: Basis) -> tuple[Mapping[str, float], str]:
-    """Return the cost of a full trial by arm, and its source: measured, of the spec, or in proportion to the forward FLOPs."""
-    if basis.costs is not None:
-        return basis.costs, basis.source
-    if spec.search.epoch_cost is not None:
-        epochs = {arm.name: spec.max_epochs(arm) for arm in spec.arms()}
-        return {arm: cost * epochs[arm] for arm, cost in spec.search.epoch_cost.items()}, "search.epoch_cost"
-    costs = {}
-    for arm in spec.arms():
-        flops = [count_forward_flops(config, NUM_IMAGENET_CLASSES) for config in list_networks(spec, arm)]
-        if not flops:
-            raise UserInputError(
-                f"the cost of the arm {arm.name!r} is that of {', '.join(spec.trainables_of(arm))}, which cannot be derived; "
-                "set search.epoch_cost, or measure it with --pilot"
-            )
-        costs[arm.name] = fmean(flops) * spec.max_epochs(arm)
-    return costs, "the FLOPs of a forward pass, because nothing was measured"
 
 
 def _describe_cannot(test: PlannedTest, last: LookForecast) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
@@ -14,10 +14,11 @@ from search_spaces.errors import UserInputError, nearest_name
 from study.confirmation.candidates import runs_of
 from study.inputs.preparation import Prepared, prepare
 from study.inputs.provenance import list_differences, make_passport, package_versions
-from study.open_study import OpenStudy, load_study, read_passport, trial_files
+from study.open_study import OpenStudy, load_study, read_passport
 from study.spec.reading import with_overrides
 from study.state.budget_extensions import launched_spec
 from study.state.paths import SPEC
+from study.state.record_book import open_trial_files
 from study.views.printing import print_line
 from trainables.devices import choose_device, describe_libraries, device_name
 from trainables.processes import prepare_to_train
@@ -36,38 +37,15 @@ RELOCATABLE = ("data.path", "model.weights", "resources.device", "resources.imag
 
 
 class ReproductionOutcome(StrEnum):
-    """The outcome of a reproduction."""
+    """The outcome of a reproduction.
+
+    MATCH: macro-F1 of every epoch and every stored logit are bit-identical. CLOSE: macro-F1 of the last epoch differs by at most
+    the tolerance, and the record was not altered. DIFFERENT: neither.
+    """
 
     MATCH = "MATCH"
     CLOSE = "CLOSE"
     DIFFERENT = "DIFFERENT"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reproduction:
-    """The result of a reproduction.
-
-    Attributes:
-        outcome: MATCH (macro-F1 of every epoch and every stored logit are bit-identical), CLOSE (macro-F1 of the last
-            epoch differs by at most `spread`), or DIFFERENT (neither; or not bit-identical, and the record was altered).
-        is_altered: whether the record's configuration was changed after the study wrote it.
-        first_different_epoch: 1-based; None if all epochs are bit-identical.
-        recorded, reproduced: macro-F1 of every epoch.
-        largest_logit_difference: over the stored predictions; None if the trial stored none.
-        spread: the tolerance in macro-F1.
-        spread_source: how the tolerance was obtained.
-        differences: a line for each difference between the study's passport and this machine, and in the record itself.
-    """
-
-    outcome: ReproductionOutcome
-    is_altered: bool
-    first_different_epoch: int | None
-    recorded: tuple[float, ...]
-    reproduced: tuple[float, ...]
-    largest_logit_difference: float | None
-    spread: float
-    spread_source: str
-    differences: tuple[str, ...]
 
 
 def find_best_trial(study: OpenStudy, arm: str | None) -> TrialRecord:
@@ -103,7 +81,7 @@ def find_trial(study: OpenStudy, trial: str, arm: str | None) -> TrialRecord:
 
 def reproduce_trial(
     study: OpenStudy, record: TrialRecord, prepared: Prepared, on_epoch: Callable[[int, float, float], None]
-) -> Reproduction:
+) -> tuple[ReproductionOutcome, str, tuple[str, ...]]:
     """Retrain a trial on this machine for as many epochs as it ran, and compare.
 
     A trial that held a GPU is retrained on the CPU if this machine has none; the list of differences then names both devices.
@@ -113,43 +91,57 @@ def reproduce_trial(
         record: of the trial.
         prepared: data and weights of the spec.
         on_epoch: called as ``on_epoch(epoch, recorded, reproduced)`` after each epoch, with macro-F1.
+
+    Returns:
+        The outcome; a sentence with the numbers that led to it; and a line for each difference between the study's passport and
+        this machine, and in the record itself.
     """
-    config = record.config
     if record.num_threads:
         prepare_to_train(record.num_threads)
     num_gpus = study.spec.resources.of_arm("gpu", record.config.arm)
     device = choose_device(study.spec.resources.device, num_gpus if torch.cuda.is_available() else 0)
-    run = make_run(config, prepared.data, device=device, weights=prepared.weights)
+    run = make_run(record.config, prepared.data, device=device, weights=prepared.weights)
+    measured: list[EpochMetrics] = []
     with closing(run):
-        recorded = tuple(_nan_if_none(epoch.macro_f1) for epoch in record.epochs)
-        measured: list[EpochMetrics] = []
-        for epoch, score in zip(record.epochs, recorded, strict=True):
+        for epoch in record.epochs:
             measured.append(run.run_epoch())
-            on_epoch(epoch.epoch, score, _nan_if_none(measured[-1].macro_f1))
-        reproduced = tuple(_nan_if_none(metrics.macro_f1) for metrics in measured)
-        pairs = zip(record.epochs, measured, strict=True)
-        differing = (
-            old.epoch for old, new in pairs if (old.macro_f1, old.train_loss) != (new.macro_f1, new.train_loss)
-        )
-        first = next(differing, None)
+            on_epoch(epoch.epoch, _nan_if_none(epoch.macro_f1), _nan_if_none(measured[-1].macro_f1))
         logit_difference = _compare_logits(study, record, run)
-    spread, source = _seed_spread(study, record)
-    close = bool(abs(recorded[-1] - reproduced[-1]) <= spread)
-    outcome = ReproductionOutcome.CLOSE if close and not record.is_altered else ReproductionOutcome.DIFFERENT
+    outcome, sentence = _judge(study, record, measured, logit_difference)
+    here = device_name(device), describe_libraries(device)
+    return outcome, sentence, list_environment_differences(study, record, prepared, *here)
+
+
+def _judge(
+    study: OpenStudy, record: TrialRecord, measured: Sequence[EpochMetrics], logit_difference: float | None
+) -> tuple[ReproductionOutcome, str]:
+    """Return the outcome, and one sentence with the numbers that led to it.
+
+    Args:
+        study: that the trial belongs to.
+        record: of the trial.
+        measured: its epochs here.
+        logit_difference: the largest over the stored predictions; None if the trial stored none.
+    """
+    pairs = zip(record.epochs, measured, strict=True)
+    differing = (old.epoch for old, new in pairs if (old.macro_f1, old.train_loss) != (new.macro_f1, new.train_loss))
+    first = next(differing, None)
+    recorded, reproduced = (_nan_if_none(epochs[-1].macro_f1) for epochs in (record.epochs, measured))
+    last = f"macro-F1 {recorded:.6f} recorded, {reproduced:.6f} reproduced"
     if first is None and not logit_difference:
-        outcome = ReproductionOutcome.MATCH
-    return Reproduction(
-        outcome=outcome,
-        is_altered=record.is_altered,
-        first_different_epoch=first,
-        recorded=recorded,
-        reproduced=reproduced,
-        largest_logit_difference=logit_difference,
-        spread=spread,
-        spread_source=source,
-        differences=list_environment_differences(
-            study, record, prepared, device_name(device), describe_libraries(device)
-        ),
+        logits = "" if logit_difference is None else ", and so are the stored predictions"
+        return ReproductionOutcome.MATCH, f"all {len(measured)} epochs are bit-identical{logits} ({last})"
+    where = (
+        "the epochs agree, but the predictions do not" if first is None else f"epoch {first} is the first that differs"
+    )
+    if record.is_altered:
+        altered = "the record was altered, so its configuration is not the one that was trained"
+        return ReproductionOutcome.DIFFERENT, f"{where}; {last}; {altered}"
+    spread, source = _seed_spread(study, record)
+    gap = abs(recorded - reproduced)
+    inside = "inside" if gap <= spread else "outside"
+    return ReproductionOutcome.CLOSE if gap <= spread else ReproductionOutcome.DIFFERENT, (
+        f"{where}; {last}; the gap of {100 * gap:.2f} pp is {inside} the seed-to-seed spread of {100 * spread:.2f} pp ({source})"
     )
 
 
@@ -179,7 +171,7 @@ def _compare_logits(study: OpenStudy, record: TrialRecord, run: TrialRun) -> flo
         return None
     largest = 0.0
     for split in record.predictions:
-        stored: Predictions = trial_files(study, record).read_predictions(split, record.digests)
+        stored: Predictions = open_trial_files(study.store, record).read_predictions(split, record.digests)
         again = run.predict(split)
         if again is None or not np.array_equal(stored.sample_ids, again.sample_ids):
             return float("inf")
@@ -231,32 +223,12 @@ def run_reproduction(store: Store, trial: str, arm: str | None, overrides: Seque
         sign = "=" if recorded == reproduced else "!="
         console.print(f"epoch {epoch}: recorded {recorded:.6f} {sign} reproduced {reproduced:.6f}", highlight=False)
 
-    result = reproduce_trial(opened, record, prepared, show)
-    console.print(f"{result.outcome}: {describe_outcome(result)}", highlight=False, soft_wrap=True)
-    if result.differences:
+    outcome, sentence, differences = reproduce_trial(opened, record, prepared, show)
+    console.print(f"{outcome}: {sentence}", highlight=False, soft_wrap=True)
+    if differences:
         console.print("differences from the study's passport:")
-        for line in result.differences:
+        for line in differences:
             print_line(f"  {line}", console)
     else:
         console.print("code, versions, platform, device, data and weights are those of the study")
-    return result.outcome is not ReproductionOutcome.DIFFERENT
-
-
-def describe_outcome(result: Reproduction) -> str:
-    """Return one sentence with the numbers that led to the outcome."""
-    last = f"macro-F1 {result.recorded[-1]:.6f} recorded, {result.reproduced[-1]:.6f} reproduced"
-    if result.outcome is ReproductionOutcome.MATCH:
-        logits = "" if result.largest_logit_difference is None else ", and so are the stored predictions"
-        return f"all {len(result.recorded)} epochs are bit-identical{logits} ({last})"
-    first = result.first_different_epoch
-    where = (
-        "the epochs agree, but the predictions do not" if first is None else f"epoch {first} is the first that differs"
-    )
-    if result.is_altered:
-        return f"{where}; {last}; the record was altered, so its configuration is not the one that was trained"
-    gap = abs(result.recorded[-1] - result.reproduced[-1])
-    inside = "inside" if gap <= result.spread else "outside"
-    return (
-        f"{where}; {last}; the gap of {100 * gap:.2f} pp is {inside} the seed-to-seed spread of "
-        f"{100 * result.spread:.2f} pp ({result.spread_source})"
-    )
+    return outcome is not ReproductionOutcome.DIFFERENT

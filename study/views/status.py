@@ -10,9 +10,8 @@ from analysis.baselines.values import describe_baselines
 from analysis.formats.text_sections import InspectionSection, SectionTable
 from analysis.search.values import EpochProfile, compute_epoch_profiles
 from search_spaces.errors import UserInputError
-from study.baselines.files import read_baselines
 from study.confirmation.plan import count_test_reads
-from study.open_study import OpenStudy, has_finished_search, load_study, read_passport
+from study.open_study import OpenStudy, has_finished_search, load_study, read_baselines, read_passport
 from study.state.lease import read_holder
 from study.state.paths import REPORT_HTML, SPEC, Stage
 from study.views.live_view import build_progress_table, compute_progress, describe_progress, has_finished_confirmation

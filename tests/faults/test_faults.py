@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import UserInputError
-from study.scheduling.replay import Replay
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import load_spec
 from study.state.paths import FINDINGS
 from study.state.record_book import MemoryBook
 from study.views import replaying
+from study.views.replaying import Replay
 from tests.faults import drivers, hostile, nodes, payloads, ports, storage
 from tests.faults.__main__ import Row
 from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, Outcome, has_changed

@@ -12,9 +12,8 @@ import torch
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
-from study.cluster.task_device import run_task
-from study.cluster.tasks import Task
-from study.confirmation import predictions_on_test
+from study.cluster.tasks import Task, run_task
+from study.confirmation import trained_models
 from study.state.paths import TrialPaths
 from tests.trainables.training.test_checkpoint import DIVERGED, METRICS, make_checkpoint
 from tests.trainables.training.test_loop import CONFIG, CPU, DATA, change
@@ -72,12 +71,12 @@ def restored_run(*history: EpochMetrics) -> Any:
 @pytest.fixture
 def no_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrialWorker, "_write_events", lambda *_: None)
-    monkeypatch.setattr(predictions_on_test, "prepare_to_train", lambda _: None)
+    monkeypatch.setattr(trained_models, "prepare_to_train", lambda _: None)
 
 
 def predict(root: Path, record: TrialRecord) -> Any:
     task = Task(arguments=(str(root), record, 1), cpu=1, gpu=0)
-    return run_task(predictions_on_test.predict_test_split, task, "cpu", DATA)
+    return run_task(trained_models.predict_test_split, task, "cpu", DATA)
 
 
 @pytest.mark.usefixtures("no_events")
@@ -109,11 +108,8 @@ def test_without_a_finite_epoch_labels_are_drawn_from_the_trials_own_seed(tmp_pa
     again, _ = predict(tmp_path, record)
     assert not is_by_model
     np.testing.assert_array_equal(predictions.predicted, again.predicted)
-    labels = np.zeros(3000, dtype=np.int64)
     drawn = [
-        predictions_on_test.draw_predictions(
-            record.updated(config=CONFIG.with_seed(seed)), np.arange(3000), labels, 3
-        ).predicted
+        trained_models.draw_logits(record.updated(config=CONFIG.with_seed(seed)), 3000, 3).argmax(axis=1)
         for seed in (1, 2)
     ]
     assert not np.array_equal(*drawn)
@@ -134,7 +130,7 @@ def test_stored_weights_whose_logits_are_not_finite_are_no_outcome(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diverged: bool
 ) -> None:
     logits = np.full((len(DATA.splits.test), 3), np.nan, dtype=np.float32)
-    monkeypatch.setattr(predictions_on_test, "load_classifier", lambda *_: lambda *_: logits)
+    monkeypatch.setattr(trained_models, "load_classifier", lambda *_: lambda *_: logits)
     record = RUNNING.updated(diverged=diverged, state=TrialState.FAILED, digests={f"{RESULTS}/0001/{WEIGHTS}": "x"})
     if not diverged:
         with pytest.raises(UserInputError, match="finite"):

@@ -11,9 +11,9 @@ from ray import tune
 
 from study.cluster.connection import connect_cluster
 from study.cluster.tune_run import run_trials
-from study.scheduling.replay import replay_search
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import RecordBook
+from study.views.replaying import replay_search
 from tests.study.simulated import FIXED, make_report, make_spec, make_stage
 from trainables.records.record import TrialState, best_trials
 from trainables.storage.store import Store
@@ -67,7 +67,9 @@ def test_injected_faults_end_five_trials_and_the_study_ends_normally(tmp_path: P
     book = RecordBook(Store(tmp_path))
     director = SearchDirector(book, spec, FIXED)
     with connect_cluster(None) as cluster:
-        run_trials(director, make_stage(3), resources=spec.resources, cluster=cluster, trainable=make_trainable())
+        run_trials(
+            director, make_stage(3), resources=spec.resources, scratch=cluster.scratch, trainable=make_trainable()
+        )
     records = book.of_stage("search")
     assert director.is_exhausted
     assert len(records) == NUM_TRIALS

@@ -11,18 +11,16 @@ import pytest
 import torch
 
 from search_spaces.errors import UserInputError
-from study.cluster import connection, process_workers, task_device
+from study.cluster import connection, process_workers
 from study.cluster.connection import check_cluster, connect_cluster
 from study.cluster.process_workers import ProcessWorkers
-from study.cluster.task_device import find_device
-from study.cluster.tasks import Stage, Task
+from study.cluster.tasks import Stage, Task, find_device, run_task
 from study.inputs.provenance import package_versions
 from study.open_study import load_study
 from study.results.findings import load_findings
 from study.scheduling.search_director import SearchDirector
 from study.state import paths
-from study.state.interruption import StudyInterrupted
-from study.state.record_book import MemoryBook
+from study.state.record_book import MemoryBook, StudyInterrupted
 from tests.study.command_line import run_cli
 from tests.study.simulated import FIXED, make_report, make_spec
 from trainables.records.record import EpochReport, TrialRecord, TrialState
@@ -245,7 +243,7 @@ def test_a_task_that_holds_a_gpu_does_not_compute_elsewhere(monkeypatch: pytest.
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     task = Task(arguments=(), cpu=1, gpu=1)
     with pytest.raises(UserInputError, match="finds no CUDA device"):
-        task_device.run_task(repr, task, "auto", "data")  # type: ignore[arg-type]
+        run_task(repr, task, "auto", "data")  # type: ignore[arg-type]
     workers = ProcessWorkers(make_spec(), "data")  # type: ignore[arg-type]
     find: Any = lambda *, data: find_device()  # noqa: ARG005, E731
     assert next(workers.run_tasks(find, [task])) == torch.device("cpu"), "an analysis here needs no GPU"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from study.inputs.provenance import describe_platform, list_arithmetic_changes, package_versions
-from study.scheduling.replay import Replay
 from study.views import replaying
+from study.views.replaying import Replay
 from tests.study.command_line import run_cli
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "finished"

@@ -11,12 +11,12 @@ import torch
 
 from analysis.report.study_findings import Findings
 from study.cluster.process_workers import ProcessWorkers
-from study.confirmation.confirmation_director import ConfirmationDirector, want
 from study.confirmation.plan import confirmation_seeds, make_plan, write_plan
 from study.inputs.preparation import prepare
 from study.inputs.provenance import make_passport
 from study.open_study import OpenStudy
 from study.results.findings import compute_findings
+from study.scheduling.director import ConfirmationDirector, want
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import with_overrides
 from study.state import paths

@@ -15,14 +15,12 @@ from analysis.baselines.values import LINEAR_PROBE
 from analysis.comparison.paired_difference import compare_arms
 from analysis.comparison.values import Verdict
 from analysis.statistics.arm_predictions import ArmPredictions
-from study.baselines.files import read_baselines
-from study.baselines.handover import choose_handover, compute_handover
-from study.baselines.stored import read_test_predictions
+from study.baselines.measuring import read_test_predictions
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import count_test_reads
 from study.inputs.preparation import prepare
-from study.open_study import load_study, open_to_drive
-from study.results.comparison import compute_comparison
+from study.open_study import load_study, open_to_drive, read_baselines
+from study.results.comparison import choose_handover, compute_comparison, compute_handover
 from study.results.findings import load_findings
 from study.state import paths
 from tests.study.command_line import run_cli

@@ -47,7 +47,9 @@ def test_a_trial_that_does_not_fit_tries_once_more_alone() -> None:
     try:
         with connect_cluster(nodes.address) as cluster:
             director = SearchDirector(book, spec, FIXED)
-            run_trials(director, make_stage(2), resources=spec.resources, cluster=cluster, trainable=LargeTrainable)
+            run_trials(
+                director, make_stage(2), resources=spec.resources, scratch=cluster.scratch, trainable=LargeTrainable
+            )
     finally:
         nodes.shutdown()
     fits, too_large = book.of_stage("search")

@@ -8,8 +8,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from study.cluster.tune_run import Asker, DirectedScheduler, DirectedSearcher
-from study.confirmation.confirmation_director import ConfirmationDirector, want
-from study.scheduling.director import Director
+from study.scheduling.director import ConfirmationDirector, Director, want
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec

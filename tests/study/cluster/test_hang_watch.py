@@ -10,8 +10,7 @@ import ray
 from ray import tune
 
 from study.cluster.connection import connect_cluster
-from study.cluster.hang_watch import HangWatch
-from study.cluster.tune_run import run_trials
+from study.cluster.tune_run import HangWatch, run_trials
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, make_report, make_spec, make_stage
@@ -54,7 +53,7 @@ def test_slow_set_up_is_waited_for_and_a_trial_that_hangs_is_retried(tmp_path: P
     with connect_cluster(None) as cluster:
         trainable = tune.with_parameters(SlowTrainable, marks=tmp_path)
         director = SearchDirector(book, spec, FIXED)
-        run_trials(director, make_stage(2), resources=spec.resources, cluster=cluster, trainable=trainable)
+        run_trials(director, make_stage(2), resources=spec.resources, scratch=cluster.scratch, trainable=trainable)
     slow, hung = book.of_stage("search")
     assert [slow.state, hung.state] == [TrialState.COMPLETE] * 2
     assert (slow.attempts, slow.retry_causes) == (1, ())

@@ -8,7 +8,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RaySystemError, RayTaskEr
 
 from search_spaces.errors import UserInputError
 from study.cluster import ray_workers
-from study.state.interruption import StudyInterrupted
+from study.state.record_book import StudyInterrupted
 from trainables.damaged_files import DamagedFileError
 from trainables.storage.store import StorageError
 

@@ -49,7 +49,11 @@ def test_a_process_that_starts_slowly_is_not_replaced_by_one_that_is_free(tmp_pa
     director = SearchDirector(MemoryBook(), spec, FIXED)
     with connect_cluster(None) as cluster:
         run_trials(
-            director, make_stage(2), resources=spec.resources, cluster=cluster, trainable=make_trainable(tmp_path)
+            director,
+            make_stage(2),
+            resources=spec.resources,
+            scratch=cluster.scratch,
+            trainable=make_trainable(tmp_path),
         )
     places = [path.name.split() for path in tmp_path.iterdir()]
     processes = {place[1] for place in places if place[0] == "process"}

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from study.confirmation.candidates import candidates, choose_by_ranking
-from study.confirmation.confirmation_director import ConfirmationDirector, want
+from study.scheduling.director import ConfirmationDirector, want
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, make_spec

@@ -7,7 +7,7 @@ import pytest
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.confirmation.candidates import complete_seeds, failed_seeds, is_crashed, outcomes_of, planned_runs, runs_of
-from study.confirmation.confirmation_director import ConfirmationDirector, want
+from study.scheduling.director import ConfirmationDirector, want
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, make_spec

@@ -7,8 +7,7 @@ import pytest
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
-from study.inputs.hard_examples import check_hard_examples
-from study.inputs.preparation import Prepared, assemble, load_split_images
+from study.inputs.preparation import Prepared, assemble, check_hard_examples, load_split_images
 from study.spec.reading import parse_spec
 from study.spec.study_spec import StudySpec
 from trainables.data.images import ImageSet

@@ -18,7 +18,7 @@ from analysis.formats.figures import figure_to_png
 from analysis.interventions.render import plot_interventions
 from study.cluster.process_workers import ProcessWorkers
 from study.confirmation.plan import note_test_read
-from study.confirmation.predictions_on_test import TEST
+from study.confirmation.trained_models import TEST
 from study.inputs.preparation import Prepared, prepare
 from study.inputs.provenance import make_passport
 from study.open_study import OpenStudy

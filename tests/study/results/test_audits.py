@@ -19,7 +19,7 @@ from study.inputs.human_labels import load_human_shares
 from study.results import audits
 from study.results.audit_parts import AuditPart, AuditParts, StepKind
 from study.results.audits import AuditStep, choose_audit_images, keep_audited, rank_confusions
-from study.results.test_images import load_image_files, write_image_files
+from study.results.figure_files import load_image_files, write_image_files
 from study.state.paths import AUDIT_PARTS, TEST_IMAGES_CSV
 from tests.analysis.findings_factory import make_ring_audit
 from tests.study.simulated import make_spec

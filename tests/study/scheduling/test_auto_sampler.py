@@ -10,15 +10,15 @@ from optuna.trial import TrialState as OptunaState
 
 from search_spaces.config import Value
 from study.scheduling import sampler as module
-from study.scheduling.replay import replay_search
 from study.scheduling.sampler import ArmSampler, make_arm_sampler
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
-from tests.study.scheduling.test_replay import kill_often
+from study.views.replaying import replay_search
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
+from tests.study.views.test_replaying import kill_often
 from trainables.records.record import TrialRecord, TrialState
 
 NUM_GP_TRIALS = 8

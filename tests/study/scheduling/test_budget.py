@@ -3,10 +3,10 @@
 import pytest
 
 from search_spaces.errors import UserInputError
-from study.cluster.device_time import check_device_seconds
 from study.scheduling.budget import DeviceTimeLedger, is_search_finished
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
+from study.views.study_cost import check_device_seconds
 from tests.study.simulated import FIXED, drive, make_spec
 from trainables.records.record import TrialRecord
 
@@ -44,18 +44,18 @@ def test_unmeasured_costs_are_estimated_from_the_first_trials() -> None:
 
 
 def test_arm_whose_part_is_used_up_waits_for_its_running_trials() -> None:
-    ledger = DeviceTimeLedger(["a", "b"], budget=20.0, full_trial_seconds={"a": 6.0, "b": 9.0})
-    for number, arm in enumerate(["a", "b"]):
-        assert ledger.choose() == arm
-        ledger.start(arm, str(number))
-    assert ledger.choose() is None
-    assert not ledger.is_spent
-    ledger.spend("a", "0", 2.0)
-    ledger.finish("a", "0")
-    assert ledger.choose() == "a"
-    ledger.spend("b", "1", 9.0)
-    ledger.finish("b", "1")
-    assert not ledger.is_spent
+    def see(a: tuple[list[float], list[float]], b: tuple[list[float], list[float]]) -> DeviceTimeLedger:
+        finished, running = {"a": a[0], "b": b[0]}, {"a": a[1], "b": b[1]}
+        full = {"a": 6.0, "b": 9.0}
+        return DeviceTimeLedger(finished=finished, running=running, budget=20.0, full_trial_seconds=full)
+
+    assert see(([], []), ([], [])).choose() == "a"
+    assert see(([], [0.0]), ([], [])).choose() == "b"
+    both_run = see(([], [0.0]), ([], [0.0]))
+    assert both_run.choose() is None
+    assert not both_run.is_spent
+    assert see(([2.0], []), ([], [0.0])).choose() == "a"
+    assert not see(([2.0], []), ([9.0], [])).is_spent
 
 
 def test_pooled_search_is_one_arm_over_the_whole_space() -> None:

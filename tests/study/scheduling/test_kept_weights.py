@@ -45,6 +45,15 @@ def test_a_resumed_search_keeps_the_same(tmp_path: Path) -> None:
     assert [r.weights_dropped for r in again] == [r.weights_dropped for r in whole]
 
 
+def test_weights_that_a_killed_driver_left_behind_go_with_those_of_a_later_trial(tmp_path: Path) -> None:
+    search(tmp_path, stop=40, keep_weights=1)
+    book = RecordBook(Store(tmp_path))
+    left = next(r for r in book.of_stage("search") if r.weights_dropped)
+    book.save(left.updated(weights_dropped=False))
+    records = search(tmp_path, keep_weights=1)
+    assert kept(records, left.config.arm) == {best_trials(records, left.config.arm)[0].trial_id}
+
+
 def test_the_file_goes_and_the_record_says_so(tmp_path: Path) -> None:
     record = search(tmp_path, keep_weights="all")[0]
     book = RecordBook(Store(tmp_path))

@@ -8,10 +8,10 @@ import optuna
 import pytest
 from optuna.samplers._tpe.sampler import _split_trials
 
-from study.scheduling.replay import replay_search
 from study.scheduling.sampler_history import rank_as_tpe
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook, RecordBook
+from study.views.replaying import replay_search
 from tests.study import simulated
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
 from trainables.records.record import TrialRecord, TrialState, best_trials

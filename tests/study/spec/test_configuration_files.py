@@ -13,8 +13,7 @@ from study.confirmation.plan import make_plan, read_plan
 from study.open_study import load_study
 from study.scheduling.budget import is_search_finished
 from study.scheduling.search_director import SearchDirector
-from study.spec.configuration_files import read_configurations
-from study.spec.reading import load_spec, validate_spec
+from study.spec.reading import load_spec, read_configurations, validate_spec
 from study.spec.study_spec import StudySpec
 from study.stages.stage import Session
 from study.state.record_book import MemoryBook

@@ -16,7 +16,7 @@ from study.open_study import OpenStudy
 from study.scheduling.director import Director
 from study.stages import training
 from study.stages.stage import Session
-from study.views.pilot import Basis
+from study.views.forecast_basis import Basis
 from tests.study.searched import simulate
 from tests.study.simulated import drive, learning_curve
 from trainables.damaged_files import DamagedFileError

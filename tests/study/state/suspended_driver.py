@@ -13,7 +13,7 @@ from study.open_study import OpenStudy, open_to_drive, read_passport
 from study.results.comparison import compute_comparison
 from study.state import lease, paths
 from study.state.budget_extensions import Extension, write_extension
-from study.state.interruption import StudyInterrupted
+from study.state.record_book import StudyInterrupted
 from study.state.sealed_files import write_sealed_json
 from trainables.storage.store import Store
 

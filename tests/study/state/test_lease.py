@@ -19,9 +19,8 @@ from search_spaces.errors import UserInputError
 from study.open_study import create_to_drive, load_study, open_to_drive
 from study.scheduling.search_director import SearchDirector
 from study.state import lease as lease_module
-from study.state.interruption import StudyInterrupted
 from study.state.lease import acquire_lease, hold_lease, read_holder
-from study.state.record_book import RecordBook, now_utc
+from study.state.record_book import RecordBook, StudyInterrupted, now_utc
 from study.state.sealed_files import FencedStore
 from tests.study.command_line import run_cli
 from tests.study.searched import simulate, simulate_confirmed

@@ -23,8 +23,8 @@ from study.spec.study_spec import StudySpec
 from study.views import data_inspection as inspection
 from study.views import inspected_stages as inspection_resources
 from study.views.data_inspection import Gathered, gather, print_inspection
-from study.views.inspected_stages import audit_stages, describe_study_time, inspection_config
-from study.views.planning import count_search_trials
+from study.views.inspected_stages import audit_stages, inspection_config
+from study.views.study_cost import count_search_trials, describe_study_time
 from tests.study.command_line import run_cli
 
 SPEC = """

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from search_spaces.errors import UserInputError
-from study.confirmation.confirmation_director import ConfirmationDirector, want
 from study.confirmation.plan import confirmation_seeds, make_plan, write_plan
 from study.open_study import OpenStudy
+from study.scheduling.director import ConfirmationDirector, want
 from study.scheduling.search_director import SearchDirector
 from study.state.paths import COMPARISON_CSV, PASSPORT, REPORT_HTML, SPEC, open_study, study_uri
 from study.state.record_book import RecordBook

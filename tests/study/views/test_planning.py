@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from study.confirmation.candidates import candidates
-from study.confirmation.confirmation_director import ConfirmationDirector, want
 from study.confirmation.plan import ranking_seeds
-from study.open_study import OpenStudy, trial_files
+from study.open_study import OpenStudy
+from study.scheduling.director import ConfirmationDirector, want
 from study.spec.reading import load_spec, preset_names
-from study.views import pilot
+from study.state.record_book import open_trial_files
+from study.views import forecast_basis
 from study.views.planning import describe_chance, describe_launch
 from tests.study.command_line import run_cli
 from tests.study.searched import confirm, simulate
@@ -157,7 +158,7 @@ def test_a_pilot_measures_variances_on_the_confirm_split(monkeypatch: pytest.Mon
             logits[np.arange(len(ids)), labels] += 1.5
             return Predictions(sample_ids=ids, labels=labels, logits=logits.astype(np.float32), split=split)
 
-    monkeypatch.setattr(pilot, "make_run", Run)
+    monkeypatch.setattr(forecast_basis, "make_run", Run)
     small = ("data.num_images=700", "data.confirm_fraction=0.2", "data.options.test_set.num_images=100")
     outcome = run_cli("plan", "demo", "--pilot", "3", *(part for override in small for part in ("--set", override)))
     assert outcome.status == 0, outcome.errors
@@ -178,7 +179,7 @@ def rank(study: OpenStudy, num_seeds: int) -> tuple[dict[str, tuple[TrialRecord,
     for record in study.book.of_stage("confirmation"):
         logits = np.random.default_rng(int(record.trial_id)).standard_normal((60, 3)) + 2 * np.eye(3)[labels]
         found = Predictions(sample_ids=np.arange(60), labels=labels, logits=logits.astype(np.float32), split="confirm")
-        digests = trial_files(study, record).write_predictions(found, record.attempts)
+        digests = open_trial_files(study.store, record).write_predictions(found, record.attempts)
         study.book.save(record.updated(predictions=("confirm",), digests=record.digests | digests))
     return chosen, seeds
 
@@ -186,7 +187,7 @@ def rank(study: OpenStudy, num_seeds: int) -> tuple[dict[str, tuple[TrialRecord,
 def test_the_ranking_of_the_candidates_gives_variances_and_costs_before_the_confirmation(tmp_path: Path) -> None:
     study = simulate(tmp_path / "two", num_trials=8, asha={"enabled": False})
     chosen, seeds = rank(study, 2)
-    basis = pilot.find_ranked_basis(study, chosen, seeds)
+    basis = forecast_basis.find_ranked_basis(study, chosen, seeds)
     assert basis is not None
     pairs = min(map(len, chosen.values()))
     assert basis.components.num_measured_seeds == 1 + pairs
@@ -197,4 +198,4 @@ def test_the_ranking_of_the_candidates_gives_variances_and_costs_before_the_conf
     assert basis.costs["resnet50"] == pytest.approx(3 * basis.costs["resnet18"], rel=0.2)
     assert "the ranking, " in describe_chance(study.spec, make_splits(2000), basis)
     single = simulate(tmp_path / "one", num_trials=8, asha={"enabled": False})
-    assert pilot.find_ranked_basis(single, *rank(single, 1)) is None, "one seed has no variance"
+    assert forecast_basis.find_ranked_basis(single, *rank(single, 1)) is None, "one seed has no variance"

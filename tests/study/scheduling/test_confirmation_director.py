@@ -1,6 +1,6 @@
 """The trials that a director of the confirmation starts, and those that it leaves to the next one."""
 
-from study.confirmation.confirmation_director import ConfirmationDirector, want
+from study.scheduling.director import ConfirmationDirector, want
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, make_spec

@@ -1,8 +1,12 @@
-"""Variances and costs from a few seeds on the confirm split: of a pilot, trained in this process, or of a study's ranking."""
+"""The variances and costs that a forecast rests on: stated, assumed, or measured.
+
+They are measured in a study that was compared, or by a few seeds on the confirm split: of a pilot, trained in this process, or of
+a study's ranking.
+"""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -10,15 +14,21 @@ from rich.console import Console
 
 from analysis.comparison.paired_difference import compute_difference
 from analysis.comparison.power import VarianceComponents
+from analysis.comparison.rows import compute_rows
 from analysis.comparison.values import ComparisonRow
 from analysis.statistics.arm_predictions import ArmAverage, ArmPredictions, Side, stack_predictions
 from analysis.statistics.crossed_interval import CrossedEstimate
 from search_spaces.config import TrialConfig
 from search_spaces.designs import Arm, Contrast
+from search_spaces.errors import UserInputError, list_some
 from study.confirmation.candidates import runs_of
+from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.inputs.preparation import Prepared
-from study.open_study import OpenStudy, trial_files
+from study.open_study import OpenStudy, load_study
+from study.spec.sections import PlanSpec
 from study.spec.study_spec import StudySpec
+from study.state.paths import open_study
+from study.state.record_book import open_trial_files
 from trainables.devices import choose_device
 from trainables.processes import prepare_to_train, share_threads
 from trainables.records.record import TrialRecord, TrialState
@@ -29,6 +39,22 @@ from trainables.training.trial_cost import make_run
 # The confidence has no influence on the variances.
 CONFIDENCE = 0.95
 CONFIRM = "confirm"
+
+MEASURES = "`study plan --pilot 3` measures them"
+
+# Root mean squares of the components of eight studies with pretrained weights, and those of the demo; see docs/verdicts.md.
+ASSUMED_PRETRAINED = PlanSpec(
+    seed_sd_pp=1.1,
+    image_sd_pp=38.0,
+    seed_image_sd_pp=29.0,
+    source=f"assumed from eight studies with pretrained weights, not measured here ({MEASURES})",
+)
+ASSUMED_UNTRAINED = PlanSpec(
+    seed_sd_pp=4.4,
+    image_sd_pp=16.0,
+    seed_image_sd_pp=36.0,
+    source=f"assumed from a study of the preset demo, without pretrained weights, not measured here ({MEASURES})",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +70,49 @@ class Basis:
     components: VarianceComponents
     source: str
     costs: Mapping[str, float] | None = None
+
+
+def find_basis(spec: StudySpec, storage: str | None) -> Basis:
+    """Return the variances of a study that has trained nothing, see `study.views.planning.describe_launch`.
+
+    What is assumed is the root mean square of each component over the studies in docs/verdicts.md, "Before a study". A row on S
+    seeds and N test images then has the variance seeds / S + images / N + seeds_x_images / (S N).
+    """
+    if spec.plan is not None:
+        return basis_of_section(spec.plan)
+    if spec.search.warm_start is not None:
+        with suppress(UserInputError):
+            return find_compared_basis(spec, spec.search.warm_start, storage)
+    return basis_of_section(ASSUMED_UNTRAINED if spec.model.weights == "none" else ASSUMED_PRETRAINED)
+
+
+def basis_of_section(plan: PlanSpec) -> Basis:
+    """Return what a [plan] section states."""
+    seeds, images, both = ((sd / 100) ** 2 for sd in (plan.seed_sd_pp, plan.image_sd_pp, plan.seed_image_sd_pp))
+    components = VarianceComponents(seeds=seeds, images=images, seeds_x_images=both, num_measured_seeds=plan.num_seeds)
+    return Basis(components=components, source=plan.source)
+
+
+def find_compared_basis(spec: StudySpec, like: str, storage: str | None) -> Basis:
+    """Return the variances and costs of a study that has been compared; raise UserInputError if it has not."""
+    study = load_study(open_study(like, storage))
+    plan = require_plan(study)
+    evidence, rule = load_evidence(study, plan), row_rule(plan)
+    rows = list(filter(None, compute_rows([(contrast, evidence) for contrast in plan.rows], rule)))
+    if not rows:
+        raise UserInputError(f"the study {study.name!r} compares no arms; give --like a study with an A/B table")
+    costs = measure_epoch_costs({arm: found.runs for arm, found in evidence.items()})
+    names = {arm.name for arm in spec.arms()}
+    other = "" if set(evidence) == names else f", which compares other arms ({list_some(evidence)})"
+    unknown = ", ".join(name for name in evidence if name not in costs)
+    return Basis(
+        components=pool_variances([(row, row.num_seeds, row.num_images) for row in rows]),
+        source=f"{study.store.root}, {rows[0].num_seeds} seeds and {rows[0].num_images:,} test images{other}"
+        + (f"; the cost of {unknown} is not known, since no run of it finished" if unknown else ""),
+        costs={arm.name: costs[arm.name] * spec.max_epochs(arm) for arm in spec.arms()}
+        if set(costs) == names
+        else None,
+    )
 
 
 def run_pilot(spec: StudySpec, prepared: Prepared, num_seeds: int, console: Console) -> Basis:
@@ -129,7 +198,7 @@ def _find_ranked(
 
 def _read_confirm(study: OpenStudy, trials: Mapping[str, Sequence[TrialRecord]]) -> dict[str, dict[int, Predictions]]:
     return {
-        arm: {r.config.seed: trial_files(study, r).read_predictions(CONFIRM, r.digests) for r in runs}
+        arm: {r.config.seed: open_trial_files(study.store, r).read_predictions(CONFIRM, r.digests) for r in runs}
         for arm, runs in trials.items()
     }
 
