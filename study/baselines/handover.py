@@ -1,7 +1,9 @@
 """The model that a study hands over, chosen on the confirm split, and its row against the linear probe on the test split."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
+from statistics import fmean
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from analysis.statistics.arm_predictions import stack_predictions
 from study.baselines.files import read_baselines
 from study.baselines.stored import read_test_predictions
 from study.confirmation.candidates import mean_confirm, outcomes_of
-from study.confirmation.plan import Plan
+from study.confirmation.plan import Plan, ranking_seeds
 from study.open_study import OpenStudy, read_passport
 from trainables.training.evaluation import compute_mean_f1
 from trainables.training.linear_probe import PROBE
@@ -24,9 +26,10 @@ def choose_handover(study: OpenStudy, plan: Plan, baselines: BaselineFindings) -
     """Return the baselines with the winner among the arms, and what is handed over: the winner or the probe.
 
     The winner has the highest mean macro-F1 on the confirm split over the first look's seeds, where a run that diverged has 0.
-    Ties go to the first arm, and from the probe to the winner.
+    With folds, of which every trial has seen that split, it is over the seeds of the ranking. Ties go to the first arm, and from
+    the probe to the winner.
     """
-    seeds = set(plan.seeds[: plan.looks[0]])
+    seeds = set(ranking_seeds(study.spec) if study.spec.confirm.folds else plan.seeds[: plan.looks[0]])
     scores = {}
     for arm, trial_id in plan.chosen.items():
         outcomes = outcomes_of(study.book, study.book.get("search", trial_id))
@@ -40,8 +43,8 @@ def choose_handover(study: OpenStudy, plan: Plan, baselines: BaselineFindings) -
 def compute_handover(study: OpenStudy, plan: Plan, evidence: Mapping[str, ArmEvidence]) -> BaselineFindings | None:
     """Return the baselines with what the comparison adds; None if the study has none.
 
-    The probe is one model, so it is constant over the seeds of the row: the variance between seeds is that of the winner's. The
-    test split judges the choice and never makes it.
+    The probe is one model, so it is constant over the seeds of the row: the variance between seeds is that of the winner's. With
+    folds, it is fitted anew for each seed. The test split judges the choice and never makes it.
 
     Args:
         study: confirmed.
@@ -52,9 +55,9 @@ def compute_handover(study: OpenStudy, plan: Plan, evidence: Mapping[str, ArmEvi
     if stored is None:
         return None
     found = choose_handover(study, plan, stored.findings)
-    winner, probe = found.winner, read_test_predictions(study)
-    if probe is not None:
-        found = _judge(found, plan, evidence.get(winner), probe)
+    if probe := read_test_predictions(study):
+        by_seed = dict(zip(plan.seeds, probe if len(probe) > 1 else itertools.repeat(probe[0]), strict=False))
+        found = _judge(found, plan, evidence.get(found.winner), by_seed, study.spec.confirm.folds)
     if some := next((arm for arm in evidence.values() if arm.predictions), None):
         found = _score_majority(found, study, some.predictions[0])
     return found
@@ -78,17 +81,23 @@ def share_features(study: OpenStudy, evidence: Mapping[str, ArmEvidence]) -> dic
 
 
 def _judge(
-    found: BaselineFindings, plan: Plan, evidence: ArmEvidence | None, predictions: Predictions
+    found: BaselineFindings,
+    plan: Plan,
+    evidence: ArmEvidence | None,
+    predictions: Mapping[int, Predictions],
+    folds: int,
 ) -> BaselineFindings:
-    test = compute_mean_f1(predictions.labels, predictions.predicted, predictions.logits.shape[1])
+    test = fmean(compute_mean_f1(p.labels, p.predicted, p.logits.shape[1]) for p in predictions.values())
     probes = tuple(replace(p, test_macro_f1=test) if p is found.probe else p for p in found.probes)
     row = None if evidence is None or not evidence.runs else _compare(found, plan, evidence, predictions)
-    return replace(found, probes=probes, row=row)
+    return replace(found, probes=probes, row=row, folds=folds)
 
 
-def _compare(found: BaselineFindings, plan: Plan, evidence: ArmEvidence, predictions: Predictions) -> ComparisonRow:
+def _compare(
+    found: BaselineFindings, plan: Plan, evidence: ArmEvidence, predictions: Mapping[int, Predictions]
+) -> ComparisonRow:
     assert found.probe is not None
-    control = stack_predictions(LINEAR_PROBE, dict.fromkeys(evidence.seeds, predictions))
+    control = stack_predictions(LINEAR_PROBE, {seed: predictions[seed] for seed in evidence.seeds})
     return compare_arms(
         evidence.stacked(),
         control,

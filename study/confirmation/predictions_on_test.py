@@ -67,6 +67,7 @@ def predict_test_split(study_uri: str, record: TrialRecord, cpu: float, *, data:
     finite, its labels are drawn at random.
     """
     prepare_to_train(max(1, int(cpu)))
+    data = data.of_trial(record.config)
     num_classes, indices = len(data.class_names), data.splits.test
     if record.diverged and not find_file(WEIGHTS, record.digests):
         return with_groups(draw_predictions(record, indices, data.labels, num_classes), data), False

@@ -25,7 +25,7 @@ from study.state.paths import open_study
 from study.views.pilot import Basis, measure_epoch_costs, pool_variances, run_pilot
 from study.views.printing import print_line, print_section
 from study.views.study_size import describe_size, list_networks
-from trainables.data.splits import Splits
+from trainables.data.splits import SPLIT_NAMES, Splits
 from trainables.models.backbones import count_forward_flops
 
 # Numbers of seeds for which the test images that would decide are stated, beside the planned one.
@@ -179,15 +179,19 @@ def _describe_cost(
 ) -> str:
     """Return what more seeds and test images cost, beyond what is planned: device time where that of a full trial is known.
 
-    A step of training counts as three forward passes, so that a full trial of E epochs has E (3 N_train + N_search) of them.
+    A step of training counts as three forward passes, so that a full trial of E epochs has E (3 N_train + N_search) of them. With
+    folds, a seed is as many trials, each of which trains on all images but its fold.
     """
-    arms = spec.arms()
+    arms, folds = spec.arms(), max(1, spec.confirm.folds)
     more_seeds, more_images = max(num_seeds - spec.confirm.num_seeds, 0), max(num_images - len(splits.test), 0)
-    trials = f"{more_seeds * len(arms)} more trials" if more_seeds else "no more trials"
+    trials = f"{more_seeds * folds * len(arms)} more trials" if more_seeds else "no more trials"
     if costs is None or set(costs) != {arm.name for arm in arms}:
         return trials
-    per_pass = 3 * len(splits.train) + len(splits.search)
-    shares = [more_seeds + num_seeds * more_images / (spec.max_epochs(arm) * per_pass) for arm in arms]
+    per_pass, per_seed = 3 * len(splits.train) + len(splits.search), 1.0
+    if folds > 1:
+        num_trained = sum(len(getattr(splits, name)) for name in SPLIT_NAMES) - len(splits.test) / folds
+        per_seed = folds * (3 * num_trained + len(splits.search)) / per_pass
+    shares = [more_seeds * per_seed + num_seeds * more_images / (spec.max_epochs(arm) * per_pass) for arm in arms]
     seconds = sum(share * costs[arm.name] for share, arm in zip(shares, arms, strict=True))
     return f"{trials}, about {format_seconds(seconds)} of device time"
 
