@@ -87,17 +87,21 @@ def prepare(spec: StudySpec, loaded: tuple[ImageSet, Splits] | None = None) -> P
     return prepared
 
 
+class FoldsError(UserInputError):
+    """The test split cannot be divided into as many folds as a spec asks for."""
+
+
 def check_folds(number: int, image_set: ImageSet, splits: Splits) -> None:
     """Check that the test split can be divided into so many folds (0: it is not).
 
     Raises:
-        UserInputError: if the test set is a published one, which no trial may train on, or naming the classes that have too few
+        FoldsError: if the test set is a published one, which no trial may train on, or naming the classes that have too few
             images, or groups of images, for one in each fold.
     """
     if not number:
         return
     if image_set.official_test is not None:
-        raise UserInputError(
+        raise FoldsError(
             f"confirm.folds = {number} trains on a part of the test images, but the test set of {image_set.source!r} is a "
             "published one, which no trial may train on; set confirm.folds = 0"
         )
@@ -106,7 +110,7 @@ def check_folds(number: int, image_set: ImageSet, splits: Splits) -> None:
     counts = [len(np.unique(units[image_set.labels[test] == label])) for label in range(image_set.num_classes)]
     few = [f"{name} ({n})" for name, n in zip(image_set.class_names, counts, strict=True) if n < number]
     if few:
-        raise UserInputError(
+        raise FoldsError(
             f"confirm.folds = {number} needs as many {what} of each class, but these have fewer: {list_some(few)}; lower it, or "
             "raise data.test_fraction"
         )

@@ -19,7 +19,7 @@ from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.inputs.fitted_defaults import fit_and_prepare
 from study.inputs.preparation import load_split_images
 from study.open_study import load_study
-from study.spec.sections import PlanSpec
+from study.spec.sections import ConfirmSpec, PlanSpec
 from study.spec.study_spec import StudySpec
 from study.state.paths import open_study
 from study.views.pilot import Basis, measure_epoch_costs, pool_variances, run_pilot
@@ -135,6 +135,14 @@ def find_basis(spec: StudySpec, storage: str | None) -> Basis:
         with suppress(UserInputError):
             return _from_study(spec, spec.search.warm_start, storage)
     return basis_of_section(ASSUMED_UNTRAINED if spec.model.weights == "none" else ASSUMED_PRETRAINED)
+
+
+def find_chance(looks: Sequence[int], num_images: int, *, margin: float, is_pretrained: bool) -> float:
+    """Return the chance that one row is decided if its true difference is twice the margin, by assumed variances."""
+    assumed = basis_of_section(ASSUMED_PRETRAINED if is_pretrained else ASSUMED_UNTRAINED).components
+    alpha = float(ConfirmSpec.model_fields["alpha"].default)
+    test = PlannedTest(looks=tuple(looks), num_images=max(2, num_images), margin=margin, alpha=alpha, num_rows=1)
+    return float(planning.forecast_looks(assumed, test)[-1].power[-1])
 
 
 def describe_chance(spec: StudySpec, splits: Splits, basis: Basis) -> str:
