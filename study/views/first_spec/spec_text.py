@@ -198,8 +198,8 @@ def _confirm(first: FirstSpec) -> list[str]:
 
 def _folds(number: int) -> list[str]:
     reasons = (
-        "# One test split would be too small to decide: each seed cuts the test images into so many folds, and trains as often, on",
-        "# all images but a fold, so that every test image is tested once per seed.",
+        "# One test split would be too small to decide: each seed cuts the test images into so many folds and trains as often,",
+        "# on all images but a fold, so that every test image is tested once per seed.",
     )
     return [*reasons, f"folds = {number}"] if number else []
 
