@@ -112,18 +112,18 @@ def _arrange_images(shown: ExplorerInput) -> dict[str, Any]:
 def _arrange_arm(evidence: ArmEvidence, table: pd.DataFrame, number_of: Mapping[str, int]) -> dict[str, Any]:
     columns = {name: table[name].round(4).tolist() for name in ("correct", "agreement", "confidence", "loss")}
     predicted = [number_of[name] for name in table["predicted"]]
-    return {"name": evidence.arm, "num_seeds": len(evidence.runs), "predicted": predicted, **columns}
+    return {"name": evidence.arm, "num_seeds": len(evidence.seeds), "predicted": predicted, **columns}
 
 
 def _arrange_models(evidence: ArmEvidence, has_place: NDArray[np.bool_]) -> list[dict[str, Any]]:
     models = []
-    for run, found in zip(evidence.runs, evidence.predictions, strict=True):
+    for seed, found in zip(evidence.seeds, evidence.predictions, strict=True):
         probabilities = softmax(found.logits[has_place].astype(np.float64), axis=1)
         labels = found.labels[has_place]
         models.append(
             {
                 "arm": evidence.arm,
-                "seed": run.config.seed,
+                "seed": seed,
                 "predicted": probabilities.argmax(axis=1).tolist(),
                 "confidence": probabilities.max(axis=1).round(3).tolist(),
                 "of_label": probabilities[np.arange(len(labels)), labels].round(3).tolist(),
