@@ -6,7 +6,7 @@ which is another one for every seed; so thousands of trainings take seconds, and
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -75,11 +75,15 @@ class FoldWorld:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldRound:
-    """One comparison: its estimate and interval (fractions), its verdict, and the truth for these images."""
+    """One comparison: its estimate and interval (fractions), its verdict, and the truth for these images.
+
+    `plain` is the interval that takes a seed, not each of its folds, as one draw of what differs between trainings.
+    """
 
     estimate: float
     low: float
     high: float
+    plain: tuple[float, float]
     verdict: Verdict
     truth_here: float
 
@@ -145,10 +149,14 @@ def predict(
 
 
 def _judge_seed(world: FoldWorld, found: SmallSet, judged: IntArray, seed: int) -> NDArray[np.int64]:
-    """Return (2, J) classes of the judged images, by models that have not seen them: of the control and of the treatment."""
+    """Return (3, J) of the judged images: classes by models of control and treatment that have not seen them, and folds."""
     _, num_folds, _ = SHAPES[world.design]
     groups = None if found.groups is None else found.groups[judged]
-    folds = np.ones(len(judged)) if num_folds == 1 else cut_folds(found.labels[judged], groups, num_folds, seed)
+    folds = (
+        np.ones(len(judged), dtype=np.int64)
+        if num_folds == 1
+        else cut_folds(found.labels[judged], groups, num_folds, seed)
+    )
     predicted = np.zeros((2, len(judged)), dtype=np.int64)
     for fold in range(1, num_folds + 1):
         held_out = judged[folds == fold]
@@ -163,7 +171,7 @@ def _judge_seed(world: FoldWorld, found: SmallSet, judged: IntArray, seed: int) 
                 world.num_classes,
                 f"{arm}",
             )
-    return predicted
+    return np.concatenate([predicted, folds[None]])
 
 
 def measure_block(world: FoldWorld, block: int) -> list[FoldRound]:
@@ -172,7 +180,7 @@ def measure_block(world: FoldWorld, block: int) -> list[FoldRound]:
 
 
 def _measure_round(world: FoldWorld, number: int) -> FoldRound:
-    num_seeds, _, share = SHAPES[world.design]
+    num_seeds, num_folds, share = SHAPES[world.design]
     generator = numpy_generator(number, "set", str(world.num_images), str(world.group_size))
     found = draw_set(world, generator)
     count = round(share * len(found.labels))
@@ -184,7 +192,7 @@ def _measure_round(world: FoldWorld, number: int) -> FoldRound:
     labels = found.labels[judged]
     seeds = [derive_seed(number, "seed", i) % 2**31 for i in range(num_seeds + NUM_TRUTH_SEEDS)]
     by_seed = np.stack([_judge_seed(world, found, judged, seed) for seed in seeds])
-    scores = np.array([[compute_macro_f1(labels, arm, world.num_classes) for arm in one] for one in by_seed])
+    scores = np.array([[compute_macro_f1(labels, arm, world.num_classes) for arm in one[:2]] for one in by_seed])
     control, treatment = (
         ArmPredictions(
             name=name,
@@ -194,14 +202,22 @@ def _measure_round(world: FoldWorld, number: int) -> FoldRound:
             predicted=by_seed[:num_seeds, arm],
             num_classes=world.num_classes,
             groups=None if found.groups is None else found.groups[judged],
+            folds=by_seed[:num_seeds, 2] if num_folds > 1 else None,
         )
         for arm, name in enumerate(("control", "treatment"))
     )
     margin = NULL_MARGIN if world.treatment == world.control else _find_margin(world)
-    row = compare_arms(treatment, control, margin=margin, alpha=ALPHA, num_rows=1, cost_ratio=None)
-    truth = float(np.diff(scores[num_seeds:].mean(axis=0))[0])
-    effect = row.effect
-    return FoldRound(estimate=effect.estimate, low=effect.low, high=effect.high, verdict=row.verdict, truth_here=truth)
+    settings = {"margin": margin, "alpha": ALPHA, "num_rows": 1, "cost_ratio": None}
+    row = compare_arms(treatment, control, **settings)
+    plain = compare_arms(replace(treatment, folds=None), replace(control, folds=None), **settings).effect
+    return FoldRound(
+        estimate=row.effect.estimate,
+        low=row.effect.low,
+        high=row.effect.high,
+        plain=(plain.low, plain.high),
+        verdict=row.verdict,
+        truth_here=float(np.diff(scores[num_seeds:].mean(axis=0))[0]),
+    )
 
 
 @lru_cache(maxsize=32)
@@ -276,12 +292,15 @@ def tabulate(worlds: Sequence[FoldWorld], cache: WorldCache, num_blocks: int, go
         count, is_null = len(rounds), world.treatment == world.control
         groups = f", groups of {world.group_size}" if world.group_size > 1 else ""
         name = f"{world.design}, N = {world.num_images}, K = {world.num_classes}{groups}, {100 * truth:.1f} pp"
-        width = 50 * float(np.mean([one.high - one.low for one in rounds]))
+        width, plain_width = (
+            50 * float(np.mean(part)) for part in ([r.high - r.low for r in rounds], [np.ptp(r.plain) for r in rounds])
+        )
         error = 100 * float(np.std([one.estimate for one in rounds]))
         covered = [
-            sum(one.low <= target <= one.high for one, target in zip(rounds, targets, strict=True))
-            for targets in ([truth] * count, [one.truth_here for one in rounds])
+            sum(one.low <= truth <= one.high for one in rounds),
+            sum(one.low <= one.truth_here <= one.high for one in rounds),
         ]
+        plain = sum(one.plain[0] <= truth <= one.plain[1] for one in rounds)
         counts = {verdict: sum(one.verdict is verdict for one in rounds) for verdict in Verdict}
         wrong = counts[Verdict.BETTER] + counts[Verdict.WORSE] if is_null else counts[Verdict.WORSE]
         own = [
@@ -306,6 +325,8 @@ def tabulate(worlds: Sequence[FoldWorld], cache: WorldCache, num_blocks: int, go
                 f"{width:.2f}",
                 *shown,
                 found,
+                f"{plain_width:.2f}",
+                f"{plain / count:.3f}",
             ]
         )
     goals.judge(rates)
