@@ -33,9 +33,9 @@ IntArray = NDArray[np.int64]
 PAGE = Path(__file__).parents[1] / "FOLDS.md"
 NUM_COMPONENTS, PENALTY = 128, 30.0
 # Parts of the components that the models of an arm see: of a good one, and of one that is worse.
-GOOD, WORSE = 96, 48
+GOOD, WORSE = 96, {2: 40, 10: 80}
 ALPHA, NULL_MARGIN, JITTER = 0.05, 0.01, 0.3
-NUM_ROUNDS, NUM_TRUTH_SEEDS, NUM_TRUTH_SETS = 20, 30, 20
+NUM_ROUNDS, NUM_TRUTH_SEEDS, NUM_TRUTH_SETS = 20, 16, 20
 # Blocks of rounds, and of fresh sets: of a sample, and of a whole run.
 BLOCKS = {True: 2, False: 20}
 
@@ -259,7 +259,7 @@ def list_worlds(features: Path) -> Iterator[FoldWorld]:
     """Yield the worlds, which were chosen before any of them was run."""
     for num_classes in (2, 10):
         for num_images in (150, 400, 1500):
-            for control in (GOOD, WORSE):
+            for control in (GOOD, WORSE[num_classes]):
                 yield FoldWorld(
                     features=features,
                     num_classes=num_classes,
@@ -268,11 +268,11 @@ def list_worlds(features: Path) -> Iterator[FoldWorld]:
                     control=control,
                 )
         for design in (Design.FIVE, Design.SPLIT):
-            for control in (GOOD, WORSE):
+            for control in (GOOD, WORSE[num_classes]):
                 yield FoldWorld(
                     features=features, num_classes=num_classes, num_images=400, design=design, control=control
                 )
-        for control in (GOOD, WORSE):
+        for control in (GOOD, WORSE[num_classes]):
             yield FoldWorld(
                 features=features,
                 num_classes=num_classes,
