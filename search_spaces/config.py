@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, PlainSerializer, TypeAdapter
+from pydantic import ConfigDict, Field, PlainSerializer, TypeAdapter
 
 from search_spaces.errors import UserInputError
 from search_spaces.settings import DEFAULTS
 
 Value = float | int | str | bool
 Values = Annotated[Mapping[str, Value], PlainSerializer(dict)]
+Fold = Annotated[str, Field(pattern=r"^(\d+/[1-9]\d*)?$")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class TrialConfig:
         arm: Name of the arm (a level of the study's A/B factor, or "all" in a pooled study).
         seed: Determines the initialization of the head, shuffling and augmentation.
         hyperparameters: The values that the search varies. A conditional parameter that does not apply is absent.
+        fold: Which part of the test images the trial is tested on, such as "2/3" for the second of three; it trains on all other
+            images. "0/3" is tested on none of them. "" trains on the training split and is tested on the whole test split.
         fixed: The settings that all trials of the study share (image size, epochs, batch size, ...). In a study these are all
             of `search_spaces.settings`; of a configuration made by hand, those that are left out have their defaults.
 
@@ -37,6 +40,7 @@ class TrialConfig:
     seed: int
     hyperparameters: Values
     fixed: Values
+    fold: Fold = ""
 
     def __post_init__(self) -> None:
         overlap = set(self.hyperparameters) & set(self.fixed)
@@ -80,6 +84,10 @@ class TrialConfig:
         """Return the same configuration under another seed."""
         return replace(self, seed=seed)
 
+    def with_fold(self, fold: str) -> "TrialConfig":
+        """Return the same configuration on another fold."""
+        return replace(self, fold=fold)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as nested plain dicts."""
         plain: dict[str, Any] = _ADAPTER.dump_python(self)
@@ -108,8 +116,18 @@ class TrialConfig:
 
     @property
     def configuration_fingerprint(self) -> str:
-        """Fingerprint without the seed: equal for trials that differ in their seed alone."""
-        return self.with_seed(0).fingerprint
+        """Fingerprint without seed and fold: equal for trials that differ in these alone."""
+        return replace(self, seed=0, fold="").fingerprint
+
+
+def list_folds(number: int) -> tuple[str, ...]:
+    """Return the names of `number` folds; one without a name for 0, which is no division into folds."""
+    return tuple(f"{place}/{number}" for place in range(1, number + 1)) or ("",)
+
+
+def name_whole(number: int) -> str:
+    """Return the name of the trial that no fold is held out of: it trains on all images, and is tested on none."""
+    return f"0/{number}"
 
 
 _ADAPTER = TypeAdapter(TrialConfig)

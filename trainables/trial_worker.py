@@ -233,10 +233,12 @@ class TrialWorker:
             return {}
         self._writer.wait()
         self._files.check_attempt(self._attempt)
-        results: dict[str, Any] = {"predictions": self._splits_to_predict}
+        # A trial of a fold has trained on the images of these splits.
+        splits = () if self._trial_config.fold else self._splits_to_predict
+        results: dict[str, Any] = {"predictions": splits}
         digests: dict[str, str] = {}
         num_classes = len(self._data.class_names)
-        for split in self._splits_to_predict:
+        for split in splits:
             with self._explaining_memory(self._run.device):
                 predictions = self._run.predict(split)
             digests |= self._files.write_predictions(predictions, self._attempt)

@@ -1,6 +1,6 @@
 """`ArmEvidence`: the confirmation trials of one arm with their test predictions, and what they say image by image."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -21,8 +21,10 @@ class ArmEvidence:
     Attributes:
         arm: its name.
         source: the search trial whose configuration was confirmed.
-        runs: records of the confirmation trials that have test predictions, in the order of the plan's seeds.
-        predictions: test predictions of `runs`, in the same order.
+        runs: records of the confirmation trials that have test predictions, in the order of the plan's seeds; with folds, those
+            of all folds of a seed one after the other.
+        predictions: test predictions of each seed, in the same order; with folds, those of its trials together.
+        folds: with folds, (n,) sample ids that each of `runs` was tested on; else empty.
         shared_seconds: device-seconds per trial of what the arm's trials share, such as the features of probes.
         failed_seeds: planned seeds whose trial ended without an outcome; no row can use them.
     """
@@ -31,13 +33,14 @@ class ArmEvidence:
     source: TrialRecord
     runs: Sequence[TrialRecord]
     predictions: Sequence[Predictions]
+    folds: Sequence[IntArray] = ()
     failed_seeds: frozenset[int] = frozenset()
     shared_seconds: float = 0.0
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of `runs`."""
-        return tuple(r.config.seed for r in self.runs)
+        return tuple(dict.fromkeys(r.config.seed for r in self.runs))
 
     @property
     def by_seed(self) -> dict[int, Predictions]:
@@ -51,7 +54,7 @@ class ArmEvidence:
 
     def finished(self) -> "ArmEvidence":
         """Return the evidence of the runs that did not diverge."""
-        return self.with_seeds({r.config.seed for r in self.runs if not r.diverged})
+        return self.with_seeds(set(self.seeds) - {r.config.seed for r in self.diverged})
 
     @property
     def device_seconds(self) -> float:
@@ -60,12 +63,16 @@ class ArmEvidence:
 
     def with_seeds(self, seeds: Collection[int]) -> "ArmEvidence":
         """Return the evidence of these seeds only."""
-        kept = [(r, p) for r, p in zip(self.runs, self.predictions, strict=True) if r.config.seed in seeds]
-        return replace(self, runs=[r for r, _ in kept], predictions=[p for _, p in kept])
+        return replace(
+            self,
+            runs=[r for r in self.runs if r.config.seed in seeds],
+            predictions=[p for seed, p in zip(self.seeds, self.predictions, strict=True) if seed in seeds],
+            folds=[ids for r, ids in zip(self.runs, self.folds, strict=False) if r.config.seed in seeds],
+        )
 
     def with_images(self, sample_ids: IntArray) -> "ArmEvidence":
         """Return the evidence on some of the test images only, which are given by their (n,) sample ids."""
-        return replace(self, predictions=[p.take(np.isin(p.sample_ids, sample_ids)) for p in self.predictions])
+        return replace(self, predictions=[_take(p, sample_ids) for p in self.predictions])
 
     def stacked(self) -> ArmPredictions:
         """Return the test predictions of S seeds on N images as one value.
@@ -73,7 +80,37 @@ class ArmEvidence:
         Raises:
             UserInputError: if the seeds do not share their images.
         """
-        return stack_predictions(self.arm, self.by_seed)
+        found = stack_predictions(self.arm, self.by_seed)
+        return replace(found, folds=self._stack_folds(found)) if self.folds else found
+
+    def _stack_folds(self, found: ArmPredictions) -> IntArray:
+        """Return (S, N) the fold of each image, in the order of seeds and images of `found`."""
+        folds = np.zeros(found.predicted.shape, dtype=np.int64)
+        for run, tested in zip(self.runs, self.folds, strict=True):
+            place = int(run.config.fold.partition("/")[0])
+            folds[found.seeds.index(run.config.seed), np.isin(found.sample_ids, tested)] = place
+        return folds
+
+
+def take_single_models(evidence: Mapping[str, ArmEvidence]) -> dict[str, ArmEvidence]:
+    """Return evidence in which each run is a model that has seen none of the test images, which all arms share.
+
+    Without folds it is the evidence as it is. With folds it is of the first fold of the first seed that all arms have finished:
+    one model of each arm, and the images that it was tested on; no arm, where they have no seed in common.
+    """
+    arms = list(evidence.values())
+    if not any(found.folds for found in arms):
+        return dict(evidence)
+    common = [seed for seed in arms[0].seeds if all(seed in found.seeds for found in arms)]
+    single = {name: found.with_seeds(common[:1]) for name, found in evidence.items() if common}
+    return {
+        name: replace(found, runs=found.runs[:1], predictions=[_take(found.predictions[0], found.folds[0])], folds=())
+        for name, found in single.items()
+    }
+
+
+def _take(predictions: Predictions, sample_ids: IntArray) -> Predictions:
+    return predictions.take(np.isin(predictions.sample_ids, sample_ids))
 
 
 def tabulate_images(evidence: ArmEvidence, class_names: Sequence[str]) -> pd.DataFrame:

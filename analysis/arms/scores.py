@@ -53,7 +53,7 @@ def compute_arm_scores(
         seeds=evidence.seeds,
         hyperparameters=dict(config.hyperparameters),
         search_macro_f1=float(evidence.source.last_macro_f1 or 0.0),
-        confirm_macro_f1=fmean(r.confirm_macro_f1 or 0.0 for r in evidence.runs),
+        confirm_macro_f1=None if evidence.folds else fmean(r.confirm_macro_f1 or 0.0 for r in evidence.runs),
         test_macro_f1=macro_f1,
         class_scores=compute_class_scores(stacked, class_names, confidence),
         confusion=compute_confusion(stacked, class_names, confidence),

@@ -38,7 +38,7 @@ class ArmScores(ArmResults):
         confirmation_ids: the confirmation trials, in the order of `seeds`.
         hyperparameters: the winning configuration.
         search_macro_f1: its last-epoch macro-F1 on the search split (biased upward; never compared).
-        confirm_macro_f1: mean over seeds on the confirm split.
+        confirm_macro_f1: mean over seeds on the confirm split; None with folds, whose trials have seen it.
         minimum_cleared: whether the lower bound of `test_macro_f1` for the recipe exceeds the minimum; None without a minimum.
         num_parameters: trainable parameters; 0 where a custom training loop does not tell them.
         forward_flops: floating-point operations of one image's forward pass, a multiplication and an addition counted as two;
@@ -55,7 +55,7 @@ class ArmScores(ArmResults):
     confirmation_ids: tuple[str, ...]
     hyperparameters: dict[str, float | int | str | bool]
     search_macro_f1: float
-    confirm_macro_f1: float
+    confirm_macro_f1: float | None
     minimum_cleared: bool | None
     num_parameters: int
     forward_flops: int

@@ -13,7 +13,7 @@ from analysis.comparison.tables import (
     describe_rule,
     list_values,
 )
-from analysis.comparison.values import ComparisonRow, Question, Verdict
+from analysis.comparison.values import Question, Verdict
 from analysis.formats.numbers import format_percent, format_seconds, format_signed_pp
 from analysis.formats.table_formats import to_csv, to_terminal
 
@@ -24,12 +24,12 @@ _ROW_COLUMNS = ("effect_pp", "low_pp", "high_pp", "verdict", "treatment", "diver
 def describe_handover(found: BaselineFindings) -> list[str]:
     """Return which model is handed over and why, and the verdict on the winner against the study's probe."""
     verdict = compare_with_probe(found, found.winner)
-    return [*_say_why(found), *([f"{verdict}."] if verdict else []), *_describe_evidence(found.row)]
+    return [*_say_why(found), *([f"{verdict}."] if verdict else []), *_describe_evidence(found)]
 
 
 def describe_below_table(found: BaselineFindings) -> list[str]:
     """Return the sentences below the table of a report, whose first answer has the verdict, or the notes without a probe."""
-    return [*_say_why(found), *_describe_evidence(found.row), *(found.notes if found.probe else ())]
+    return [*_say_why(found), *_describe_evidence(found), *(found.notes if found.probe else ())]
 
 
 def compare_with_probe(found: BaselineFindings, name: str) -> str:
@@ -94,16 +94,18 @@ def _say_why(found: BaselineFindings) -> list[str]:
     return [why] if found.handed_over else []
 
 
-def _describe_evidence(row: ComparisonRow | None) -> list[str]:
+def _describe_evidence(found: BaselineFindings) -> list[str]:
+    row = found.row
     if row is None:
         return []
+    probe = "The probe was fitted anew for each seed and fold" if found.folds else "The probe is one fixed model"
     text = build_table_rows([row])[0]
     seeds = "" if row.question is Question.MODELS else f"new seeds of {row.treatment} and "
     notes = (describe_rule(text), describe_divergence(row), row.settles)
     return [
         f"The interval of {row.treatment} against the probe ({text.confidence} confidence, {text.seeds}, "
-        f"{row.num_images:,} test images) covers {seeds}new test images. The probe is one fixed model for these "
-        "training images. The row has its own alpha, outside the family of arms.",
+        f"{row.num_images:,} test images) covers {seeds}new test images. {probe} for these training images. "
+        "The row has its own alpha, outside the family of arms.",
         *(f"{text.comparison}: {note}." for note in notes if note),
         *([PLAN_CHANGED] if row.plan_changed else []),
     ]

@@ -55,6 +55,7 @@ class BaselineFindings:
         winner: the arm whose confirmation trials have the highest mean macro-F1 on the confirm split; "" before there are any.
         winner_confirm_macro_f1: that mean; None before there is a winner.
         handed_over: `winner`, or `LINEAR_PROBE` where the probe scores higher there; "" before the confirmation.
+        folds: for each of which, and each seed, the probe of the row was fitted anew; 0 where it is one model.
         row: `winner` against the study's probe on the test split, with an alpha of its own; None without a probe, or before
             the test split is read.
     """
@@ -66,6 +67,7 @@ class BaselineFindings:
     winner: str = ""
     winner_confirm_macro_f1: float | None = None
     handed_over: str = ""
+    folds: int = 0
     row: ComparisonRow | None = None
 
     @property

@@ -43,6 +43,7 @@ class Findings:
         panels: Grad-CAM panels.
         cam_note: why there are no heat maps, or why they are no evidence; else "".
         num_test_reads: how often the test split was read.
+        folds: into which each seed divided the test split; 0 where no trial trained on any of it.
         warnings: sentences that a reader needs before the numbers.
         figures: file name by key.
         passport: data, code and versions of the launch.
@@ -77,6 +78,7 @@ class Findings:
     panels: tuple[CamPanel, ...]
     cam_note: str
     num_test_reads: int
+    folds: int
     warnings: tuple[str, ...]
     figures: dict[str, str]
     passport: dict[str, Any]

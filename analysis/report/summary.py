@@ -113,6 +113,12 @@ def _say_how_sure(findings: Findings, rows: Sequence[TableRow]) -> list[str]:
         seeds = f"{first.num_seeds} paired seed{'s' if first.num_seeds > 1 else ''}"
         scope = "new test images alone" if first.question is Question.MODELS else "new seeds and new test images"
         sentences.append(f"{seeds} and {format_count(first.num_images)} test images; the verdict holds for {scope}.")
+    if findings.folds:
+        sentences.append(
+            "Each test image was tested once per seed, by a model that had not seen it: every seed cut the test split into "
+            f"{findings.folds} folds anew, and a trial trained on all images but its fold. Audits, causes and heat maps are of "
+            "one model per arm, on its fold."
+        )
     open_rows = [row for row in rows if row.value.settles]
     sentences += [f"{row.comparison}: {row.value.settles}." for row in open_rows[:MOST_NAMES]]
     few = [arm for arm in findings.search if arm.num_completed < FEW_TRIALS and findings.allocation != "given"]

@@ -5,14 +5,16 @@ They are kept below baselines/: baselines.json, the probe as a network, and its 
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import TypeAdapter
+from torch import nn
 
 from analysis.baselines.values import LINEAR_PROBE, MAJORITY, Baseline, BaselineFindings
-from search_spaces.config import TrialConfig
+from search_spaces.config import TrialConfig, list_folds
 from search_spaces.settings import BUILT_IN_LOOP
 from study.cluster.connection import LOCAL, THIS_PROCESS, connect_cluster, make_workers
 from study.cluster.tasks import Workers, find_device, make_task
@@ -23,6 +25,7 @@ from study.open_study import OpenStudy, StoredBaselines, read_baselines
 from study.spec.study_spec import StudySpec, list_backbone_configs
 from study.state import paths
 from study.state.sealed_files import read_sealed_json, write_sealed_json
+from trainables.data.splits import SPLIT_NAMES
 from trainables.models.backbones import build_model, count_forward_flops, place_model
 from trainables.models.heads import find_head, fold_state
 from trainables.processes import prepare_to_train
@@ -34,11 +37,12 @@ from trainables.training.linear_probe import (
     MAX_IMAGES,
     LinearProbe,
     draw_sample,
+    fit_again,
     identify_images,
     measure_probe,
     set_head,
 )
-from trainables.training.predictions import Predictions
+from trainables.training.predictions import Predictions, pool_predictions
 from trainables.training.trial_data import TrialData, place_images
 
 # Floating-point operations that the features of a split may cost on a CPU: about half a minute of one core for ResNets.
@@ -212,26 +216,61 @@ def predict_test(study: OpenStudy, plan: Plan, workers: Workers) -> None:
     if stored is None or stored.config is None:
         return
     note_test_read(study.store, plan, [LINEAR_PROBE])
-    task = make_task(study.spec, stored.config.arm, study.store.address, stored.config, stored.digests)
-    (predictions,) = workers.run_tasks(_predict, [task])
-    digests = _files(study.store).write_predictions(predictions, ATTEMPT)
+    probe, folds, files = stored.findings.probe, study.spec.confirm.folds, _files(study.store)
+    assert probe is not None
+    task = make_task(study.spec, stored.config.arm, study.store.address, stored, probe, plan.seeds, folds)
+    (found,) = workers.run_tasks(_predict_folds if folds else _predict, [task])
+    digests = [files.write_predictions(one, attempt) for attempt, one in enumerate(found, start=ATTEMPT)]
     write_sealed_json(study.store, paths.BASELINES_ON_TEST, {"digests": digests})
 
 
-def read_test_predictions(study: OpenStudy) -> Predictions | None:
-    """Return the predictions of the study's probe on the test split; None if there are none."""
+def read_test_predictions(study: OpenStudy) -> tuple[Predictions, ...]:
+    """Return the predictions of the study's probe on the test split; with folds, for each of the plan's seeds; or none."""
     if not study.store.exists(paths.BASELINES_ON_TEST):
-        return None
-    digests: dict[str, Any] = read_sealed_json(study.store, paths.BASELINES_ON_TEST)["digests"]
-    return _files(study.store).read_predictions(TEST, digests)
+        return ()
+    stored: list[dict[str, Any]] = read_sealed_json(study.store, paths.BASELINES_ON_TEST)["digests"]
+    return tuple(_files(study.store).read_predictions(TEST, digests) for digests in stored)
 
 
-def _predict(root: str, config: TrialConfig, digests: dict[str, str], *, data: TrialData) -> Predictions:
-    device, indices = find_device(), data.splits.test
-    model = _files(Store(root)).load_weights(build_model(config, len(data.class_names), weights="none"), digests)
-    placed = place_model(model, config, device)
-    logits = compute_logits(placed, place_images(data.images, device), indices, config, device, BATCH_SIZE)
-    return make_test_predictions(logits, data)
+def _load(root: str, stored: StoredBaselines, num_classes: int) -> tuple[TrialConfig, nn.Module]:
+    """Return the probe's configuration, and its network on the device of the task."""
+    assert stored.config is not None
+    model = build_model(stored.config, num_classes, weights="none")
+    model = _files(Store(root)).load_weights(model, stored.digests)
+    return stored.config, place_model(model, stored.config, find_device())
+
+
+def _predict(root: str, stored: StoredBaselines, *_: object, data: TrialData) -> list[Predictions]:
+    device = find_device()
+    config, model = _load(root, stored, len(data.class_names))
+    logits = compute_logits(model, place_images(data.images, device), data.splits.test, config, device, BATCH_SIZE)
+    return [make_test_predictions(logits, data)]
+
+
+def _predict_folds(
+    root: str, stored: StoredBaselines, probe: Baseline, seeds: Sequence[int], folds: int, *, data: TrialData
+) -> list[Predictions]:
+    """Return predictions for each seed: of each fold, by a probe fitted on the images that a trial of that fold trains on.
+
+    Strength and class weights are those of the study's probe, which no test image chose.
+    """
+    device, num_classes, strength = find_device(), len(data.class_names), probe.strength
+    assert strength is not None
+    config, model = _load(root, stored, num_classes)
+    used = np.sort(np.concatenate([getattr(data.splits, name) for name in SPLIT_NAMES]))
+    with borrow_backbone(model, config, device) as backbone:
+        features = backbone.compute_part(place_images(data.images, device), used, identify_images(data))
+    found = []
+    for seed in seeds:
+        parts = []
+        for fold in list_folds(folds):
+            own = data.of_trial(config.with_seed(seed).with_fold(fold))
+            train, test = (features[np.searchsorted(used, part)] for part in (own.splits.train, own.splits.test))
+            labels, is_balanced = data.labels[own.splits.train], probe.class_weights != "none"
+            head = fit_again(train, labels, num_classes, strength, is_balanced=is_balanced)
+            parts.append(make_test_predictions(head.compute_logits(test), own))
+        found.append(pool_predictions(parts))
+    return found
 
 
 def _files(store: Store) -> TrialFiles:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from search_spaces.config import list_folds, name_whole
 from search_spaces.errors import UserInputError, list_some
 from study.spec.study_spec import StudySpec
 from study.state.paths import TrialPaths
@@ -25,19 +26,37 @@ def outcomes_of(book: RecordBook, source: TrialRecord) -> list[TrialRecord]:
     return [r for r in trials if r.state is TrialState.COMPLETE or r.diverged]
 
 
+def group_by_seed(book: RecordBook, source: TrialRecord, folds: int = 0) -> dict[int, tuple[TrialRecord, ...]]:
+    """Return the trials of each seed of which all have an outcome: a trial of every fold, or one without folds."""
+    found: dict[int, dict[str, TrialRecord]] = {}
+    for record in outcomes_of(book, source):
+        found.setdefault(record.config.seed, {}).setdefault(record.config.fold, record)
+    names = list_folds(folds)
+    return {seed: tuple(own[name] for name in names) for seed, own in found.items() if {*names} <= own.keys()}
+
+
+def find_whole(book: RecordBook, winner: TrialRecord, folds: int) -> TrialRecord | None:
+    """Return a winner's trial that trains on all images, in a study with folds; None as long as it has not ended."""
+    trials = book.with_configuration_of(winner, "confirmation")
+    return next((r for r in trials if r.config.fold == name_whole(folds) and r.state.is_finished), None)
+
+
 def is_crashed(record: TrialRecord) -> bool:
     """Return whether a trial failed with an error, which says nothing about its configuration as divergence does."""
     return record.state is TrialState.FAILED and not record.diverged
 
 
-def failed_seeds(book: RecordBook, source: TrialRecord) -> frozenset[int]:
-    """Return the seeds with which a confirmation trial of the configuration ended without an outcome."""
-    return frozenset(r.config.seed for r in book.with_configuration_of(source, "confirmation") if is_crashed(r))
+def failed_seeds(book: RecordBook, source: TrialRecord, folds: int = 0) -> frozenset[int]:
+    """Return the seeds with which a confirmation trial of the configuration, on any of the folds, ended without an outcome."""
+    trials = book.with_configuration_of(source, "confirmation")
+    return frozenset(r.config.seed for r in trials if is_crashed(r) and r.config.fold in list_folds(folds))
 
 
-def complete_seeds(book: RecordBook, winners: dict[str, TrialRecord], seeds: tuple[int, ...]) -> tuple[int, ...]:
+def complete_seeds(
+    book: RecordBook, winners: dict[str, TrialRecord], seeds: tuple[int, ...], folds: int = 0
+) -> tuple[int, ...]:
     """Return the seeds with which every arm's winner has an outcome; raise UserInputError if there are fewer than two."""
-    by_arm = [{r.config.seed for r in outcomes_of(book, winner)} for winner in winners.values()]
+    by_arm = [group_by_seed(book, winner, folds).keys() for winner in winners.values()]
     complete = tuple(seed for seed in seeds if all(seed in completed for completed in by_arm))
     if len(complete) < 2:
         raise UserInputError(
@@ -47,13 +66,13 @@ def complete_seeds(book: RecordBook, winners: dict[str, TrialRecord], seeds: tup
     return complete
 
 
-def planned_runs(book: RecordBook, winner: TrialRecord, seeds: Sequence[int]) -> list[TrialRecord]:
+def planned_runs(book: RecordBook, winner: TrialRecord, seeds: Sequence[int], folds: int = 0) -> list[TrialRecord]:
     """Return a winner's confirmation trials in the order of `seeds`, without the seeds that ended without an outcome.
 
     Raises UserInputError if a trial is missing.
     """
-    by_seed = {r.config.seed: r for r in reversed(outcomes_of(book, winner))}
-    failed = failed_seeds(book, winner)
+    by_seed = group_by_seed(book, winner, folds)
+    failed = failed_seeds(book, winner, folds)
     missing = [seed for seed in seeds if seed not in by_seed and seed not in failed]
     if missing:
         altered = [TrialPaths(stage=r.stage, trial_id=r.trial_id).record for r in book if r.is_altered]
@@ -66,7 +85,7 @@ def planned_runs(book: RecordBook, winner: TrialRecord, seeds: Sequence[int]) ->
             f"the plan compares seeds {missing}, but trial {winner.trial_id} has no complete confirmation trial with them; "
             f"{remedy}"
         )
-    return [by_seed[seed] for seed in seeds if seed in by_seed]
+    return [run for seed in seeds for run in by_seed.get(seed, ())]
 
 
 def growth_option(spec: StudySpec) -> str:
@@ -123,11 +142,12 @@ def keep_trained(
     Raises:
         UserInputError: if no intervention of a round is left.
     """
-    kept = {}
-    for arm, winner in winners.items():
-        outcomes = outcomes_of(book, winner)
-        if len({r.config.seed for r in outcomes} & set(seeds)) >= 2 or not _can_be_left_out(arm, spec):
-            kept[arm] = winner
+    kept = {
+        arm: winner
+        for arm, winner in winners.items()
+        if not _can_be_left_out(arm, spec)
+        or len(group_by_seed(book, winner, spec.confirm.folds).keys() & set(seeds)) >= 2
+    }
     _require_intervention(kept, spec)
     return kept
 
@@ -135,8 +155,8 @@ def keep_trained(
 def count_ranking_trials(book: MemoryBook, spec: StudySpec, arm: str) -> int:
     """Return the trials that rank an arm's candidates, beyond those of the comparison; before the search ends, an estimate."""
     num_complete = len(best_trials(book.of_stage("search"), arm))
-    num_candidates = min(spec.confirm.top_k, num_complete or spec.confirm.top_k)
-    if num_candidates == 1 or spec.has_given_arms:
+    num_candidates = 1 if spec.has_given_arms else min(spec.confirm.top_k, num_complete or spec.confirm.top_k)
+    if num_candidates == 1 and not spec.confirm.folds:
         return 0
     return num_candidates * spec.confirm.num_ranking_seeds
 

@@ -7,13 +7,14 @@ from analysis.comparison.rows import RowRule, compute_rows
 from analysis.comparison.values import Verdict
 from search_spaces.designs import Contrast
 from search_spaces.errors import UserInputError
-from study.confirmation.candidates import failed_seeds, outcomes_of, planned_runs
+from study.confirmation.candidates import failed_seeds, find_whole, group_by_seed, planned_runs
 from study.confirmation.plan import Plan, changed_plan_error, followed_plan
 from study.confirmation.stated_interventions import ReadInterventions, find_judged, judge_cells, read_stated
 from study.confirmation.trained_models import TEST
 from study.open_study import OpenStudy, read_passport, require_finished_search
 from study.state.record_book import open_trial_files
 from trainables.damaged_files import DamagedFileError
+from trainables.training.predictions import pool_predictions
 
 
 def require_plan(study: OpenStudy) -> Plan:
@@ -31,6 +32,15 @@ def is_confirmed(study: OpenStudy) -> bool:
     """Whether every confirmation trial that the plan still needs has its test predictions."""
     plan = followed_plan(study.book, study.spec)
     return plan is not None and not find_undecided(study, plan)
+
+
+def list_unfinished_wholes(study: OpenStudy) -> tuple[str, ...]:
+    """Return the arms that have no model of all images yet, of a confirmed study with folds; else none."""
+    plan, folds = followed_plan(study.book, study.spec), study.spec.confirm.folds
+    if plan is None or not folds:
+        return ()
+    winners = {arm: study.book.get("search", trial_id) for arm, trial_id in plan.chosen.items()}
+    return tuple(arm for arm, winner in winners.items() if find_whole(study.book, winner, folds) is None)
 
 
 def find_undecided(study: OpenStudy, plan: Plan) -> tuple[str, ...]:
@@ -86,7 +96,8 @@ def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
     """
     for trial_id in plan.chosen.values():
         try:
-            runs = planned_runs(study.book, study.book.get("search", trial_id), plan.seeds[: plan.looks[0]])
+            source, first = study.book.get("search", trial_id), plan.seeds[: plan.looks[0]]
+            runs = planned_runs(study.book, source, first, study.spec.confirm.folds)
         except UserInputError as error:
             if not plan.is_changed:
                 raise
@@ -100,17 +111,19 @@ def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
 
 
 def _read_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
-    evidence = {}
+    evidence, folds = {}, study.spec.confirm.folds
     for arm, trial_id in plan.chosen.items():
         source = study.book.get("search", trial_id)
-        outcomes = outcomes_of(study.book, source)
-        by_seed = {r.config.seed: r for r in outcomes if TEST in r.predictions}
-        runs = [by_seed[seed] for seed in plan.seeds if seed in by_seed]
+        by_seed = group_by_seed(study.book, source, folds)
+        of_seeds = [by_seed.get(seed, ()) for seed in plan.seeds]
+        read = [runs for runs in of_seeds if runs and all(TEST in run.predictions for run in runs)]
+        tested = [[open_trial_files(study.store, r).read_predictions(TEST, r.digests) for r in runs] for runs in read]
         evidence[arm] = ArmEvidence(
             arm=arm,
             source=source,
-            runs=runs,
-            predictions=[open_trial_files(study.store, r).read_predictions(TEST, r.digests) for r in runs],
-            failed_seeds=failed_seeds(study.book, source),
+            runs=[run for runs in read for run in runs],
+            predictions=[pool_predictions(parts) for parts in tested],
+            folds=[part.sample_ids for parts in tested for part in parts] if folds else (),
+            failed_seeds=failed_seeds(study.book, source, folds),
         )
     return evidence

@@ -129,6 +129,7 @@ def predict_test_split(study_uri: str, record: TrialRecord, cpu: float, *, data:
     A trial that diverged predicts with the weights of its last finite epoch. Where there are none, or their logits are not
     finite, its labels are drawn at random.
     """
+    data = data.of_trial(record.config)
     prepare_to_train(max(1, int(cpu)))
     num_classes = len(data.class_names)
     if not record.diverged or find_file(WEIGHTS, record.digests):

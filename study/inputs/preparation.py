@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.confusions.class_scores import list_group_problems
 from search_spaces.config import TrialConfig, Value
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, list_some
 from search_spaces.settings import BUILT_IN_LOOP, TuningSettings
 from search_spaces.space import SearchSpace
 from study.inputs.human_labels import load_human_shares
@@ -81,11 +81,41 @@ def prepare(spec: StudySpec, loaded: tuple[ImageSet, Splits] | None = None) -> P
     weights = locate_weights(spec.model.weights)
     image_set, splits = loaded or load_split_images(spec)
     check_image_set(image_set, splits)
+    check_folds(spec.confirm.folds, image_set, splits)
     prepared = assemble(spec, image_set, splits, weights)
     check_models(spec, prepared)
     if spec.analyze.human_counts is not None:
         load_human_shares(spec.analyze.human_counts, image_set)
     return prepared
+
+
+class FoldsError(UserInputError):
+    """The test split cannot be divided into as many folds as a spec asks for."""
+
+
+def check_folds(number: int, image_set: ImageSet, splits: Splits) -> None:
+    """Check that the test split can be divided into so many folds (0: it is not).
+
+    Raises:
+        FoldsError: if the test set is a published one, which no trial may train on, or naming the classes that have too few
+            images, or groups of images, for one in each fold.
+    """
+    if not number:
+        return
+    if image_set.official_test is not None:
+        raise FoldsError(
+            f"confirm.folds = {number} trains on a part of the test images, but the test set of {image_set.source!r} is a "
+            "published one, which no trial may train on; set confirm.folds = 0"
+        )
+    test, what = splits.test, "test images" if image_set.groups is None else "groups of test images"
+    units = test if image_set.groups is None else image_set.groups[test]
+    counts = [len(np.unique(units[image_set.labels[test] == label])) for label in range(image_set.num_classes)]
+    few = [f"{name} ({n})" for name, n in zip(image_set.class_names, counts, strict=True) if n < number]
+    if few:
+        raise FoldsError(
+            f"confirm.folds = {number} needs as many {what} of each class, but these have fewer: {list_some(few)}; lower it, or "
+            "raise data.test_fraction"
+        )
 
 
 def load_split_images(spec: StudySpec) -> tuple[ImageSet, Splits]:

@@ -75,6 +75,14 @@ class Choosing:
     is_divided: bool
 
 
+def _refuse_folds(study: OpenStudy) -> None:
+    if study.spec.confirm.folds:
+        raise UserInputError(
+            "interventions are chosen on one half of the test images and judged on the other, but with folds (confirm.folds) the "
+            "models have trained on both; a study with confirm.folds = 0 can try them"
+        )
+
+
 def diagnose_winner(
     study: OpenStudy,
     prepared: Prepared,
@@ -98,6 +106,7 @@ def diagnose_winner(
     """
     load_findings(study)
     plan = require_plan(study)
+    _refuse_folds(study)
     evidence = {name: found.finished() for name, found in load_evidence(study, plan).items()}
     evidence = {name: found for name, found in evidence.items() if found.runs}
     first = next(iter(evidence.values())).predictions[0]
@@ -136,6 +145,7 @@ def diagnose_from_findings(study: OpenStudy, findings: Findings, native_size: in
         findings: of the study.
         native_size: side of its images in pixels.
     """
+    _refuse_folds(study)
     arm: ArmFinding = max(findings.arms, key=lambda found: found.test_macro_f1.estimate)
     source = study.book.get("search", arm.trial_id)
     return _make_diagnosis(study, source, findings.class_names, arm, arm, None, native_size)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.arms.arm_evidence import ArmEvidence
+from analysis.arms.arm_evidence import ArmEvidence, take_single_models
 from analysis.causes.confused_images import CauseModels, ConfusedClasses, split_seeds
 from analysis.causes.cues import MIN_SIDE, describe_small_images
 from analysis.causes.root_cause import find_root_causes
@@ -71,6 +71,11 @@ def audit_arms(
         return dict.fromkeys(
             confusions, AuditPart()
         ), "The Clever Hans audit was switched off (analyze.num_audit_images = 0)."
+    evidence = take_single_models(evidence)
+    if not evidence:
+        return dict.fromkeys(
+            confusions, AuditPart()
+        ), "The arms have finished no seed in common, so no model is audited."
     first = next(iter(evidence.values())).predictions[0]
     number = study.spec.analyze.num_audit_images
     ids = choose_audit_images(first.sample_ids, first.labels, number, study.spec.seed, first.groups)

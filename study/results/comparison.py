@@ -3,8 +3,10 @@
 The model is chosen on the confirm split, and has a row against the linear probe on the test split.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 
@@ -25,7 +27,7 @@ from analysis.statistics.arm_predictions import stack_predictions
 from study.baselines.measuring import read_test_predictions
 from study.confirmation.candidates import mean_confirm, outcomes_of
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
-from study.confirmation.plan import Plan
+from study.confirmation.plan import Plan, ranking_seeds
 from study.confirmation.stated_interventions import find_judged, read_stated
 from study.open_study import OpenStudy, read_baselines, read_passport
 from study.state import paths
@@ -135,9 +137,10 @@ def choose_handover(study: OpenStudy, plan: Plan, baselines: BaselineFindings) -
     """Return the baselines with the winner among the arms, and what is handed over: the winner or the probe.
 
     The winner has the highest mean macro-F1 on the confirm split over the first look's seeds, where a run that diverged has 0.
-    Ties go to the first arm, and from the probe to the winner.
+    With folds, of which every trial has seen that split, it is over the seeds of the ranking. Ties go to the first arm, and from
+    the probe to the winner.
     """
-    seeds = set(plan.seeds[: plan.looks[0]])
+    seeds = set(ranking_seeds(study.spec) if study.spec.confirm.folds else plan.seeds[: plan.looks[0]])
     scores = {}
     for arm, trial_id in plan.chosen.items():
         outcomes = outcomes_of(study.book, study.book.get("search", trial_id))
@@ -151,8 +154,8 @@ def choose_handover(study: OpenStudy, plan: Plan, baselines: BaselineFindings) -
 def compute_handover(study: OpenStudy, plan: Plan, evidence: Mapping[str, ArmEvidence]) -> BaselineFindings | None:
     """Return the baselines with what the comparison adds; None if the study has none.
 
-    The probe is one model, so it is constant over the seeds of the row: the variance between seeds is that of the winner's. The
-    test split judges the choice and never makes it.
+    The probe is one model, so it is constant over the seeds of the row: the variance between seeds is that of the winner's. With
+    folds, it is fitted anew for each seed. The test split judges the choice and never makes it.
 
     Args:
         study: confirmed.
@@ -163,9 +166,10 @@ def compute_handover(study: OpenStudy, plan: Plan, evidence: Mapping[str, ArmEvi
     if stored is None:
         return None
     found = choose_handover(study, plan, stored.findings)
-    winner, probe = found.winner, read_test_predictions(study)
-    if probe is not None:
-        found = _judge_probe(found, plan, evidence.get(winner), probe)
+    if probe := read_test_predictions(study):
+        by_seed = dict(zip(plan.seeds, probe if len(probe) > 1 else itertools.repeat(probe[0]), strict=False))
+        found = _judge_probe(found, plan, evidence.get(found.winner), by_seed)
+        found = replace(found, folds=study.spec.confirm.folds)
     if some := next((arm for arm in evidence.values() if arm.predictions), None):
         found = _score_majority(found, study, some.predictions[0])
     return found
@@ -189,17 +193,17 @@ def share_features(study: OpenStudy, evidence: Mapping[str, ArmEvidence]) -> dic
 
 
 def _judge_probe(
-    found: BaselineFindings, plan: Plan, evidence: ArmEvidence | None, predictions: Predictions
+    found: BaselineFindings, plan: Plan, evidence: ArmEvidence | None, predictions: Mapping[int, Predictions]
 ) -> BaselineFindings:
     """Return the findings with the probe on the test split, and with the winner's row against it where the winner has runs."""
     assert found.probe is not None
-    test = compute_mean_f1(predictions.labels, predictions.predicted, predictions.logits.shape[1])
+    test = fmean(compute_mean_f1(p.labels, p.predicted, p.logits.shape[1]) for p in predictions.values())
     probes = tuple(replace(p, test_macro_f1=test) if p is found.probe else p for p in found.probes)
     if evidence is None or not evidence.runs:
         return replace(found, probes=probes)
     row = compare_arms(
         evidence.stacked(),
-        stack_predictions(LINEAR_PROBE, dict.fromkeys(evidence.seeds, predictions)),
+        stack_predictions(LINEAR_PROBE, {seed: predictions[seed] for seed in evidence.seeds}),
         margin=plan.margin,
         alpha=plan.alpha,
         num_rows=1,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pydantic import TypeAdapter
 
+from analysis.arms.arm_evidence import take_single_models
 from analysis.arms.scores import compute_arm_confusions, compute_model_scores
 from analysis.arms.values import ArmFinding
 from analysis.comparison.tables import PLAN_CHANGED
@@ -110,6 +111,7 @@ def compute_findings(
         panels=tuple(panel for panel, _ in panels),
         cam_note=cam_note,
         num_test_reads=count_test_reads(study.store),
+        folds=spec.confirm.folds,
         warnings=compute_warnings(
             search.arms,
             tuple(study.book),
@@ -215,7 +217,9 @@ def _find_arms(
                 **vars(found.audits or SwapAudits()),
                 root_causes=found.causes,
                 cam_admission=found.admission,
-                exported=replace(models[name], **vars(found.exported or SwapAudits())),
+                exported=None
+                if comparison.evidence[name].folds
+                else replace(models[name], **vars(found.exported or SwapAudits())),
             )
         )
     return tuple(arms), note
@@ -227,7 +231,7 @@ def _draw_panels(
     """Return the heat maps, and why there are none or why none of them is evidence."""
     try:
         admissions = {arm.arm: arm.cam_admission for arm in arms}
-        panels = draw_panels(study, comparison.evidence, admissions, image_set, workers)
+        panels = draw_panels(study, take_single_models(comparison.evidence), admissions, image_set, workers)
     except NoCamLayerError as error:
         return [], f"No heat map is shown: {error}."
     is_tested = any(arm.cam_admission for arm in arms)

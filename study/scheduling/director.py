@@ -171,9 +171,10 @@ class WantedTrial:
     source_trial_id: str
 
 
-def want(source: TrialRecord, seeds: Sequence[int]) -> list[WantedTrial]:
-    """Return the configuration of a search trial once per seed."""
-    return [WantedTrial(config=source.config.with_seed(s), source_trial_id=source.trial_id) for s in seeds]
+def want(source: TrialRecord, seeds: Sequence[int], folds: Sequence[str] = ("",)) -> list[WantedTrial]:
+    """Return the configuration of a search trial once per seed and fold."""
+    configs = [source.config.with_seed(seed).with_fold(fold) for seed in seeds for fold in folds]
+    return [WantedTrial(config=config, source_trial_id=source.trial_id) for config in configs]
 
 
 class ConfirmationDirector(Director):

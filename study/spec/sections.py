@@ -200,11 +200,22 @@ class ConfirmSpec(Section):
     """Largest difference in macro-F1 that is negligible, as a fraction: an interval inside of +- this margin is EQUIVALENT."""
     alpha: Fraction = 0.05
     """Family-wise error rate over all rows and looks of the A/B table."""
+    folds: Annotated[int, Field(ge=0, le=20)] = 0
+    """Parts into which each seed divides the test split anew. A trial trains on all images but one part, and is tested on it, so
+    that every test image is tested once per seed by a model that has not seen it: for small sets, with a large
+    `data.test_fraction`. 0 is one test split, which no trial trains on."""
 
     @property
     def num_seeds(self) -> int:
         """Number of paired seeds at the last look."""
         return self.looks[-1]
+
+    @field_validator("folds")
+    @classmethod
+    def _more_than_one(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("one fold would leave nothing to train on that is not tested; give 0, or 2 or more")
+        return folds
 
     @field_validator("looks")
     @classmethod

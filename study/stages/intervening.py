@@ -203,7 +203,7 @@ def _find_obstacle(study: OpenStudy) -> str:
             for arm, winner in winners.items()
         }
         if all(set(first) <= seeds for seeds in ended.values()):
-            complete_seeds(book, keep_trained(book, winners, first, spec), first)
+            complete_seeds(book, keep_trained(book, winners, first, spec), first, spec.confirm.folds)
     except UserInputError as error:
         return str(error)
     return ""

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.baselines.values import LINEAR_PROBE, describe_baselines
+from search_spaces.config import list_folds, name_whole
 from study.baselines.measuring import find_unread_probe, measure_baselines, predict_test, write_baselines
 from study.cluster.tasks import Stage
 from study.confirmation.candidates import (
@@ -14,7 +15,7 @@ from study.confirmation.candidates import (
     keep_trained,
     planned_runs,
 )
-from study.confirmation.evidence import find_undecided, is_confirmed
+from study.confirmation.evidence import find_undecided, is_confirmed, list_unfinished_wholes
 from study.confirmation.plan import Plan, confirmation_seeds, followed_plan, make_plan, ranking_seeds, write_plan
 from study.confirmation.trained_models import read_test_split
 from study.open_study import full_trial_seconds, has_finished_search, read_baselines, require_finished_search
@@ -93,8 +94,12 @@ class Confirm(StudyStage):
     is_shown: bool = True
 
     def is_done(self, session: Session) -> bool:
-        """Return whether every trial that the plan still needs, and the probe, have their test predictions."""
-        return is_confirmed(session.study) and find_unread_probe(session.study) is None
+        """Return whether every trial that the plan still needs, and the probe, have their test predictions.
+
+        With folds, each arm has a model of all images too.
+        """
+        study, is_left = session.study, find_unread_probe(session.study) is not None
+        return is_confirmed(study) and not is_left and not list_unfinished_wholes(study)
 
     def run(self, session: Session) -> None:
         """Run the trials that are left; only arms of rows that the looks so far have not decided get more seeds.
@@ -115,13 +120,18 @@ class Confirm(StudyStage):
                 if number:
                     undecided = find_undecided(study, plan)
                 seeds = plan.seeds[:look]
-                _train(session, [(winners[arm], seeds) for arm in undecided])
-                runs = [run for arm in undecided for run in planned_runs(study.book, winners[arm], seeds)]
+                _train(session, [(winners[arm], seeds) for arm in undecided], folds=list_folds(spec.confirm.folds))
+                folds = spec.confirm.folds
+                runs = [run for arm in undecided for run in planned_runs(study.book, winners[arm], seeds, folds)]
                 session.view.update(study, "test")
                 also = (LINEAR_PROBE,) if number == 0 and find_unread_probe(study) is not None else ()
                 read_test_split(study.book, plan, runs, session.workers, spec, also)
                 if number == 0:
                     predict_test(study, plan, session.workers)
+            if spec.confirm.folds:
+                # The models to use; what they score is known of the folds alone.
+                jobs = [(winner, plan.seeds[:1]) for winner in winners.values()]
+                _train(session, jobs, folds=(name_whole(spec.confirm.folds),))
 
     def show(self, session: Session) -> None:
         """Print the table of the arms."""
@@ -136,16 +146,19 @@ def _plan(session: Session) -> Plan:
     """Rank each arm's candidates, train the winners for the first look, and write the plan with the seeds that they completed."""
     study, spec = session.study, session.study.spec
     chosen, ranking = candidates(study.book, spec), ranking_seeds(spec)
-    contested = [source for sources in chosen.values() if len(sources) > 1 for source in sources]
+    # Trials of folds have no score on the confirm split, which chooses between winner and probe too.
+    is_ranked = spec.confirm.folds > 0
+    contested = [source for sources in chosen.values() if len(sources) > 1 or is_ranked for source in sources]
     # What failed with an error before a resume; no result of the comparison is known yet.
     crashed = {record.fingerprint for record in study.book.of_stage("confirmation") if is_crashed(record)}
     _train(session, [(source, ranking) for source in contested], crashed)
     _say_chance(session, chosen, ranking)
     winners = choose_by_ranking(study.book, chosen, ranking)
     first = confirmation_seeds(spec)[: spec.confirm.looks[0]]
-    _train(session, [(winner, first) for winner in winners.values()], crashed)
+    folds = spec.confirm.folds
+    _train(session, [(winner, first) for winner in winners.values()], crashed, list_folds(folds))
     winners = keep_trained(study.book, winners, first, spec)
-    plan = make_plan(spec, winners, complete_seeds(study.book, winners, first))
+    plan = make_plan(spec, winners, complete_seeds(study.book, winners, first, folds))
     write_plan(study.store, plan)
     return plan
 
@@ -163,11 +176,14 @@ def _say_chance(session: Session, chosen: Mapping[str, Sequence[TrialRecord]], r
 
 
 def _train(
-    session: Session, jobs: Sequence[tuple[TrialRecord, tuple[int, ...]]], crashed: Collection[str] = ()
+    session: Session,
+    jobs: Sequence[tuple[TrialRecord, tuple[int, ...]]],
+    crashed: Collection[str] = (),
+    folds: Sequence[str] = ("",),
 ) -> None:
     # Seed by seed, so that the arms' trials alternate and finish together.
     book, spec = session.study.book, session.study.spec
-    wanted = [trial for source, seeds in jobs for trial in want(source, seeds)]
+    wanted = [trial for source, seeds in jobs for trial in want(source, seeds, folds)]
     order = (*ranking_seeds(spec), *confirmation_seeds(spec))
     wanted.sort(key=lambda trial: order.index(trial.config.seed))
     allowed = spec.resources.max_failed_fraction

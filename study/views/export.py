@@ -4,10 +4,11 @@ import dataclasses
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -21,8 +22,8 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from search_spaces.settings import BUILT_IN_LOOP
 from study.baselines.measuring import read_probe_weights, read_test_predictions
-from study.confirmation.candidates import planned_runs
-from study.confirmation.evidence import is_confirmed
+from study.confirmation.candidates import find_whole, planned_runs
+from study.confirmation.evidence import is_confirmed, load_evidence, require_plan
 from study.confirmation.plan import followed_plan
 from study.confirmation.trained_models import TEST
 from study.open_study import OpenStudy, load_study, read_baselines
@@ -34,7 +35,7 @@ from study.state.record_book import open_trial_files
 from study.views.exported_model import CARD, STUDY, check_packages, describe_model, write_model, write_onnx
 from study.views.notebook import Study
 from study.views.printing import print_line
-from trainables.records.record import TrialRecord, best_trials
+from trainables.records.record import TrialRecord, TrialState, best_trials
 from trainables.storage.store import Store
 from trainables.training.evaluation import compute_mean_f1
 from trainables.training.predictions import Predictions
@@ -155,23 +156,32 @@ def choose_exported_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
     """Return the trial whose weights are exported for `arm`; None if none of its trials has run every epoch and not diverged.
 
     After the confirmation it is the confirmation trial of the arm's winner with the first seed of the plan, which was not
-    selected by a score. Before the confirmation it is the best search trial, whose score is biased upward.
+    selected by a score; with folds, the one that trained on all images. Before the confirmation it is the best search trial,
+    whose score is biased upward.
     """
     plan = followed_plan(study.book, study.spec)
     if plan is not None and is_confirmed(study):
         if arm not in plan.chosen:
             return None
         winner, seeds = study.book.get("search", plan.chosen[arm]), plan.seeds[: plan.looks[0]]
-        return next((run for run in planned_runs(study.book, winner, seeds) if not run.diverged), None)
+        if folds := study.spec.confirm.folds:
+            whole = find_whole(study.book, winner, folds)
+            return whole if whole is not None and whole.state is TrialState.COMPLETE else None
+        return next((run for run in planned_runs(study.book, winner, seeds, 0) if not run.diverged), None)
     ranked = best_trials(study.book.of_stage("search"), arm)
     return ranked[0] if ranked else None
 
 
-def _score(predictions: Predictions | None) -> float | None:
-    """Return macro-F1 of stored test predictions; None if there are none. The test split itself is not read."""
-    if predictions is None:
-        return None
-    return compute_mean_f1(predictions.labels, predictions.predicted, predictions.logits.shape[1])
+def _read_test(study: OpenStudy, record: TrialRecord) -> tuple[Predictions, ...]:
+    """Return a trial's stored test predictions, or none. The test split itself is not read."""
+    files = open_trial_files(study.store, record)
+    return (files.read_predictions(TEST, record.digests),) if TEST in record.predictions else ()
+
+
+def _score(predictions: Sequence[Predictions]) -> float | None:
+    """Return the mean macro-F1 of predictions; None if there are none."""
+    scores = [compute_mean_f1(one.labels, one.predicted, one.logits.shape[1]) for one in predictions]
+    return fmean(scores) if scores else None
 
 
 def _describe_origin(
@@ -191,6 +201,11 @@ def find_audit(study: OpenStudy, record: TrialRecord) -> tuple[ArmFinding | None
         record: from `choose_exported_trial`.
     """
     analyze = f"run `study analyze {study.store.argument}` and export again"
+    if record.config.fold:
+        return None, (
+            "This model has trained on all images, so that none is left to test or audit it on: its score is that of the folds, "
+            "and the report of the study has the audits of a model of the first fold."
+        )
     if not study.store.exists(FINDINGS):
         return None, f"There is no audit of this model yet; {analyze}."
     findings = load_findings(study)
@@ -213,12 +228,14 @@ def export_weights(study: OpenStudy, arm: str, folder: Path, *, onnx: bool = Fal
             f"the weights of trial {record.trial_id}, the best of the arm {arm!r}, were not kept "
             f"(search.keep_weights = {study.spec.search.keep_weights}); `study compare {study.store.argument}` trains others"
         )
-    stored = (
-        open_trial_files(study.store, record).read_predictions(TEST, record.digests)
-        if TEST in record.predictions
-        else None
+    scores: tuple[float | None, ...] = (
+        record.last_macro_f1,
+        record.confirm_macro_f1,
+        _score(_read_test(study, record)),
     )
-    scores = (record.last_macro_f1, record.confirm_macro_f1, _score(stored))
+    if record.config.fold:
+        # It has seen all images: the score is that of the folds, whose models have not seen the images that they are tested on.
+        scores = (None, None, _score(load_evidence(study, require_plan(study))[arm].finished().predictions))
     origin = _describe_origin(arm, record.stage, record.trial_id, record.source_trial_id or record.trial_id, scores)
     reproduce = f"study reproduce {study.store.argument} --trial {record.stage}/{record.trial_id}"
     weights = open_trial_files(study.store, record).read_weights(record.digests)

@@ -89,8 +89,10 @@ def count_confirmation_trials(study: OpenStudy) -> dict[str, int]:
 
 def plan_confirmation_trials(spec: StudySpec, book: MemoryBook) -> dict[str, int]:
     """Return the trials of each arm that a confirmation runs if no early look decides; before the search ends, an estimate."""
-    num_seeds = len(confirmation_seeds(spec))
-    return {arm.name: num_seeds + count_ranking_trials(book, spec, arm.name) for arm in spec.arms()}
+    num_seeds, folds = len(confirmation_seeds(spec)), spec.confirm.folds
+    # With folds, the last one trains on all images.
+    num_trials = num_seeds * folds + 1 if folds else num_seeds
+    return {arm.name: num_trials + count_ranking_trials(book, spec, arm.name) for arm in spec.arms()}
 
 
 def _expected_epochs(arm: str, records: Sequence[TrialRecord], study: OpenStudy, stage: Stage) -> float:

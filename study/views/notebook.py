@@ -57,7 +57,7 @@ class Study:
         return self._opened.name
 
     def records(self) -> pd.DataFrame:
-        """Return a row per trial, with stage, arm, state, seed, hyperparameters, last macro-F1 and device-seconds."""
+        """Return a row per trial, with stage, arm, state, seed, fold, hyperparameters, last macro-F1 and device-seconds."""
         return pd.DataFrame([_flatten(record) for record in self._opened.book])
 
     def epochs(self) -> pd.DataFrame:
@@ -165,6 +165,7 @@ def _flatten(record: TrialRecord) -> dict[str, object]:
         "arm": record.config.arm,
         "state": record.state.value,
         "seed": record.config.seed,
+        "fold": record.config.fold,
         **record.config.hyperparameters,
         "num_epochs": len(record.epochs),
         "macro_f1": record.last_macro_f1,

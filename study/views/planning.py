@@ -14,12 +14,20 @@ from analysis.formats.text_sections import InspectionSection, SectionTable
 from search_spaces.errors import UserInputError
 from study.inputs.fitted_defaults import fit_and_prepare
 from study.inputs.preparation import load_split_images
-from study.spec.sections import PlanSpec
+from study.spec.sections import ConfirmSpec, PlanSpec
 from study.spec.study_spec import StudySpec
-from study.views.forecast_basis import Basis, basis_of_section, find_basis, find_compared_basis, run_pilot
+from study.views.forecast_basis import (
+    ASSUMED_PRETRAINED,
+    ASSUMED_UNTRAINED,
+    Basis,
+    basis_of_section,
+    find_basis,
+    find_compared_basis,
+    run_pilot,
+)
 from study.views.printing import print_line, print_section
 from study.views.study_cost import describe_search_trials, describe_size
-from trainables.data.splits import Splits
+from trainables.data.splits import SPLIT_NAMES, Splits
 
 # Numbers of seeds for which the test images that would decide are stated, beside the planned one.
 USUAL_SEEDS = (5, 10, 20)
@@ -100,6 +108,14 @@ def describe_launch(
     return describe_chance(spec, splits, basis if costs is None else replace(basis, costs=costs))
 
 
+def find_chance(looks: Sequence[int], num_images: int, *, margin: float, is_pretrained: bool) -> float:
+    """Return the chance that one row is decided if its true difference is twice the margin, by assumed variances."""
+    assumed = basis_of_section(ASSUMED_PRETRAINED if is_pretrained else ASSUMED_UNTRAINED).components
+    alpha = float(ConfirmSpec.model_fields["alpha"].default)
+    test = PlannedTest(looks=tuple(looks), num_images=max(2, num_images), margin=margin, alpha=alpha, num_rows=1)
+    return float(planning.forecast_looks(assumed, test)[-1].power[-1])
+
+
 def describe_chance(spec: StudySpec, splits: Splits, basis: Basis) -> str:
     """Return the chance that a row is decided if its true difference is twice the margin; under one half, a warning.
 
@@ -142,15 +158,19 @@ def _describe_cost(
 ) -> str:
     """Return what more seeds and test images cost, beyond what is planned: device time where that of a full trial is known.
 
-    A step of training counts as three forward passes, so that a full trial of E epochs has E (3 N_train + N_search) of them.
+    A step of training counts as three forward passes, so that a full trial of E epochs has E (3 N_train + N_search) of them. With
+    folds, a seed is as many trials, each of which trains on all images but its fold.
     """
-    arms = spec.arms()
+    arms, folds = spec.arms(), max(1, spec.confirm.folds)
     more_seeds, more_images = max(num_seeds - spec.confirm.num_seeds, 0), max(num_images - len(splits.test), 0)
-    trials = f"{more_seeds * len(arms)} more trials" if more_seeds else "no more trials"
+    trials = f"{more_seeds * folds * len(arms)} more trials" if more_seeds else "no more trials"
     if costs is None or set(costs) != {arm.name for arm in arms}:
         return trials
-    per_pass = 3 * len(splits.train) + len(splits.search)
-    shares = [more_seeds + num_seeds * more_images / (spec.max_epochs(arm) * per_pass) for arm in arms]
+    per_pass, per_seed = 3 * len(splits.train) + len(splits.search), 1.0
+    if folds > 1:
+        num_trained = sum(len(getattr(splits, name)) for name in SPLIT_NAMES) - len(splits.test) / folds
+        per_seed = folds * (3 * num_trained + len(splits.search)) / per_pass
+    shares = [more_seeds * per_seed + num_seeds * more_images / (spec.max_epochs(arm) * per_pass) for arm in arms]
     seconds = sum(share * costs[arm.name] for share, arm in zip(shares, arms, strict=True))
     return f"{trials}, about {format_seconds(seconds)} of device time"
 

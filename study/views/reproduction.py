@@ -181,7 +181,9 @@ def _compare_logits(study: OpenStudy, record: TrialRecord, run: TrialRun) -> flo
 
 def _seed_spread(study: OpenStudy, record: TrialRecord) -> tuple[float, str]:
     """Return two standard deviations of the last epoch's macro-F1 over the configuration's seeds."""
-    scores = [r.last_macro_f1 for r in runs_of(study.book, record) if r.last_macro_f1 is not None]
+    # Trials of folds have seen the images of the search split.
+    trials = [r for r in runs_of(study.book, record) if bool(r.config.fold) == bool(record.config.fold)]
+    scores = [r.last_macro_f1 for r in trials if r.last_macro_f1 is not None]
     if len(scores) < 2:
         return DEFAULT_SPREAD, "assumed: fewer than two confirmation trials of this configuration"
     spread = 2 * float(np.std(scores, ddof=1))

@@ -92,6 +92,7 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
         panels=panels,
         cam_note="Heat maps are shown as illustrations, not as evidence: they were not tested.",
         num_test_reads=1,
+        folds=0,
         warnings=("The arm resnet50-cutmix got 24% of the search's device time; an equal share is 33%.",),
         figures={key: f"{key}.png" for key in sorted(keys)},
         passport=PASSPORT,

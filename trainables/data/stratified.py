@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
+from trainables.seeds import derive_seed
 
 # Folds from which a split by groups is put together.
 MAX_FOLDS = 20
@@ -42,6 +43,29 @@ def choose_stratified(labels: Indices, count: int, generator: np.random.Generato
     order = np.lexsort((generator.random(len(labels)), labels))
     rank_in_class = np.arange(len(labels)) - np.repeat(np.cumsum(num_per_class) - num_per_class, num_per_class)
     return np.sort(order[rank_in_class < quotas[labels[order]]]).astype(np.int64)
+
+
+def cut_folds(labels: Indices, groups: Indices | None, number: int, seed: int) -> Indices:
+    """Return the fold of each image, from 1 to `number`: stratified by class, with every group of images in one fold.
+
+    Args:
+        labels: (N,) int64 >= 0; each class has images, or groups, for every fold.
+        groups: (N,) int64; None where images are independent.
+        number: 2 or more.
+        seed: Of the shuffle.
+
+    Returns:
+        (N,) int64.
+    """
+    # Imported here, because it is slow and only folds need it.
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    folds = np.zeros(len(labels), dtype=np.int64)
+    splitter = kind(n_splits=number, shuffle=True, random_state=derive_seed(seed, "folds") % 2**32)
+    for place, (_, held_out) in enumerate(splitter.split(labels, labels, groups), start=1):
+        folds[held_out] = place
+    return folds
 
 
 def choose_groups(labels: Indices, groups: Indices, count: int, seed: int) -> Indices:

@@ -89,6 +89,15 @@ def fit_linear_probe(
     return max(fitted, key=lambda probe: probe.macro_f1)
 
 
+def fit_again(train: Features, labels: Labels, num_classes: int, strength: float, *, is_balanced: bool) -> LinearProbe:
+    """Return a probe fitted on other images, (N, D) features with (N,) labels, by a strength and weights chosen before.
+
+    Its macro-F1 on the search split is not known (NaN).
+    """
+    mean, scale = measure_scale(train)
+    return _fit(((train - mean) / scale).astype(np.float64), labels, num_classes, strength, is_balanced, (mean, scale))
+
+
 def measure_scale(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return mean and scale (D,) of features; the scale is their standard deviation, but at least `MIN_SCALE` times its mean."""
     mean, scale = features.mean(axis=0), features.std(axis=0)
@@ -107,17 +116,7 @@ def _fit_all(
     for is_balanced in choices:
         best, num_worse = -1.0, 0
         for strength in STRENGTHS:
-            weight, bias = _fit(standardized, train_labels, num_classes, strength, is_balanced=is_balanced)
-            probe = LinearProbe(
-                weight=weight,
-                bias=bias,
-                mean=mean,
-                scale=scale,
-                strength=strength,
-                is_balanced=is_balanced,
-                macro_f1=0.0,
-                num_images=len(train),
-            )
+            probe = _fit(standardized, train_labels, num_classes, strength, is_balanced, (mean, scale))
             predicted = probe.compute_logits(search).argmax(axis=1).astype(np.int64)
             score = compute_mean_f1(search_labels, predicted, num_classes)
             yield replace(probe, macro_f1=score)
@@ -127,9 +126,14 @@ def _fit_all(
 
 
 def _fit(
-    features: NDArray[np.float64], labels: Labels, num_classes: int, strength: float, *, is_balanced: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weight (K, D) and bias (K,); one class alone is predicted always."""
+    features: NDArray[np.float64],
+    labels: Labels,
+    num_classes: int,
+    strength: float,
+    is_balanced: bool,
+    standardization: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> LinearProbe:
+    """Return the probe of standardized features, not scored yet; one class alone is predicted always."""
     classes = np.unique(labels)
     weight, bias = np.zeros((num_classes, features.shape[1])), np.full(num_classes, ABSENT)
     bias[classes] = 0.0
@@ -145,7 +149,16 @@ def _fit(
         halves = len(classes) == 2
         weight[classes] = np.concatenate([-model.coef_, model.coef_]) / 2 if halves else model.coef_
         bias[classes] = np.concatenate([-model.intercept_, model.intercept_]) / 2 if halves else model.intercept_
-    return weight.astype(np.float32), bias.astype(np.float32)
+    return LinearProbe(
+        weight=weight.astype(np.float32),
+        bias=bias.astype(np.float32),
+        mean=standardization[0],
+        scale=standardization[1],
+        strength=strength,
+        is_balanced=is_balanced,
+        macro_f1=float("nan"),
+        num_images=len(features),
+    )
 
 
 PROBE = "probe"
@@ -205,7 +218,9 @@ def measure_probe(
 ) -> LinearProbe:
     """Return the linear probe of a backbone, fitted on the training split or on a stratified sample of `most` of its images."""
     splits = data.splits
-    train, search = (draw_sample(part, data.labels, most) for part in (splits.train, splits.search))
+    # A trial of a fold trains on the search split too, on which the probe is chosen.
+    parts = np.setdiff1d(splits.train, splits.search), splits.search
+    train, search = (draw_sample(part, data.labels, most) for part in parts)
     digest = identify_images(data)
     return fit_linear_probe(
         backbone.compute_part(images, train, digest),

@@ -1,6 +1,7 @@
 """`Predictions`: a model's logits on one split, sorted by sample id so that arms and seeds can be paired."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,3 +105,22 @@ class Predictions:
                 split=archive["split"].tobytes().decode(),
                 groups=archive.get("groups"),
             )
+
+
+def pool_predictions(parts: Sequence[Predictions]) -> Predictions:
+    """Return the predictions of several models on different images of one split, such as folds, as those of one.
+
+    Raises:
+        UserInputError: If two parts have an image in common.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    groups = [part.groups for part in parts if part.groups is not None]
+    return Predictions(
+        sample_ids=np.concatenate([part.sample_ids for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        logits=np.concatenate([part.logits for part in parts]),
+        split=first.split,
+        groups=np.concatenate(groups) if groups else None,
+    )

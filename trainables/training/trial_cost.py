@@ -19,8 +19,10 @@ from trainables.training.trial_run import TrainableRun, TrialRun
 def make_run(config: TrialConfig, data: TrialData, **options: Unpack[RunOptions]) -> TrialRun:
     """Return the training of one trial, to be closed at its end; see `TrainingRun` for the arguments and errors.
 
+    `data` are those of all trials; a trial of a fold trains on its own part of them.
     A `Trainable` takes no weights.
     """
+    data = data.of_trial(config)
     if is_own_loop(config):
         checkpoint, profile = options.get("checkpoint"), options.get("profile", False)
         return TrainableRun(config, data, device=options["device"], checkpoint=checkpoint, profile=profile)

@@ -23,7 +23,8 @@ from search_spaces.errors import UserInputError, list_some
 from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.image_array import ImageArray, LazyImages
 from trainables.data.image_memory import ImageMemoryBudget, open_mapped
-from trainables.data.splits import Splits
+from trainables.data.splits import SPLIT_NAMES, Splits
+from trainables.data.stratified import cut_folds
 
 # Images are copied to a device if they take this share of its free memory at most: the rest is for the model.
 SHARE_OF_FREE = 0.25
@@ -197,6 +198,21 @@ class TrialData:
     class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: NDArray[np.int64] | None = None
     reload: Callable[[ImageMemoryBudget], object] | None = None
+
+    def of_trial(self, config: TrialConfig) -> "TrialData":
+        """Return the data of a trial: with its fold as the test split, and all other images of the splits as the training split.
+
+        The search and the confirm split stay as they are, and such a trial trains on their images too: its scores there say
+        nothing about images that it has not seen. Without a fold, the data are the same for all trials.
+        """
+        if not config.fold:
+            return self
+        place, number = map(int, config.fold.split("/"))
+        splits, test = self.splits, self.splits.test
+        groups = None if self.groups is None else self.groups[test]
+        held_out = test[cut_folds(self.labels[test], groups, number, config.seed) == place]
+        used = np.concatenate([getattr(splits, name) for name in SPLIT_NAMES])
+        return replace(self, splits=replace(splits, train=np.setdiff1d(used, held_out), test=held_out))
 
     def __reduce__(self) -> tuple[Callable[..., "TrialData"], tuple[object, ...]]:
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}

@@ -62,9 +62,11 @@ def print_findings(survey: Survey, findings: Sequence[Problem], console: Console
         print_line(where, console)
 
 
-def describe_splits(survey: Survey) -> str:
+def describe_splits(survey: Survey, *, has_folds: bool) -> str:
     """Return a sentence on where the test, search and confirm images come from."""
     test = "the published test images" if "test" in survey.class_counts else "a fifth of the images, set aside"
+    if has_folds:
+        test = "half of the images, each tested once per seed by a model that has not seen it"
     published = "validation" in survey.class_counts
     groups = "; images of one group stay in one split" if survey.has_groups else ""
     return (
@@ -75,7 +77,7 @@ def describe_splits(survey: Survey) -> str:
 
 def describe_proposal(first: FirstSpec, minutes: float) -> list[str]:
     """Return lines with the proposed sizes, the arms, the budget and its expected time."""
-    proposal, budget = first.proposal, first.proposal.budget
+    proposal = first.proposal
     stored = f"stored at {first.survey.stored_side(proposal.image_size)} px"
     stored += ", random crops for training" if takes_crops(first.survey) else ""
     epochs = ", ".join(f"{arm} {cost.epoch_seconds:.1f} s" for arm, cost in proposal.costs.items())
@@ -85,7 +87,7 @@ def describe_proposal(first: FirstSpec, minutes: float) -> list[str]:
         f"{proposal.batch_size}{fewer}",
         f"arms: {proposal.describe_arms()}",
         f"{proposal.describe_steps()}; {proposal.num_trials} search trials, {proposal.describe_trials()}; comparison on "
-        f"{' and '.join(map(str, budget.looks))} seeds",
+        f"{proposal.describe_seeds()}",
         f"estimate: about {format_seconds(proposal.seconds)} of training, beside start, analysis and report (an epoch of "
         f"{epochs}, from a few measured steps)",
         f"weights: {first.weights.weights}. {first.weights.reason}",

@@ -16,15 +16,15 @@ from analysis.images.render import describe_class_counts
 from search_spaces.errors import UserInputError
 from study.baselines.measuring import preview_baselines
 from study.inputs.fitted_defaults import list_weightings
-from study.inputs.preparation import assemble, load_images, locate_weights, make_spec_splits
+from study.inputs.preparation import FoldsError, assemble, check_folds, load_images, locate_weights, make_spec_splits
 from study.spec.reading import preset_names, read_preset, validate_spec
 from study.spec.study_spec import StudySpec
 from study.views.first_spec import first_findings as findings
 from study.views.first_spec.machine import choose_weights, find_machine, measure_costs
-from study.views.first_spec.proposal import count_split_images, propose
-from study.views.first_spec.spec_text import CROP_MIN_AREA, FirstSpec, make_name, takes_crops, write_spec_text
+from study.views.first_spec.proposal import consider_folds, count_split_images, propose
+from study.views.first_spec.spec_text import CROP_MIN_AREA, MARGIN, FirstSpec, make_name, takes_crops, write_spec_text
 from study.views.first_spec.survey import Survey, count_noun, describe_bad, survey_images
-from study.views.planning import describe_launch
+from study.views.planning import describe_launch, find_chance
 from study.views.printing import print_line, print_section
 from trainables.data.image_audit import audit_image_set, check_image_set
 from trainables.data.images import ImageSet
@@ -121,17 +121,22 @@ def run_init(options: InitOptions, console: Console) -> Path:
             is_pretrained=weights.weights != "none",
             measure=functools.cache(functools.partial(_measure, survey, machine.gpu_per_trial, machine.cpu_per_trial)),
         )
+    chance = functools.partial(find_chance, margin=MARGIN, is_pretrained=weights.weights != "none")
     first = FirstSpec(
         name=name,
         survey=survey,
-        proposal=proposal,
+        proposal=consider_folds(proposal, survey, options.minutes, chance),
         weights=weights,
         group=options.group,
         is_size_given=options.image_size is not None,
         weightings=("none",),
         skip_reason="Files that cannot be used are left out.",
     )
-    first, image_set, splits = _decode(first, console)
+    try:
+        first, image_set, splits = _decode(first, console)
+    except FoldsError as error:
+        print_line(f"no folds: {error}", console)
+        first, image_set, splits = _decode(replace(first, proposal=proposal), console)
     target.write_text(write_spec_text(first), encoding="utf-8")
     spec = _read(first)
     with console.status("measuring a linear probe"):
@@ -204,6 +209,7 @@ def _decode(first: FirstSpec, console: Console) -> tuple[FirstSpec, ImageSet, Sp
         report = audit_image_set(image_set, make_spec_splits(refusing, image_set)[0])
         splits, _ = make_spec_splits(skipping, image_set)
         used = check_image_set(image_set, splits)
+        check_folds(first.proposal.budget.folds, image_set, splits)
     except DataProblemsError as error:
         raise make_error(make_printable(str(first.survey.path)), [*error.problems, *describe_bad(bad)]) from None
     rare = [found.problem for found in list_rare_classes(image_set, splits)]
@@ -212,7 +218,7 @@ def _decode(first: FirstSpec, console: Console) -> tuple[FirstSpec, ImageSet, Sp
     for note in image_set.origin.notes:
         print_line(f"- {note}", console)
     print_section(describe_class_counts(image_set.class_names, used.class_counts, MAX_ROWS), console)
-    print_line(findings.describe_splits(first.survey), console)
+    print_line(findings.describe_splits(first.survey, has_folds=bool(first.proposal.budget.folds)), console)
     left_out = [f"{count_noun(len(bad), 'image file')} that cannot be used"] if bad else []
     if report.num_leaks:
         left_out.append(f"{count_noun(report.num_leaks, 'training image')} also in another split")

@@ -24,6 +24,9 @@ GPU_BATCH_SIZE, CPU_BATCH_SIZE, SMALL_SET_BATCH_SIZE = 128, 32, 16
 # Below so many training images, a CPU takes small batches, and a part of the images saves no time.
 SMALL_SET = 1000
 SEARCH_FRACTION = CONFIRM_FRACTION = 0.15
+# With folds: the share of the images that are tested, of those of search and of confirm, and the seeds to have.
+FOLDED_TEST_FRACTION, FOLDED_SELECTION_FRACTION = 0.5, 0.1
+NUM_FOLDS, FOLDED_SEEDS = 2, (7, 5)
 # Steps of the optimizer that a full trial has at least, unless they are more than `MAX_EPOCHS`.
 MIN_STEPS = 300
 MIN_EPOCHS, MAX_EPOCHS = 3, 60
@@ -34,6 +37,8 @@ SHARE_SAVED_BY_STOPPING = 1 / 8
 # Trials per arm for which ResNet50 is worth keeping, and larger images.
 MIN_TRIALS_OF_RESNET50, MIN_TRIALS_OF_LARGER = 6, 6
 MIN_TRIALS_OF_PROBE = 4
+# Chance to decide twice the margin from which one test split is good enough.
+WORTH_FOLDS = 0.5
 # A part of the images has at least so many per class on average, and so many of the rarest class, which four splits share.
 MIN_IMAGES_PER_CLASS, MIN_IMAGES_OF_RAREST = 20, 8
 # What is compared, and the arms, by A/B factor; the control comes first.
@@ -54,12 +59,14 @@ class Budget:
         trials_per_arm: search trials of an arm, if both arms cost the same.
         top_k: candidates of an arm that are ranked on new seeds.
         looks: numbers of paired seeds.
+        folds: into which each seed divides the test images; 0 for one test split.
     """
 
     steps_ratio: int
     trials_per_arm: int
     top_k: int
     looks: tuple[int, ...]
+    folds: int = 0
 
 
 # From the most to the least that is worth proposing. Further steps are for studies that give up nothing else.
@@ -84,7 +91,9 @@ class Proposal:
         batch_size: images per step.
         factor: the A/B factor, one of `ARMS`.
         budget: steps, trials and seeds.
-        num_train: training images.
+        num_train: training images, of the search.
+        num_tested: test images that are divided into folds; 0 without.
+        num_pooled: all images that folds train on or test; 0 without.
         num_images: images outside the test set to use; None for all.
         costs: measured cost of a trial by backbone, of the images that are used.
         machine: the devices.
@@ -98,6 +107,8 @@ class Proposal:
     num_images: int | None
     costs: Mapping[str, TrialCost]
     machine: Machine
+    num_tested: int = 0
+    num_pooled: int = 0
 
     @property
     def num_trials(self) -> int:
@@ -139,7 +150,12 @@ class Proposal:
         budget, num_at_once = self.budget, self.machine.num_at_once
         full = [cost.of_epochs(self.max_epochs) for cost in self.arm_costs.values()]
         searched = budget.trials_per_arm - SHARE_SAVED_BY_STOPPING * (budget.trials_per_arm - 1)
-        stages = (searched, budget.top_k if budget.top_k > 1 else 0, budget.looks[-1])
+        ranked, compared = budget.top_k if budget.top_k > 1 or budget.folds else 0, float(budget.looks[-1])
+        if budget.folds:
+            # Their trials train on more images than those of the search, and one on all.
+            compared *= budget.folds * (self.num_pooled - self.num_tested / budget.folds) / self.num_train
+            compared += self.num_pooled / self.num_train
+        stages = (searched, ranked, compared)
         return sum(number * sum(full) + (num_at_once - 1) * max(full) for number in stages if number) / num_at_once
 
     def describe_trials(self) -> str:
@@ -166,6 +182,11 @@ class Proposal:
         costs = {arm: replace(cost, epoch_seconds=share * cost.epoch_seconds) for arm, cost in self.costs.items()}
         return replace(self, num_train=num_train, costs=costs)
 
+    def describe_seeds(self) -> str:
+        """Return the paired seeds of the comparison, and their folds, in words."""
+        seeds, folds = " and ".join(map(str, self.budget.looks)), self.budget.folds
+        return f"{seeds} seeds of {folds} folds" if folds else f"{seeds} seeds"
+
 
 # Returns the cost of a trial by backbone, given image size and batch size.
 Measure = Callable[[int, int], Mapping[str, TrialCost]]
@@ -187,7 +208,7 @@ def propose(
         is_pretrained: whether training starts from pretrained weights.
         measure: measures the cost of a trial on all images, of both backbones; called repeatedly with the same arguments.
     """
-    available = max(MIN_SECONDS, (60 * minutes - OVERHEAD_SECONDS) * TRIALS_SHARE)
+    available = find_available_seconds(minutes)
     sizes = list_image_sizes(survey, machine) if image_size is None else (image_size,)
     factors = list(dict.fromkeys(("backbone", _choose_other_factor(survey, is_pretrained=is_pretrained))))
     num_train = max(count_split_images(survey)["train"], 2)
@@ -212,6 +233,44 @@ def propose(
     return _use_fewer_images(found, survey, available)
 
 
+def find_available_seconds(minutes: float) -> float:
+    """Return the part of the stated time that trials may take."""
+    return max(MIN_SECONDS, (60 * minutes - OVERHEAD_SECONDS) * TRIALS_SHARE)
+
+
+def consider_folds(
+    proposal: Proposal, survey: Survey, minutes: float, find_chance: Callable[[Sequence[int], int], float]
+) -> Proposal:
+    """Return the proposal with folds, if one test split decides with a chance under one half, and folds with a better one.
+
+    They must fit into the stated time, for which the search may give up trials, and there must be no published test set. Most
+    seeds come first.
+
+    Args:
+        proposal: of one test split.
+        survey: what was found.
+        minutes: the time that the study may take.
+        find_chance: the chance to decide by looks, numbers of seeds, and a number of test images.
+    """
+    chance = find_chance(proposal.budget.looks, count_split_images(survey)["test"])
+    if "test" in survey.class_counts or proposal.num_images is not None or chance >= WORTH_FOLDS:
+        return proposal
+    counts = count_split_images(survey, has_folds=True)
+    fewer = replace(
+        proposal.with_train_images(counts["train"]),
+        num_tested=counts["test"],
+        num_pooled=counts["test"] + counts["train"] + counts["search"] + counts["confirm"],
+    )
+    most = proposal.budget.trials_per_arm
+    budgets = [budget for budget in BUDGETS if budget.steps_ratio == 1 and budget.trials_per_arm <= most]
+    for seeds, budget in itertools.product(FOLDED_SEEDS, budgets):
+        found = replace(fewer, budget=replace(budget, looks=(seeds,), folds=NUM_FOLDS))
+        is_better = find_chance(found.budget.looks, counts["test"]) > chance
+        if is_better and found.seconds <= find_available_seconds(minutes):
+            return found
+    return proposal
+
+
 def list_image_sizes(survey: Survey, machine: Machine) -> Sequence[int]:
     """Return the image sizes to consider, the largest first."""
     if survey.native_side is not None and survey.native_side <= MAX_SMALL_SIDE:
@@ -222,16 +281,24 @@ def list_image_sizes(survey: Survey, machine: Machine) -> Sequence[int]:
     return tuple(dict.fromkeys(min(size, max(shortest, CPU_SIZES[-1])) for size in CPU_SIZES))
 
 
-def count_split_images(survey: Survey) -> dict[str, int]:
+def list_fractions(*, has_folds: bool) -> tuple[float, float, float]:
+    """Return the shares of the images for search, confirm and test, where none of these splits is published."""
+    if has_folds:
+        return FOLDED_SELECTION_FRACTION, FOLDED_SELECTION_FRACTION, FOLDED_TEST_FRACTION
+    return SEARCH_FRACTION, CONFIRM_FRACTION, DEFAULT_TEST_FRACTION
+
+
+def count_split_images(survey: Survey, *, has_folds: bool = False) -> dict[str, int]:
     """Return the number of images of each split that the proposed fractions give, before bad files are left out."""
     counts = {split: sum(per_class) for split, per_class in survey.class_counts.items()}
+    shares = list_fractions(has_folds=has_folds)
     pool = counts.get("", 0) + counts.get("train", 0)
-    test = counts.get("test", 0) or round(DEFAULT_TEST_FRACTION * pool)
+    test = counts.get("test", 0) or round(shares[2] * pool)
     rest = pool if "test" in counts else pool - test
     if "validation" in counts:
         confirm = counts["validation"] // 2
         return {"train": rest, "search": counts["validation"] - confirm, "confirm": confirm, "test": test}
-    search, confirm = round(SEARCH_FRACTION * pool), round(CONFIRM_FRACTION * pool)
+    search, confirm = (round(share * pool) for share in shares[:2])
     return {"train": rest - search - confirm, "search": search, "confirm": confirm, "test": test}
 
 

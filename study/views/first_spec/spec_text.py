@@ -8,18 +8,16 @@ from pathlib import PurePath
 
 from analysis.formats.numbers import format_seconds
 from study.inputs.fitted_defaults import STRENGTH, WEIGHTING
-from study.inputs.preparation import DEFAULT_TEST_FRACTION
 from study.views.first_spec.machine import WeightsChoice
-from study.views.first_spec.proposal import ARMS, CONFIRM_FRACTION, MAX_SMALL_SIDE, SEARCH_FRACTION, Proposal
+from study.views.first_spec.proposal import ARMS, MAX_SMALL_SIDE, Proposal, list_fractions
 from study.views.first_spec.survey import Survey
 
 MAX_NAME_LENGTH = 64
 # Crops of a third of the area, fastai's default, cut defects out of industrial photographs and slow down small studies;
 # torchvision's 0.08 is for training on ImageNet from scratch.
 CROP_MIN_AREA = 0.7
-# Test images below which a smaller difference in macro-F1 than the margin is not worth planning for.
-MARGINS = ((2_000, 0.02), (10_000, 0.01))
-SMALLEST_MARGIN = 0.005
+# Of every first spec, whatever can be decided with it: a margin is what matters to a user.
+MARGIN = 0.01
 MAX_AUDIT_IMAGES_ON_CPU = 400
 
 
@@ -71,6 +69,7 @@ def _head(first: FirstSpec) -> list[str]:
 
 def _data(first: FirstSpec) -> list[str]:
     survey, proposal = first.survey, first.proposal
+    search, confirm, test = list_fractions(has_folds=bool(proposal.budget.folds))
     lines = [
         "[data]",
         f"# {survey.layout}: {survey.num_images:,} images of {len(survey.class_names)} classes.",
@@ -90,14 +89,14 @@ def _data(first: FirstSpec) -> list[str]:
         lines += [
             "# Shares of the images on which the search selects configurations, and on which they are ranked again."
         ]
-        lines += [f"search_fraction = {SEARCH_FRACTION}", f"confirm_fraction = {CONFIRM_FRACTION}"]
+        lines += [f"search_fraction = {search}", f"confirm_fraction = {confirm}"]
     if "test" in survey.class_counts:
         lines += ["# The published test images are the test set, which is read for the final comparison alone."]
     else:
-        lines += [
-            "# Share of the images that is set aside as the test set, which is read for the final comparison alone."
-        ]
-        lines += [f"test_fraction = {DEFAULT_TEST_FRACTION}"]
+        aside = "is set aside as the test set, which is read for the final comparison alone"
+        if proposal.budget.folds:
+            aside = "is tested, each by models that have not seen it; see confirm.folds"
+        lines += [f"# Share of the images that {aside}.", f"test_fraction = {test}"]
     if first.skip_reason:
         lines += [f"# {first.skip_reason}", '# "refuse" stops and lists them instead.', 'on_bad_image = "skip"']
     return lines
@@ -183,16 +182,26 @@ def _search(first: FirstSpec) -> list[str]:
 
 
 def _confirm(first: FirstSpec) -> list[str]:
-    budget, margin = first.proposal.budget, choose_margin(first.survey)
+    budget = first.proposal.budget
     return [
         "[confirm]",
         "# Candidates of each arm that are ranked on new seeds before the comparison.",
         f"top_k = {budget.top_k}",
         "# Paired seeds; after each look, what is decided gets no more of them.",
         f"looks = {list(budget.looks)}",
-        "# The difference in macro-F1 below which the arms count as equal. `study plan --pilot 3` says what can be decided.",
-        f"margin = {margin}",
+        *_folds(budget.folds),
+        "# A difference in macro-F1 below it does not matter: the arms count as equal. Set what matters to you, not what can be",
+        "# decided: `study init` prints the chance to decide twice the margin, and `study plan --pilot 3` measures it.",
+        f"margin = {MARGIN}",
     ]
+
+
+def _folds(number: int) -> list[str]:
+    reasons = (
+        "# One test split would be too small to decide: each seed cuts the test images into so many folds and trains as often,",
+        "# on all images but a fold, so that every test image is tested once per seed.",
+    )
+    return [*reasons, f"folds = {number}"] if number else []
 
 
 def _rest(first: FirstSpec) -> list[str]:
@@ -209,12 +218,6 @@ def _rest(first: FirstSpec) -> list[str]:
 def takes_crops(survey: Survey) -> bool:
     """Return whether the images are photographs, of which training takes random crops, and not small squares."""
     return survey.median_short_side > MAX_SMALL_SIDE
-
-
-def choose_margin(survey: Survey) -> float:
-    """Return a margin in macro-F1 that fits the number of test images."""
-    num_test = sum(survey.class_counts.get("test", ())) or round(DEFAULT_TEST_FRACTION * survey.num_images)
-    return next((margin for below, margin in MARGINS if num_test < below), SMALLEST_MARGIN)
 
 
 def _rows(table: Mapping[str, object]) -> list[str]:

@@ -95,8 +95,7 @@ def test_the_test_split_is_read_once_for_trials_and_probe(folder: Path) -> None:
     assert count_test_reads(study.store) == 1
     note = json.loads(study.store.read_text(f"{paths.TEST_READS}/0001.json"))
     assert LINEAR_PROBE in note["runs"]
-    predictions = read_test_predictions(study)
-    assert predictions is not None
+    (predictions,) = read_test_predictions(study)
     evidence = load_evidence(study, require_plan(study))
     assert np.array_equal(predictions.sample_ids, evidence["full"].predictions[0].sample_ids)
 
@@ -125,10 +124,9 @@ def test_plain_torchvision_loads_the_exported_probe_and_predicts_as_the_study_di
     assert sum(marks.values()) == 1
     assert set(marks) == {"full", "probe", LINEAR_PROBE}
     study = load_study(Store(folder / "beat-it"))
-    stored, predictions, prepared = read_baselines(study), read_test_predictions(study), prepare(study.spec)
+    stored, (predictions,), prepared = read_baselines(study), read_test_predictions(study), prepare(study.spec)
     assert stored is not None
     assert stored.config is not None
-    assert predictions is not None
     model = torchvision.models.resnet18(num_classes=predictions.logits.shape[1]).eval()
     model.load_state_dict(load_file(folder / "export" / LINEAR_PROBE / "model.safetensors"))
     images = torch.from_numpy(np.array(prepared.data.images[predictions.sample_ids]))

@@ -18,6 +18,7 @@ from tests.study.simulated import make_spec
 from trainables.data.images import ImageSet
 from trainables.data.sources import load_image_set
 from trainables.data.splits import SPLIT_NAMES, compute_data_fingerprint, make_splits
+from trainables.data.stratified import cut_folds
 from trainables.training.predictions import Predictions
 
 FRACTIONS = {"search_fraction": 0.15, "confirm_fraction": 0.1}
@@ -177,3 +178,18 @@ def test_predictions_keep_their_groups_and_old_files_have_none() -> None:
     assert Predictions.from_npz(plain.to_npz()).groups is None
     with pytest.raises(UserInputError, match=r"need groups \(N,\)"):
         dataclasses.replace(found, groups=np.array([1]))
+
+
+def test_folds_are_stratified_and_keep_groups_together() -> None:
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(60), generator.integers(1, 4, 60))
+    labels = (groups % 3).astype(np.int64)
+    folds = cut_folds(labels, groups, 3, seed=5)
+    assert set(folds.tolist()) == {1, 2, 3}
+    assert all(len(set(folds[groups == group].tolist())) == 1 for group in range(60))
+    counts = np.array([np.bincount(labels[folds == fold], minlength=3) for fold in (1, 2, 3)])
+    assert (counts.max(axis=0) - counts.min(axis=0) <= 6).all()
+    assert np.array_equal(folds, cut_folds(labels, groups, 3, seed=5))
+    assert not np.array_equal(folds, cut_folds(labels, groups, 3, seed=6))
+    alone = cut_folds(labels, None, 2, seed=5)
+    assert all(abs(int((alone[labels == label] == 1).sum() * 2 - (labels == label).sum())) <= 1 for label in range(3))
