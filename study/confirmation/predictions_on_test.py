@@ -80,8 +80,10 @@ def predict_test_split(study_uri: str, record: TrialRecord, cpu: float, *, data:
 
 
 def with_groups(predictions: Predictions, data: TrialData) -> Predictions:
-    """Return predictions with the group of each image, where images belong to groups."""
-    return predictions if data.groups is None else replace(predictions, groups=data.groups[predictions.sample_ids])
+    """Return predictions with the group of each image, where some of their images share one."""
+    groups = None if data.groups is None else data.groups[predictions.sample_ids]
+    is_independent = groups is None or len(np.unique(groups)) == len(groups)
+    return predictions if is_independent else replace(predictions, groups=groups)
 
 
 def draw_predictions(

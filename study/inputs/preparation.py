@@ -20,6 +20,7 @@ from trainables.data.image_array import LazyImages
 from trainables.data.image_audit import check_image_set, drop_leaks
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet, SkippedFile
+from trainables.data.near_duplicates import group_near_duplicates
 from trainables.data.sources import decoding_names, load_image_set
 from trainables.data.splits import Splits, make_splits
 from trainables.models.backbones import build_model, check_input_size
@@ -86,7 +87,7 @@ def prepare(spec: StudySpec, loaded: tuple[ImageSet, Splits] | None = None) -> P
 
 def load_split_images(spec: StudySpec) -> tuple[ImageSet, Splits]:
     """Return the spec's images and splits; raise UserInputError if they cannot be loaded or split."""
-    image_set = load_images(spec)
+    image_set = find_near_duplicate_groups(spec, load_images(spec))
     splits, leaks = make_spec_splits(spec, image_set)
     if leaks and image_set.origin is not None:
         origin = replace(image_set.origin, skipped=image_set.origin.skipped + leaks)
@@ -105,13 +106,20 @@ def assemble(spec: StudySpec, image_set: ImageSet, splits: Splits, weights: str)
             splits=splits,
             class_names=image_set.class_names,
             class_groups={**spec.analyze.groups, **image_set.class_groups},
-            groups=image_set.groups,
+            groups=image_set.units,
             reload=partial(load_images, spec),
         ),
         fixed=fixed_settings(spec, splits, weights),
         weights=weights,
         packages=list_packages(spec),
     )
+
+
+def find_near_duplicate_groups(spec: StudySpec, image_set: ImageSet) -> ImageSet:
+    """Return the images with their near-duplicates; as they are with `data.near_duplicates = "ignore"`."""
+    if spec.data.near_duplicates == "ignore":
+        return image_set
+    return replace(image_set, near_duplicates=group_near_duplicates(image_set.images))
 
 
 def make_spec_splits(spec: StudySpec, image_set: ImageSet) -> tuple[Splits, tuple[SkippedFile, ...]]:
