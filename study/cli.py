@@ -56,6 +56,7 @@ def init(
     image_size: options.ImageSizeOption = None,
     minutes: options.MinutesOption = 30.0,
     group: options.InitGroupOption = None,
+    ignore_near_duplicates: options.IgnoreNearDuplicatesOption = False,
 ) -> None:
     """Look at a folder of images, say what is found, and write a spec that fits the images and this machine."""
     from study.views.first_spec.init import InitOptions, explain_init, run_init
@@ -66,7 +67,14 @@ def init(
         explain_init(console)
         return
     given = InitOptions(
-        path=folder, to=to, force=force, weights=weights, image_size=image_size, minutes=minutes, group=group
+        path=folder,
+        to=to,
+        force=force,
+        weights=weights,
+        image_size=image_size,
+        minutes=minutes,
+        group=group,
+        ignores_near_duplicates=ignore_near_duplicates,
     )
     run_init(given, console)
 

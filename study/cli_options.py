@@ -73,6 +73,8 @@ _INIT_GROUP_HELP = (
     "What images have in common that belong together: a column of the table, or the level of folders in a class."
 )
 InitGroupOption = Annotated[Text, Option("--group", help=_INIT_GROUP_HELP)]
+_IGNORE_HELP = "Take images that show nearly the same for independent ones, instead of keeping them in one split."
+IgnoreNearDuplicatesOption = Annotated[bool, Option("--ignore-near-duplicates", help=_IGNORE_HELP)]
 _STUDY_HELP = "A path, a URI, or the name of a study under the storage root."
 # Eager: parsed before --storage, which is checked against it.
 StudyArgument = Annotated[str, Argument(metavar="STUDY", is_eager=True, help=_STUDY_HELP)]

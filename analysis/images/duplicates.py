@@ -1,20 +1,16 @@
-"""Images that occur more than once: exact duplicates, and near-duplicates by perceptual hash."""
+"""Images that occur more than once: pairs of equal and of nearly equal ones, and the splits and labels that they have."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from imagehash import phash
 from numpy.typing import NDArray
-from PIL import Image
 
-from analysis.images.values import MAX_DISTANCE, MIN_CORRELATION, ImagePair
-from trainables.data.image_array import ImageArray, read_images
+from analysis.images.values import ImagePair
+from trainables.data.image_array import ImageArray
 from trainables.data.image_audit import hash_images
+from trainables.data.images import ImageSet
+from trainables.data.near_duplicates import group_near_duplicates
 from trainables.data.splits import SPLIT_NAMES, Splits
-
-THUMBNAIL_SIDE = 16
-# Pairs whose hashes are compared at once.
-CHUNK_PAIRS = 4_000_000
 
 
 def find_exact_duplicates(images: ImageArray, labels: NDArray[np.int64], splits: Splits) -> tuple[ImagePair, ...]:
@@ -43,36 +39,22 @@ def find_exact_duplicates(images: ImageArray, labels: NDArray[np.int64], splits:
     return sort_pairs(pairs)
 
 
-def find_near_duplicates(images: ImageArray, labels: NDArray[np.int64], splits: Splits) -> tuple[ImagePair, ...]:
-    """Return the pairs of images of the splits that are nearly equal, as after compression, resizing or a change of brightness.
+def find_near_duplicates(image_set: ImageSet, splits: Splits) -> tuple[ImagePair, ...]:
+    """Return the pairs of images of the splits that show the same, see `group_near_duplicates`; equal images are left out.
 
-    The perceptual hashes (ImageHash's phash, 64 bits) differ in at most `MAX_DISTANCE` bits, and gray thumbnails correlate by at
-    least `MIN_CORRELATION`, which excludes smooth images whose hashes agree by chance. Equal images are left out.
+    Each image of a group is paired with the first of it, and images that look alike but are in two groups with each other.
 
     Args:
-        images: (N, H, W, 3) uint8.
-        labels: (N,) classes.
+        image_set: the images; where nobody looked for near-duplicates, this does.
         splits: of the images.
 
     Returns:
         The pairs in the order of `find_exact_duplicates`, but nearer ones first.
     """
-    split_of = name_splits(splits, len(images))
-    used = np.flatnonzero(split_of != "")
-    hashes, thumbnails = _describe_images(images, used)
-    digests = hash_images(images, used)
-    pairs = []
-    chunk = max(1, CHUNK_PAIRS // max(1, len(used)))
-    for start in range(0, len(used), chunk):
-        distances = np.bitwise_count(hashes[start : start + chunk, None] ^ hashes[None, start:])
-        for i, j in zip(*np.nonzero(distances <= MAX_DISTANCE), strict=True):
-            first, second = start + i, start + j
-            if j <= i or thumbnails[first] @ thumbnails[second] < MIN_CORRELATION:
-                continue
-            a, b = int(used[first]), int(used[second])
-            if digests[a] != digests[b]:
-                pairs.append(_make_pair(a, b, labels, split_of, int(distances[i, j])))
-    return sort_pairs(pairs)
+    split_of = name_splits(splits, len(image_set))
+    found = image_set.near_duplicates or group_near_duplicates(image_set.images)
+    used = found.pairs[(split_of[found.pairs[:, :2]] != "").all(axis=1)]
+    return sort_pairs([_make_pair(a, b, image_set.labels, split_of, distance) for a, b, distance in used.tolist()])
 
 
 def name_splits(splits: Splits, num_images: int) -> NDArray[np.str_]:
@@ -103,16 +85,3 @@ def _make_pair(
         labels=(int(labels[first]), int(labels[second])),
         distance=distance,
     )
-
-
-def _describe_images(images: ImageArray, used: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
-    """Return (M,) hashes, and (M, P) gray thumbnails whose products are correlations; those of blank images are zero."""
-    hashes = np.empty(len(used), dtype=np.uint64)
-    thumbnails = np.empty((len(used), THUMBNAIL_SIDE**2), dtype=np.float32)
-    for place, image in enumerate(read_images(images, used)):
-        gray = Image.fromarray(image).convert("L")
-        hashes[place] = int(str(phash(gray)), 16)
-        thumbnails[place] = np.asarray(gray.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)).ravel()
-    thumbnails -= thumbnails.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(thumbnails, axis=1, keepdims=True)
-    return hashes, np.divide(thumbnails, norms, out=np.zeros_like(thumbnails), where=norms > 0)

@@ -40,7 +40,7 @@ def inspect_images(image_set: ImageSet, splits: Splits, *, image_size: int, seed
     """
     images, labels = image_set.images, image_set.labels
     exact = find_exact_duplicates(images, labels, splits)
-    near = find_near_duplicates(images, labels, splits)
+    near = find_near_duplicates(image_set, splits)
     used = np.concatenate([splits.train, splits.search, splits.confirm, splits.test])
     seen = _seen_images(splits)
     sizes = None if image_set.origin is None else image_set.origin.sizes
@@ -130,7 +130,7 @@ def choose_probe_images(
 ) -> ProbeImages | None:
     """Return a sample of the images outside the test split, without copies; None where no probe is possible."""
     candidates = np.setdiff1d(_seen_images(splits), find_copies(copies))
-    return choose_images(candidates, image_set.labels, image_set.groups, num_images=num_images, seed=seed)
+    return choose_images(candidates, image_set.labels, image_set.units, num_images=num_images, seed=seed)
 
 
 def find_doubtful_labels(
@@ -149,7 +149,7 @@ def find_doubtful_labels(
         The issues; none where fewer than two classes have two images.
     """
     num_images = count_probe_images(backbone, image_set.num_classes)
-    chosen = choose_images(train, image_set.labels, image_set.groups, num_images=num_images, seed=seed)
+    chosen = choose_images(train, image_set.labels, image_set.units, num_images=num_images, seed=seed)
     if chosen is None:
         return ()
     images = np.array(image_set.images[chosen.sample_ids])

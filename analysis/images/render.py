@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from analysis.formats.numbers import format_count, format_interval, format_percent
 from analysis.formats.text_sections import InspectionSection, Row, SectionTable
-from analysis.images.values import MAX_DISTANCE, MIN_CORRELATION, ODDITY_THRESHOLD, ImagePair, Inspection, Oddities
-from trainables.data.splits import SPLIT_NAMES
+from analysis.images.values import ODDITY_THRESHOLD, ImagePair, Inspection, Oddities
+from trainables.data.near_duplicates import MAX_DISTANCE, MIN_CORRELATION
+from trainables.data.splits import SPLIT_NAMES, describe_near_duplicates
 
 # Pairs with different labels that a sentence names.
 MOST_CONFLICTS = 5
@@ -123,6 +124,7 @@ def describe_duplicates(found: Inspection, most: int) -> InspectionSection:
             if pairs
             else f"{name}: none"
         )
+    lines += describe_near_duplicates(found.image_set, found.splits).values()
     if any(p.is_across for p in (*exact, *near)):
         lines.append(
             "a pair across splits makes scores on held-out images too high: remove one of the two, or give both one group"
@@ -144,9 +146,10 @@ def describe_duplicates(found: Inspection, most: int) -> InspectionSection:
         lines=tuple(lines),
         tables=(SectionTable(columns=columns, rows=rows, text=(2, 3, 4, 5, 6)),) if rows else (),
         note=(
-            f"Near: perceptual hashes (ImageHash, phash) differ in at most {MAX_DISTANCE} of 64 bits, and gray thumbnails "
-            f"correlate by {MIN_CORRELATION} or more. Copies that were compressed, "
-            "resized or brightened are found, cropped ones often not; different images may look alike."
+            f"Near: perceptual hashes differ in at most {MAX_DISTANCE} of 64 bits, and gray thumbnails without the terms of the "
+            f"light correlate by {MIN_CORRELATION} or more. Each image of a group is listed with the first of it. Copies that "
+            "were compressed, resized or brightened are found, and one object under several lights; cropped ones often not; "
+            "different images may look alike."
         ),
     )
 

@@ -13,12 +13,6 @@ from trainables.data.image_audit import AuditReport, AuditStage
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits
 
-# Bits of 64 in which the hashes of a pair may differ, and the correlation that their gray thumbnails must have. Measured on 500
-# images of CIFAR-10: of the copies saved as JPEG at quality 30, halved and enlarged again, or brightened by a fifth, 99.4 % or
-# more lie within 6 bits; of those with a border of one pixel cut off, about half. Of the 50 million pairs of 10,000 images, 15
-# do and correlate, and both images of each have the same class; 8 bits would list 27, 10 bits 33.
-MAX_DISTANCE = 6
-MIN_CORRELATION = 0.9
 # Modified z-score beyond which a value stands out (Iglewicz and Hoaglin 1993, How to Detect and Handle Outliers, section 3.3).
 ODDITY_THRESHOLD = 3.5
 

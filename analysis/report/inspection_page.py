@@ -111,6 +111,8 @@ def plot_interpolations(resized: Mapping[str, NDArray[Any]]) -> Figure:
 # Rows of a long list on the page, those of them that are visible at once, and images of a list of thumbnails.
 MOST_ROWS, MOST_VISIBLE_ROWS = 50, 20
 MOST_THUMBNAILS = 12
+# Images that show the same, side by side.
+MOST_IN_STRIP = 8
 # Pairs of classes that each side of the ladder names.
 NUM_NAMED = 3
 
@@ -197,14 +199,20 @@ def _draw_examples(found: Inspection) -> list[Picture]:
 
 
 def _draw_pairs(found: Inspection) -> list[Picture]:
+    """Return a strip for each image of which others are copies, with them."""
     pairs = sorted((*found.images.exact, *found.images.near), key=lambda p: (not p.is_across, not p.is_conflict))
+    shown: dict[int, dict[int, tuple[str, int]]] = {}
+    for pair in pairs:
+        strip = shown.setdefault(pair.first, {pair.first: (pair.splits[0], pair.labels[0])})
+        strip[pair.second] = (pair.splits[1], pair.labels[1])
     pictures = []
-    for pair in pairs[:MOST_THUMBNAILS]:
-        names = [found.name_image(i) for i in (pair.first, pair.second)]
-        labels = " / ".join(dict.fromkeys(found.image_set.class_names[k] for k in pair.labels))
-        caption = f"{names[0]} ({pair.splits[0]}) and {names[1]} ({pair.splits[1]}): {labels}"
-        images = [found.image_set.images[i] for i in (pair.first, pair.second)]
-        pictures.append((draw_strip(images, f"{names[0]} and {names[1]}"), caption))
+    for strip in list(shown.values())[:MOST_THUMBNAILS]:
+        ids = list(strip)[:MOST_IN_STRIP]
+        more = f" and {len(strip) - len(ids)} more" if len(strip) > len(ids) else ""
+        labels = " / ".join(dict.fromkeys(found.image_set.class_names[label] for _, label in strip.values()))
+        names = ", ".join(f"{found.name_image(i)} ({strip[i][0]})" for i in ids)
+        alt = f"{found.name_image(ids[0])} and its copies"
+        pictures.append((draw_strip([found.image_set.images[i] for i in ids], alt), f"{names}{more}: {labels}"))
     return pictures
 
 

@@ -177,7 +177,7 @@ def _measure_round(world: FoldWorld, number: int) -> FoldRound:
     judged = (
         choose_stratified(found.labels, count, generator)
         if found.groups is None
-        else choose_groups(found.labels, found.groups, count, derive_seed(number, "judged") % 2**32)
+        else choose_groups(found.labels, found.groups, count, generator)
     )
     labels = found.labels[judged]
     seeds = [derive_seed(number, "seed", i) % 2**31 for i in range(num_seeds + NUM_TRUTH_SEEDS)]

@@ -142,9 +142,11 @@ def predict_test_split(study_uri: str, record: TrialRecord, cpu: float, *, data:
 
 
 def make_test_predictions(logits: NDArray[np.float32], data: TrialData) -> Predictions:
-    """Return (M, K) logits of the M images of the test split as predictions, with the group of each image if there are groups."""
+    """Return (M, K) logits of the M images of the test split as predictions, with the group of each where some share one."""
     ids = data.splits.test
     groups = None if data.groups is None else data.groups[ids]
+    is_independent = groups is None or len(np.unique(groups)) == len(groups)
+    groups = None if is_independent else groups
     return Predictions(sample_ids=ids, labels=data.labels[ids], logits=logits, split=TEST, groups=groups)
 
 

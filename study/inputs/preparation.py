@@ -22,6 +22,7 @@ from trainables.data.image_array import LazyImages
 from trainables.data.image_audit import check_image_set, drop_leaks
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet, SkippedFile
+from trainables.data.near_duplicates import group_near_duplicates
 from trainables.data.sources import decoding_names, load_image_set
 from trainables.data.splits import Splits, make_splits
 from trainables.models.backbones import build_model, check_input_size
@@ -107,8 +108,8 @@ def check_folds(number: int, image_set: ImageSet, splits: Splits) -> None:
             f"confirm.folds = {number} trains on a part of the test images, but the test set of {image_set.source!r} is a "
             "published one, which no trial may train on; set confirm.folds = 0"
         )
-    test, what = splits.test, "test images" if image_set.groups is None else "groups of test images"
-    units = test if image_set.groups is None else image_set.groups[test]
+    test, groups = splits.test, image_set.units
+    units, what = (test, "test images") if groups is None else (groups[test], "groups of test images")
     counts = [len(np.unique(units[image_set.labels[test] == label])) for label in range(image_set.num_classes)]
     few = [f"{name} ({n})" for name, n in zip(image_set.class_names, counts, strict=True) if n < number]
     if few:
@@ -120,7 +121,7 @@ def check_folds(number: int, image_set: ImageSet, splits: Splits) -> None:
 
 def load_split_images(spec: StudySpec) -> tuple[ImageSet, Splits]:
     """Return the spec's images and splits; raise UserInputError if they cannot be loaded or split."""
-    image_set = load_images(spec)
+    image_set = find_near_duplicate_groups(spec, load_images(spec))
     splits, leaks = make_spec_splits(spec, image_set)
     if leaks and image_set.origin is not None:
         origin = replace(image_set.origin, skipped=image_set.origin.skipped + leaks)
@@ -139,13 +140,20 @@ def assemble(spec: StudySpec, image_set: ImageSet, splits: Splits, weights: str)
             splits=splits,
             class_names=image_set.class_names,
             class_groups={**spec.analyze.groups, **image_set.class_groups},
-            groups=image_set.groups,
+            groups=image_set.units,
             reload=partial(load_images, spec),
         ),
         fixed=fixed_settings(spec, splits, weights),
         weights=weights,
         packages=list_packages(spec),
     )
+
+
+def find_near_duplicate_groups(spec: StudySpec, image_set: ImageSet) -> ImageSet:
+    """Return the images with their near-duplicates; as they are with `data.near_duplicates = "ignore"`."""
+    if spec.data.near_duplicates == "ignore":
+        return image_set
+    return replace(image_set, near_duplicates=group_near_duplicates(image_set.images))
 
 
 def make_spec_splits(spec: StudySpec, image_set: ImageSet) -> tuple[Splits, tuple[SkippedFile, ...]]:

@@ -19,6 +19,7 @@ from study.state.paths import CHANGES
 from study.state.record_book import now_utc
 from study.state.sealed_files import add_sealed_json, read_sealed_folder
 from trainables.data.images import ImageSet
+from trainables.data.splits import describe_near_duplicates
 from trainables.devices import count_cuda_devices
 from trainables.storage.store import Store
 
@@ -62,6 +63,7 @@ def make_passport(prepared: Prepared, cluster: str, num_devices: float) -> dict[
                 name: len(getattr(prepared.splits, name)) for name in ("train", "search", "confirm", "test")
             },
             STORED_SIZE: list(prepared.image_set.images.shape[1:3]),
+            **describe_near_duplicates(prepared.image_set, prepared.splits),
             **_describe_files(prepared.image_set),
         },
         "weights": prepared.fixed["weights"],

@@ -190,7 +190,7 @@ class _Winner:
             labels=image_set.labels[ids],
             class_names=names,
             masks=None if image_set.masks is None else image_set.masks[ids],
-            groups=take_groups(image_set.groups, ids),
+            groups=take_groups(image_set.units, ids),
         )
         compute_logits = make_task_logits(study, evidence, len(names), self.workers)
         models = ChoosingModels(audit_images=images, compute_logits=compute_logits, seed=study.spec.seed)

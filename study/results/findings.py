@@ -115,7 +115,11 @@ def compute_findings(
         warnings=compute_warnings(
             search.arms,
             tuple(study.book),
-            [*_describe_deviations(study, comparison.plan), *_describe_interventions(interventions)],
+            [
+                *(f"{leak}." for name, leak in passport["data"].items() if name.endswith("_leak")),
+                *_describe_deviations(study, comparison.plan),
+                *_describe_interventions(interventions),
+            ],
             shares_matter=not spec.has_given_arms,
             max_trials=spec.search.max_trials_per_arm,
         ),

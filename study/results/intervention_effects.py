@@ -63,7 +63,7 @@ class _Losses:
                 images=self.image_set.images[ids],
                 labels=self.image_set.labels[ids],
                 class_names=self.image_set.class_names,
-                groups=take_groups(self.image_set.groups, ids),
+                groups=take_groups(self.image_set.units, ids),
             )
             task = make_task(self.study.spec, arm.arm, self.study.store.address, arm.runs, kind, ids, seed)
             (losses,) = self.workers.run_tasks(measure_arm_loss, [task])

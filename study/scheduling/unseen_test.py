@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from search_spaces.errors import UserInputError
-from study.inputs.preparation import Prepared, load_images, make_spec_splits
+from study.inputs.preparation import Prepared, find_near_duplicate_groups, load_images, make_spec_splits
 from study.scheduling.warm_start import WarmStart
 from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import launched_spec
@@ -17,7 +17,14 @@ from trainables.data.splits import SPLIT_NAMES, Splits
 
 # The scores that a warm start takes over depend on these splits; the other two splits are read after the search.
 SEARCHED_SPLITS = ("train", "search")
-SPLIT_KEYS = ("search_fraction", "confirm_fraction", "test_fraction", "num_images", "num_test_images")
+SPLIT_KEYS = (
+    "search_fraction",
+    "confirm_fraction",
+    "test_fraction",
+    "num_images",
+    "num_test_images",
+    "near_duplicates",
+)
 
 
 class _UnknownOverlapError(Exception):
@@ -83,7 +90,7 @@ def _count_seen(other: StudySpec, recorded: dict[str, str], prepared: Prepared) 
 def _load_again(other: StudySpec, recorded: dict[str, str], image_set: ImageSet | None) -> tuple[ImageSet, Splits]:
     """Return the other study's images, loaded unless they are given, and its splits."""
     try:
-        image_set = image_set or load_images(other)
+        image_set = image_set or find_near_duplicate_groups(other, load_images(other))
         splits, _ = make_spec_splits(other, image_set)
     except UserInputError as error:
         raise _UnknownOverlapError(f"its images cannot be loaded again ({error})") from None

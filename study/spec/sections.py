@@ -52,6 +52,9 @@ class DataSpec(Section):
     group: Annotated[str, Field(min_length=1)] | None = None
     """What images have in common that belong together, such as a patient: a column of Parquet files or of a manifest, or the
     level of folders between class and images. A group stays in one split, and is one unit of the intervals."""
+    near_duplicates: Literal["group", "ignore"] = "group"
+    """"group" joins images that show the same (copies at another size or quality, one object under several lights) into groups,
+    beside those of `group`; "ignore" does not look for them. Published splits stay as they are."""
     aspect: Literal["crop", "squash"] = "crop"
     """How images become squares: "crop" resizes the shorter side and takes the center, "squash" resizes both sides."""
     on_bad_image: Literal["refuse", "skip"] = "refuse"

@@ -28,7 +28,7 @@ from study.views.planning import describe_launch
 from study.views.printing import print_line
 from study.views.study_cost import measure_full_trials
 from trainables.data.images import describe_skipped
-from trainables.data.splits import list_rare_classes
+from trainables.data.splits import describe_near_duplicates, list_rare_classes
 from trainables.storage.store import Store
 
 SEARCH_ALONE: tuple[StudyStage, ...] = (BASELINES, Search(is_last=True))
@@ -88,6 +88,8 @@ class Launch(StudyStage):
         if origin is not None and origin.skipped:
             say(f"{describe_skipped(origin.skipped)}; `study inspect {self.argument}` names them")
         for note in origin.notes if origin is not None else ():
+            say(note)
+        for note in describe_near_duplicates(prepared.image_set, prepared.splits).values():
             say(note)
         rare = [found.problem for found in list_rare_classes(prepared.image_set, prepared.splits)]
         for warning in (*rare, *describe_untrained(spec)):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError, list_some
 from trainables.data.image_array import ImageArray, LazyImages
+from trainables.data.near_duplicates import NearDuplicates
 
 # Kinds of files that `describe_skipped` names.
 MAX_SKIPPED_KINDS = 6
@@ -78,6 +79,7 @@ class ImageSet:
         official_validation: (N,) bool, True for images of the published validation set, which become the search and confirm
             splits; None if there is none.
         origin: Where the images came from; None if they were not files.
+        near_duplicates: Which images show the same; None where nobody looked.
 
     Raises:
         UserInputError: With all that is wrong: shapes and dtypes that do not match, labels out of range, names that are not
@@ -95,6 +97,7 @@ class ImageSet:
     group_names: tuple[str, ...] = ()
     official_validation: NDArray[np.bool_] | None = None
     origin: ImageOrigin | None = None
+    near_duplicates: NearDuplicates | None = None
 
     def __post_init__(self) -> None:
         problems = _list_problems(self)
@@ -107,6 +110,25 @@ class ImageSet:
     def name_group(self, group: int) -> str:
         """Return the name of a group, or its number if it has no name."""
         return self.group_names[group] if self.group_names else str(group)
+
+    @property
+    def units(self) -> NDArray[np.int64] | None:
+        """(N,) numbers, equal for images that stay in one split: those of a group, near-duplicates; None where there are none."""
+        found = self.near_duplicates
+        if found is None or not len(found.sizes):
+            return self.groups
+        if self.groups is None:
+            return found.groups
+        # Imported here, because it is slow and only groups of both kinds need it.
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        names, groups = np.unique(self.groups, return_inverse=True)
+        # A graph of groups and of groups of near-duplicates, which every image joins.
+        edges = (np.ones(len(self)), (groups, len(names) + found.groups))
+        size = len(names) + len(self)
+        joined = connected_components(coo_array(edges, shape=(size, size)), directed=False)[1]
+        return joined[groups].astype(np.int64)
 
     @property
     def num_classes(self) -> int:

@@ -32,6 +32,7 @@ class Splits:
         confirm: (N_confirm,) int64, sorted; the images that rank the selected configurations.
         test: (N_test,) int64, sorted; the images of the final comparison.
         data_fingerprint: Fingerprint of the images and labels.
+        num_avoided_leaks: Test images that would have a near-duplicate in training if near-duplicates were not kept together.
     """
 
     train: Indices
@@ -39,6 +40,7 @@ class Splits:
     confirm: Indices
     test: Indices
     data_fingerprint: str
+    num_avoided_leaks: int = 0
 
     @property
     def fingerprint(self) -> str:
@@ -52,14 +54,14 @@ class Splits:
 
 
 def compute_data_fingerprint(image_set: ImageSet) -> str:
-    """Return the first 16 hex digits of SHA-256 of the shape, the images, the labels, the class names and the groups, if any.
+    """Return the first 16 hex digits of SHA-256 of the shape, the images, the labels, the class names and the units, if any.
 
     It is kept beside the file of the pixels, where there is one.
     """
     header = repr((image_set.images.shape, image_set.class_names)).encode()
     rest = np.ascontiguousarray(image_set.labels, dtype="<i8").tobytes()
-    if image_set.groups is not None:
-        rest += np.ascontiguousarray(image_set.groups, dtype="<i8").tobytes()
+    if (units := image_set.units) is not None:
+        rest += np.ascontiguousarray(units, dtype="<i8").tobytes()
 
     def compute() -> bytes:
         digest = hashlib.sha256(header)
@@ -68,7 +70,7 @@ def compute_data_fingerprint(image_set: ImageSet) -> str:
         digest.update(rest)
         return digest.hexdigest()[:16].encode()
 
-    # The lengths of the parts follow from the shape, but for the groups, which exist or not.
+    # The lengths of the parts follow from the shape, but for the units, which exist or not.
     others = hashlib.sha256(repr((header, len(rest))).encode() + rest).hexdigest()[:32]
     return recall(image_set.images, f"fingerprint-{others}", compute).decode()
 
@@ -82,9 +84,10 @@ def make_splits(
     test_fraction: float | None = None,
     num_test_images: int | None = None,
 ) -> Splits:
-    """Return stratified, disjoint splits, which depend on the images' labels and groups and on `seed` alone.
+    """Return stratified, disjoint splits, which depend on the images' labels and units and on `seed` alone.
 
-    Images of one group stay in one split; the sizes and the shares of the classes are then approximate.
+    Images of one group, and near-duplicates, stay in one split; the sizes and the shares of the classes are then approximate.
+    Splits that are published stay as they are; near-duplicates across them are counted by `describe_near_duplicates`.
 
     Args:
         image_set: Images; a published test set becomes the test split, and published validation images become search and confirm.
@@ -102,32 +105,86 @@ def make_splits(
     """
     _check_request(image_set, search_fraction, confirm_fraction, test_fraction, num_test_images)
     _check_published_groups(image_set)
-    labels, groups = image_set.labels, image_set.groups
+
+    def draw(units: Indices | None) -> dict[str, Indices]:
+        return _draw_all(image_set, units, seed, search_fraction, confirm_fraction, test_fraction, num_test_images)
+
+    parts, num_avoided_leaks = draw(image_set.units), 0
+    if image_set.official_test is None and image_set.units is not image_set.groups:
+        apart = draw(image_set.groups)
+        num_avoided_leaks = _count_leaks(image_set, apart["train"], apart["test"])
+    splits = Splits(**parts, data_fingerprint=compute_data_fingerprint(image_set), num_avoided_leaks=num_avoided_leaks)
+    rare = list_rare_classes(image_set, splits)
+    if any(problem.is_fatal for problem in rare):
+        raise make_error(f"the source {image_set.source!r}", [problem.problem for problem in rare])
+    return splits
+
+
+def describe_near_duplicates(image_set: ImageSet, splits: Splits) -> dict[str, str]:
+    """Return sentences on the images that share a group of near-duplicates, and on those across published splits, by name.
+
+    Nothing where nobody looked for near-duplicates, or there are none.
+    """
+    found = image_set.near_duplicates
+    if found is None or not len(sizes := found.sizes):
+        return {}
+    said = (
+        f"{sizes.sum():,} of {len(image_set):,} images have a near-duplicate, with which they stay in one split: "
+        f"{len(sizes):,} groups, the largest of {sizes[0]:,}; "
+    )
+    if image_set.official_test is None:
+        said += f"otherwise, {splits.num_avoided_leaks:,} test images would have one in training"
+    else:
+        said += "the published test images stay as they are"
+    described = {"near_duplicates": said}
+    published = {"test": image_set.official_test, "validation": image_set.official_validation}
+    for name, is_inside in published.items():
+        held_out = splits.test if name == "test" else np.concatenate([splits.search, splits.confirm])
+        if is_inside is not None and (number := _count_leaks(image_set, splits.train, held_out)):
+            described[f"{name}_leak"] = (
+                f"{number:,} of {len(held_out):,} published {name} images have a near-duplicate in training, so that scores on "
+                "them are too high"
+            )
+    return described
+
+
+def _count_leaks(image_set: ImageSet, train: Indices, held_out: Indices) -> int:
+    """Return how many held-out images share a group of near-duplicates with a training image."""
+    assert image_set.near_duplicates is not None
+    groups = image_set.near_duplicates.groups
+    return int(np.isin(groups[held_out], groups[train]).sum())
+
+
+def _draw_all(
+    image_set: ImageSet,
+    units: Indices | None,
+    seed: int,
+    search_fraction: float,
+    confirm_fraction: float,
+    test_fraction: float | None,
+    num_test_images: int | None,
+) -> dict[str, Indices]:
+    """Return the four splits by name, see `make_splits`; images of one unit stay in one split, unless it is published."""
+    labels = image_set.labels
     pool, validation, test = _published(image_set)
     rest = pool
     if image_set.official_test is not None:
         test = _draw(test, labels, num_test_images or len(test), seed, "test", None, MIN_TEST_PER_CLASS)
     else:
         assert test_fraction is not None
-        test = _draw(pool, labels, round(test_fraction * len(pool)), seed, "test", groups, MIN_TEST_PER_CLASS)
+        test = _draw(pool, labels, round(test_fraction * len(pool)), seed, "test", units, MIN_TEST_PER_CLASS)
         rest = np.setdiff1d(pool, test, assume_unique=True)
     if image_set.official_validation is not None:
         share = confirm_fraction / (search_fraction + confirm_fraction)
-        confirm = _draw(validation, labels, round(share * len(validation)), seed, "confirm", groups, 1)
+        confirm = _draw(validation, labels, round(share * len(validation)), seed, "confirm", units, 1)
         search, train = np.setdiff1d(validation, confirm, assume_unique=True), rest
     else:
         # A class of which a split would get none gets an image if three of it are left.
-        confirm = _draw(rest, labels, round(confirm_fraction * len(pool)), seed, "confirm", groups, 1)
+        confirm = _draw(rest, labels, round(confirm_fraction * len(pool)), seed, "confirm", units, 1)
         rest = np.setdiff1d(rest, confirm, assume_unique=True)
-        search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search", groups, 1)
+        search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search", units, 1)
         train = np.setdiff1d(rest, search, assume_unique=True)
-    splits = Splits(
-        train=train, search=search, confirm=confirm, test=test, data_fingerprint=compute_data_fingerprint(image_set)
-    )
-    rare = list_rare_classes(image_set, splits)
-    if any(problem.is_fatal for problem in rare):
-        raise make_error(f"the source {image_set.source!r}", [problem.problem for problem in rare])
-    return splits
+    return {"train": train, "search": search, "confirm": confirm, "test": test}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +227,8 @@ def list_rare_classes(image_set: ImageSet, splits: Splits) -> list[RareClasses]:
             True,
         ),
         (
-            f"the comparison needs test images of {MIN_TEST_PER_CLASS} groups in each class, but has fewer of",
+            f"the comparison needs test images of {MIN_TEST_PER_CLASS} groups in each class (near-duplicates are one), but has "
+            "fewer of",
             "too few groups",
             is_alike,
             True,
@@ -189,9 +247,9 @@ def list_rare_classes(image_set: ImageSet, splits: Splits) -> list[RareClasses]:
 
 
 def _count_groups(image_set: ImageSet, chosen: Indices) -> Indices:
-    """Return (K,) the groups that the chosen images of each class belong to; independent images are groups of one."""
-    groups = chosen if image_set.groups is None else image_set.groups[chosen]
-    pairs = np.unique(np.stack([image_set.labels[chosen], groups]), axis=1)
+    """Return (K,) the units that the chosen images of each class belong to; independent images are units of their own."""
+    units = chosen if image_set.units is None else image_set.units[chosen]
+    pairs = np.unique(np.stack([image_set.labels[chosen], units]), axis=1)
     return np.bincount(pairs[0], minlength=image_set.num_classes)
 
 
@@ -236,13 +294,13 @@ def _draw(
     count: int,
     seed: int,
     split: str,
-    groups: Indices | None = None,
+    units: Indices | None = None,
     min_per_class: int = 0,
 ) -> Indices:
     count = min(count, len(pool))  # Rounding may ask for one image more than is left of a tiny set.
     generator = numpy_generator(seed, "splits", split)
-    if groups is not None:
-        return pool[choose_groups(labels[pool], groups[pool], count, int(generator.integers(2**31)))].astype(np.int64)
+    if units is not None:
+        return pool[choose_groups(labels[pool], units[pool], count, generator, min_per_class)]
     return pool[choose_stratified(labels[pool], count, generator, min_per_class)].astype(np.int64)
 
 
@@ -292,4 +350,7 @@ def _advise(image_set: ImageSet, splits: list[str]) -> str:
             advice.append("change the proportion of data.search_fraction and data.confirm_fraction")
         else:
             advice.append(f"raise data.{split}_fraction")
-    return ", ".join([*dict.fromkeys(advice), "give more images of these classes, or drop them"])
+    more = "give more images of these classes, or drop them"
+    if image_set.units is not image_set.groups:
+        more += ' (near-duplicates stay in one split; where they are independent images, set data.near_duplicates = "ignore")'
+    return ", ".join([*dict.fromkeys(advice), more])

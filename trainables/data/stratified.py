@@ -1,15 +1,10 @@
 """Stratified draws: images, or whole groups of images, that preserve the shares of the classes."""
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
 from trainables.seeds import derive_seed
-
-# Folds from which a split by groups is put together.
-MAX_FOLDS = 20
 
 Indices = NDArray[np.int64]
 
@@ -32,6 +27,15 @@ def choose_stratified(labels: Indices, count: int, generator: np.random.Generato
     """
     assert 0 <= count <= len(labels)
     num_per_class = np.bincount(labels)
+    quotas = _compute_quotas(labels, count, min_per_class)
+    order = np.lexsort((generator.random(len(labels)), labels))
+    rank_in_class = np.arange(len(labels)) - np.repeat(np.cumsum(num_per_class) - num_per_class, num_per_class)
+    return np.sort(order[rank_in_class < quotas[labels[order]]]).astype(np.int64)
+
+
+def _compute_quotas(labels: Indices, count: int, min_per_class: int) -> Indices:
+    """Return (K,) how many of `count` images each class gives, see `choose_stratified`."""
+    num_per_class = np.bincount(labels)
     numerators = num_per_class * count
     quotas = numerators // len(labels)
     remainders = numerators - quotas * len(labels)
@@ -40,9 +44,7 @@ def choose_stratified(labels: Indices, count: int, generator: np.random.Generato
     quotas = np.maximum(quotas, lowest)
     while quotas.sum() > count and (quotas > lowest).any():
         quotas[np.argmax(quotas - lowest)] -= 1
-    order = np.lexsort((generator.random(len(labels)), labels))
-    rank_in_class = np.arange(len(labels)) - np.repeat(np.cumsum(num_per_class) - num_per_class, num_per_class)
-    return np.sort(order[rank_in_class < quotas[labels[order]]]).astype(np.int64)
+    return quotas
 
 
 def cut_folds(labels: Indices, groups: Indices | None, number: int, seed: int) -> Indices:
@@ -60,7 +62,8 @@ def cut_folds(labels: Indices, groups: Indices | None, number: int, seed: int) -
     # Imported here, because it is slow and only folds need it.
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    is_independent = groups is None or len(np.unique(groups)) == len(groups)
+    kind = StratifiedKFold if is_independent else StratifiedGroupKFold
     folds = np.zeros(len(labels), dtype=np.int64)
     splitter = kind(n_splits=number, shuffle=True, random_state=derive_seed(seed, "folds") % 2**32)
     for place, (_, held_out) in enumerate(splitter.split(labels, labels, groups), start=1):
@@ -68,36 +71,51 @@ def cut_folds(labels: Indices, groups: Indices | None, number: int, seed: int) -
     return folds
 
 
-def choose_groups(labels: Indices, groups: Indices, count: int, seed: int) -> Indices:
+def choose_groups(
+    labels: Indices, groups: Indices, count: int, generator: np.random.Generator, min_per_class: int = 0
+) -> Indices:
     """Return sorted positions of about `count` images in whole groups, which preserve the shares of the classes approximately.
 
-    They are the first folds of scikit-learn's StratifiedGroupKFold, so many that they come nearest to the share.
+    Groups are taken in a random order, those that bring the images of each class nearer to its quota.
 
     Args:
         labels: (N,) int64 >= 0.
         groups: (N,) int64.
         count: 0 < count < N.
-        seed: Shuffles the groups.
+        generator: Draws the order.
+        min_per_class: At least this many groups of each class, or a third of its groups if that is less; the smallest ones.
 
     Raises:
-        UserInputError: If there are fewer than two groups, or two images of no class.
+        UserInputError: If there are fewer than two groups.
     """
-    # Imported here, because it is slow and only groups need it.
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    num_groups = len(np.unique(groups))
-    if num_groups < 2 or np.bincount(labels).max() < 2:
+    owners = np.unique(groups, return_inverse=True)[1]
+    if len(owners) == 0 or owners.max() == 0:
         raise UserInputError(
-            "a split by groups needs two groups or more, and two images of a class, but "
-            f"{len(labels)} images are left in {num_groups}; remove data.group, or give images of more groups"
+            f"a split by groups needs two groups or more, but {len(labels)} images are left in one; give images of more groups, "
+            "or remove data.group"
         )
-    most = max(2, min(MAX_FOLDS, num_groups, int(np.bincount(labels)[np.unique(labels)].min())))
-    share = count / len(labels)
-    choices = [(abs(taken / folds - share), folds, taken) for folds in range(2, most + 1) for taken in range(1, folds)]
-    _, num_folds, num_taken = min(choices)
-    splitter = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        # A class with fewer images than folds is refused later, where a split lacks it.
-        warnings.simplefilter("ignore", UserWarning)
-        folds = [chosen for _, chosen in splitter.split(labels, labels, groups)]
-    return np.sort(np.concatenate(folds[:num_taken])).astype(np.int64)
+    pairs, counts = np.unique(np.stack([owners, labels]), axis=1, return_counts=True)
+    members: list[list[tuple[int, int]]] = [[] for _ in range(owners.max() + 1)]
+    for owner, label, number in zip(*pairs.tolist(), counts.tolist(), strict=True):
+        members[owner].append((label, number))
+    left = _compute_quotas(labels, count, min_per_class).tolist()
+    taken: set[int] = set()
+
+    def take(owner: int) -> None:
+        taken.add(owner)
+        for label, number in members[owner]:
+            left[label] -= number
+
+    order = generator.permutation(len(members)).tolist()
+    for owner in order:
+        if sum(abs(left[label]) - abs(left[label] - number) for label, number in members[owner]) > 0:
+            take(owner)
+    by_class: list[list[int]] = [[] for _ in left]
+    for owner in sorted(order, key=np.bincount(owners).tolist().__getitem__):
+        for label, _ in members[owner]:
+            by_class[label].append(owner)
+    for having in by_class:
+        missing = min(min_per_class, len(having) // 3) - sum(owner in taken for owner in having)
+        for owner in [owner for owner in having if owner not in taken][: max(missing, 0)]:
+            take(owner)
+    return np.flatnonzero(np.isin(owners, list(taken))).astype(np.int64)

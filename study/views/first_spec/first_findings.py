@@ -1,7 +1,10 @@
 """What `study init` prints: everything that was found, what it proposes, and the next commands."""
 
+import re
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
+import numpy as np
 from rich.console import Console
 
 from analysis.formats.numbers import format_seconds
@@ -12,7 +15,11 @@ from study.views.first_spec.survey import Survey, count_noun, describe_bad, name
 from study.views.printing import print_line
 from trainables.data.image_audit import AuditReport, name_images
 from trainables.data.images import ImageSet, SkippedFile
-from trainables.data.problems import Problem, write_cut_names
+from trainables.data.near_duplicates import NearDuplicates
+from trainables.data.problems import Problem, make_error, write_cut_names
+
+# Share of the images that one group of near-duplicates may hold, and of near-duplicates that must share a part of their names.
+MAX_GROUP_FRACTION, MIN_SHARED = 0.1, 0.95
 
 
 def list_findings(
@@ -40,8 +47,59 @@ def list_findings(
             tuple(name_images(image_set, ids) for ids in report.conflicts),
             "remove those in the wrong class",
         ),
+        Problem("near-duplicates with different labels", _name_conflicts(image_set), "look which label is wrong"),
     ]
     return [problem for problem in found if problem.names]
+
+
+def _name_conflicts(image_set: ImageSet) -> tuple[str, ...]:
+    """Return the pairs of near-duplicates with different labels, each image with its label."""
+    pairs = [] if image_set.near_duplicates is None else image_set.near_duplicates.pairs[:, :2].tolist()
+    labels = image_set.labels
+    conflicts = [pair for pair in pairs if labels[pair[0]] != labels[pair[1]]]
+    return tuple(
+        " and ".join(
+            f"{name} ({image_set.class_names[labels[i]]})"
+            for i, name in zip(pair, name_images(image_set, pair), strict=True)
+        )
+        for pair in conflicts
+    )
+
+
+def check_largest_group(image_set: ImageSet) -> None:
+    """Raise UserInputError, with what to do, if one group of near-duplicates holds more than a tenth of the images."""
+    found = image_set.near_duplicates
+    if found is None or not len(found.sizes) or found.sizes[0] <= MAX_GROUP_FRACTION * len(image_set):
+        return
+    largest = np.bincount(found.groups).argmax()
+    members = name_images(image_set, np.flatnonzero(found.groups == largest).tolist())
+    rule = (
+        f"near-duplicates stay in one split, but a group of them holds {len(members):,} of the {len(image_set):,} images, more "
+        f"than {MAX_GROUP_FRACTION:.0%}"
+    )
+    advice = (
+        f"name what belongs together with --group{_read_names(image_set, found)} and give --ignore-near-duplicates, or the "
+        "latter alone where these are independent images"
+    )
+    raise make_error(image_set.source, [Problem(rule, members, advice)])
+
+
+def _read_names(image_set: ImageSet, found: NearDuplicates) -> str:
+    """Return what the file names say about groups: a part of them that is equal among near-duplicates; "" if nothing."""
+    assert image_set.origin is not None
+    parts = [re.split(r"[\W_]+", PurePosixPath(name).stem) for name in image_set.origin.names]
+    if len(set(map(len, parts))) > 1:
+        return ""
+    columns = [np.array(column) for column in zip(*parts, strict=True)]
+    # The largest group may hold what differs.
+    has_group = (found.groups != np.arange(len(parts))) & (found.groups != np.bincount(found.groups).argmax())
+    firsts, others = found.groups[has_group], np.flatnonzero(has_group)
+    shared = [c for c in columns if len(others) and (c[firsts] == c[others]).mean() >= MIN_SHARED]
+    telling = max(shared, key=lambda column: len(np.unique(column)), default=columns[0][:0])
+    if len(np.unique(telling)) < 2:
+        return ""
+    example = PurePosixPath(image_set.origin.names[0]).name
+    return f" (near-duplicates have the part {telling[0]!s} of names such as {example} in common: make it a column of a table)"
 
 
 def print_survey(survey: Survey, console: Console) -> None:

@@ -16,7 +16,15 @@ from analysis.images.render import describe_class_counts
 from search_spaces.errors import UserInputError
 from study.baselines.measuring import preview_baselines
 from study.inputs.fitted_defaults import list_weightings
-from study.inputs.preparation import FoldsError, assemble, check_folds, load_images, locate_weights, make_spec_splits
+from study.inputs.preparation import (
+    FoldsError,
+    assemble,
+    check_folds,
+    find_near_duplicate_groups,
+    load_images,
+    locate_weights,
+    make_spec_splits,
+)
 from study.spec.reading import preset_names, read_preset, validate_spec
 from study.spec.study_spec import StudySpec
 from study.views.first_spec import first_findings as findings
@@ -29,7 +37,7 @@ from study.views.printing import print_line, print_section
 from trainables.data.image_audit import audit_image_set, check_image_set
 from trainables.data.images import ImageSet
 from trainables.data.problems import DataProblemsError, make_error, make_printable
-from trainables.data.splits import Splits, list_rare_classes
+from trainables.data.splits import Splits, describe_near_duplicates, list_rare_classes
 from trainables.training.trial_cost import TrialCost
 
 # Classes that the table shows; of more, it shows those with the most and the fewest images.
@@ -59,6 +67,7 @@ class InitOptions:
         image_size: side of the model's input in pixels; None to choose.
         minutes: time that the study may take.
         group: see `data.group`.
+        ignores_near_duplicates: see `data.near_duplicates`.
     """
 
     path: str
@@ -68,6 +77,7 @@ class InitOptions:
     image_size: int | None
     minutes: float
     group: str | None
+    ignores_near_duplicates: bool
 
 
 def _take_stem(path: str) -> str:
@@ -128,6 +138,7 @@ def run_init(options: InitOptions, console: Console) -> Path:
         proposal=consider_folds(proposal, survey, options.minutes, chance),
         weights=weights,
         group=options.group,
+        ignores_near_duplicates=options.ignores_near_duplicates,
         is_size_given=options.image_size is not None,
         weightings=("none",),
         skip_reason="Files that cannot be used are left out.",
@@ -201,11 +212,12 @@ def _decode(first: FirstSpec, console: Console) -> tuple[FirstSpec, ImageSet, Sp
     """
     skipping = _read(first)
     refusing = _read(replace(first, skip_reason=""))
-    image_set = load_images(skipping)
+    image_set = find_near_duplicate_groups(skipping, load_images(skipping))
     unused = first.survey.skipped
     assert image_set.origin is not None
     bad = tuple(file for file in image_set.origin.skipped if file not in unused)
     try:
+        findings.check_largest_group(image_set)
         report = audit_image_set(image_set, make_spec_splits(refusing, image_set)[0])
         splits, _ = make_spec_splits(skipping, image_set)
         used = check_image_set(image_set, splits)
@@ -215,7 +227,7 @@ def _decode(first: FirstSpec, console: Console) -> tuple[FirstSpec, ImageSet, Sp
     rare = [found.problem for found in list_rare_classes(image_set, splits)]
     found = [*findings.list_findings(image_set, report, bad, unused), *rare]
     findings.print_findings(first.survey, found, console)
-    for note in image_set.origin.notes:
+    for note in (*image_set.origin.notes, *describe_near_duplicates(image_set, splits).values()):
         print_line(f"- {note}", console)
     print_section(describe_class_counts(image_set.class_names, used.class_counts, MAX_ROWS), console)
     print_line(findings.describe_splits(first.survey, has_folds=bool(first.proposal.budget.folds)), console)

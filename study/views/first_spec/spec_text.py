@@ -31,6 +31,7 @@ class FirstSpec:
         proposal: sizes, arms and budget.
         weights: the pretrained weights.
         group: see `data.group`; None without groups.
+        ignores_near_duplicates: see `data.near_duplicates`.
         is_size_given: whether the user chose the image size.
         weightings: the class weightings worth a search.
         skip_reason: why files are skipped; "" to refuse bad files.
@@ -41,6 +42,7 @@ class FirstSpec:
     proposal: Proposal
     weights: WeightsChoice
     group: str | None
+    ignores_near_duplicates: bool
     is_size_given: bool
     weightings: Sequence[str]
     skip_reason: str
@@ -78,6 +80,8 @@ def _data(first: FirstSpec) -> list[str]:
     ]
     if first.group is not None:
         lines += ["# Images of one group stay in one split.", f"group = {json.dumps(first.group, ensure_ascii=False)}"]
+    if first.ignores_near_duplicates:
+        lines += ["# Images that show nearly the same may lie in two splits.", 'near_duplicates = "ignore"']
     if proposal.num_images is not None:
         lines += [
             "# A stratified part of the images outside the test set, because all of them take longer than was asked for.",

@@ -9,7 +9,7 @@ import pytest
 from analysis.confusions.values import LabelIssue
 from analysis.images.inspection import inspect_images
 from analysis.images.preprocessing import draw_examples
-from analysis.images.values import Inspection, NetworkFindings, PairLoss, PairSeparability, Rung
+from analysis.images.values import ImagePair, Inspection, NetworkFindings, PairLoss, PairSeparability, Rung
 from analysis.report.inspection_page import build_inspection_page, describe_inspection
 from analysis.statistics.interval import Interval
 from tests.analysis.report.test_pages import Page
@@ -106,6 +106,18 @@ def test_the_page_is_well_formed_and_needs_nothing_else(inspection: Inspection) 
     assert len(sources) >= 10
     assert all(source.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for source in sources)
     assert all(attributes["alt"] for attributes in page.all("img"))
+
+
+def test_the_images_of_a_group_are_shown_side_by_side_with_their_splits(inspection: Inspection) -> None:
+    near = [
+        ImagePair(first=1, second=i, splits=("train", split), labels=(0, 0), distance=3)
+        for i, split in zip(range(2, 12), ["test", *["train"] * 9], strict=True)
+    ]
+    found = dataclasses.replace(inspection, images=dataclasses.replace(inspection.images, near=tuple(near)))
+    page = build_inspection_page(found, (), ())
+    assert "cat/1.png (train), cat/2.png (test), cat/3.png (train)" in page
+    assert "cat/8.png (train) and 3 more: cat" in page
+    assert page.count("cat/1.png and its copies") == 1
 
 
 def test_the_page_names_the_shares_of_cutmix_and_mixup(inspection: Inspection) -> None:

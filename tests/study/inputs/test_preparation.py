@@ -9,9 +9,18 @@ import pytest
 from PIL import Image
 
 from search_spaces.errors import UserInputError
-from study.inputs.preparation import check_class_groups, load_images, locate_weights, make_spec_splits, prepare
+from study.confirmation.predictions_on_test import with_groups
+from study.inputs.preparation import (
+    Prepared,
+    check_class_groups,
+    load_images,
+    locate_weights,
+    make_spec_splits,
+    prepare,
+)
 from study.inputs.provenance import make_passport
 from study.spec.reading import parse_spec
+from trainables.training.predictions import Predictions
 
 SPEC = """
 name = "pictures"
@@ -56,11 +65,47 @@ def test_a_study_keeps_to_its_image_memory(folder: Path, tmp_path: Path) -> None
     np.testing.assert_array_equal(pickle.loads(packed).images, inside.data.images)
 
 
-def test_leaking_training_images_are_refused_or_left_out_and_recorded(folder: Path) -> None:
+def write_copies(folder: Path) -> None:
     for number in range(10):
         data = (folder / "cat" / f"{number}.png").read_bytes()
         (folder / "cat" / f"copy-{number}.png").write_bytes(data)
+
+
+def test_copies_stay_in_one_split_and_the_passport_says_so(folder: Path) -> None:
+    write_copies(folder)
     text = SPEC.format(path=folder, more="")
+    prepared = prepare(parse_spec(text, "test"))
+    data = make_passport(prepared, "none", 1.0)["data"]
+    assert data["near_duplicates"].startswith(
+        "20 of 100 images have a near-duplicate, with which they stay in one split"
+    )
+    assert prepared.data.groups is not None
+    for name in ("train", "search", "confirm", "test"):
+        groups = prepared.data.groups[getattr(prepared.splits, name)]
+        assert not np.isin(np.delete(prepared.data.groups, getattr(prepared.splits, name)), groups).any()
+    # The setting is a part of the data's identity where it changes what belongs together.
+    ignoring = prepare_ignoring(text.replace("[data]", '[data]\non_bad_image = "skip"'))
+    assert ignoring.splits.data_fingerprint != data["fingerprint"]
+    assert "near_duplicates" not in make_passport(ignoring, "none", 1.0)["data"]
+
+
+def prepare_ignoring(text: str) -> Prepared:
+    return prepare(parse_spec(text.replace("[data]", '[data]\nnear_duplicates = "ignore"'), "test"))
+
+
+def test_predictions_have_groups_only_where_test_images_share_one(folder: Path) -> None:
+    write_copies(folder)
+    data = prepare(parse_spec(SPEC.format(path=folder, more=""), "test")).data
+    assert data.groups is not None
+    for ids, has_groups in ((np.unique(data.groups), False), (np.arange(len(data.groups)), True)):
+        logits = np.zeros((len(ids), 3), dtype=np.float32)
+        found = with_groups(Predictions(sample_ids=ids, labels=data.labels[ids], logits=logits, split="test"), data)
+        assert (found.groups is not None) == has_groups
+
+
+def test_leaking_training_images_are_refused_or_left_out_and_recorded(folder: Path) -> None:
+    write_copies(folder)
+    text = SPEC.format(path=folder, more="").replace("[data]", '[data]\nnear_duplicates = "ignore"')
     with pytest.raises(UserInputError, match=r'also occur in another split.*cat/.*data\.on_bad_image = "skip"'):
         prepare(parse_spec(text, "test"))
     skipping = parse_spec(text.replace("[data]", '[data]\non_bad_image = "skip"'), "test")

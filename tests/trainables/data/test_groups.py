@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -60,10 +59,7 @@ def test_groups_enter_the_fingerprint_and_nothing_changes_without_them() -> None
     assert compute_data_fingerprint(plain) == "c5cfb2dd0608a7fb"
     assert compute_data_fingerprint(grouped) != compute_data_fingerprint(plain)
     assert make_splits(plain, seed=3, test_fraction=0.2, **FRACTIONS).fingerprint == "7feacb36a2c56b60"
-    # StratifiedGroupKFold shuffles otherwise since scikit-learn 1.8; the fingerprint tells splits of the two apart.
-    is_new = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 8)
-    expected = "1657f3773b075934" if is_new else "ddf7b4830296c2b7"
-    assert make_splits(grouped, seed=3, test_fraction=0.2, **FRACTIONS).fingerprint == expected
+    assert make_splits(grouped, seed=3, test_fraction=0.2, **FRACTIONS).fingerprint == "to be filled in"
 
 
 def test_groups_that_straddle_the_published_test_set_are_counted_and_named() -> None:
@@ -104,6 +100,19 @@ def test_groups_of_published_validation_images_stay_whole_in_search_and_confirm(
     assert not search & confirm
     assert len(splits.confirm) == pytest.approx(45, abs=6)
     assert set(whole.groups[splits.train].tolist()) == set(range(15, 48))
+
+
+def test_a_large_group_overfills_no_split_and_rare_classes_have_two_groups_in_the_test_split() -> None:
+    image_set = make_grouped(num_groups=100, per_group=4)
+    # Half of the images are one group; nine groups are a third class, of which a fifth is less than two groups.
+    groups = np.where(np.arange(400) < 200, 0, np.arange(400) // 4)
+    labels = np.where(np.arange(400) >= 364, 2, image_set.labels)
+    image_set = dataclasses.replace(image_set, groups=groups, labels=labels, class_names=("cat", "dog", "eel"))
+    for seed in range(10):
+        splits = make_splits(image_set, seed=seed, test_fraction=0.15, **FRACTIONS)
+        assert 0 in groups[splits.train]
+        assert len(splits.test) == pytest.approx(60, abs=8)
+        assert len(np.unique(groups[splits.test[labels[splits.test] == 2]])) == 2
 
 
 def test_fewer_than_two_groups_are_refused() -> None:

@@ -1,5 +1,6 @@
 """`study init`: everything that is found is said at once, and the spec that it writes can be prepared."""
 
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from study.spec.reading import load_spec, preset_names, validate_spec
 from study.spec.study_spec import StudySpec
 from study.views.first_spec import init, machine
 from study.views.first_spec.machine import choose_weights, measure_costs
+from tests.lit_objects import write_lit_objects
 from tests.study.command_line import Outcome, run_cli
 from tests.trainables.data.sources.layout_files import (
     write_classes,
@@ -185,6 +187,32 @@ def test_everything_odd_is_named_and_left_out(tmp_path: Path, run_init: Init) ->
     assert fitted.spec.search.ranges["class_weighting"] == ["inverse_frequency", "none"]
     assert prepared.image_set.origin is not None
     assert len(prepared.image_set.origin.skipped) == 5
+
+
+def test_near_duplicates_are_counted_and_their_labels_compared(tmp_path: Path, run_init: Init) -> None:
+    root = write_lit_objects(tmp_path / "lit", 30)
+    (root / "rows/exp0_num_1002.png").rename(root / "columns/exp0_num_1002.png")
+    got = run_init(root, "--image-size", "16")
+    said = " ".join(got.output.split())
+    assert "of 180 images have a near-duplicate, with which they stay in one split: " in said
+    assert "test images would have one in training" in said
+    assert "near-duplicates with different labels: columns/exp0_num_1002.png (columns) and rows/exp" in said
+    assert "near_duplicates" not in (tmp_path / "first.toml").read_text(), "the default holds"
+
+
+def test_a_group_of_more_than_a_tenth_of_the_images_is_refused_with_what_the_names_say(
+    tmp_path: Path, run_init: Init
+) -> None:
+    root = write_lit_objects(tmp_path / "lit", 30)
+    for number in range(30):
+        (root / "rows" / f"exp{number}_num_2000.png").write_bytes((root / "rows/exp0_num_1000.png").read_bytes())
+    got = run_init(root, "--image-size", "16", status=2)
+    said = " ".join(got.errors.split())
+    assert re.search(r"a group of them holds 3\d of the 210 images, more than 10%: rows/exp0_num_1000.png, ", said)
+    assert "with --group (near-duplicates have the part 1001 of names such as exp0_num_1001.png in common" in said
+    got = run_init(root, "--image-size", "16", "--ignore-near-duplicates")
+    assert "have a near-duplicate" not in got.output
+    assert load_spec(str(tmp_path / "first.toml"))[0].data.near_duplicates == "ignore"
 
 
 def test_masks_beside_photographs_are_left_out_with_a_note(tmp_path: Path, run_init: Init) -> None:

@@ -193,6 +193,7 @@ def make_first(proposal: Proposal, survey: Survey, weights: str, weightings: Seq
         proposal=proposal,
         weights=WeightsChoice(weights=weights, reason="As given."),
         group=None,
+        ignores_near_duplicates=False,
         is_size_given=False,
         weightings=weightings,
         skip_reason="",
