@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from analysis.images.values import MAX_DISTANCE, MIN_CORRELATION, ImagePair
-from trainables.data.image_array import ImageArray, read_images
+from trainables.data.image_array import ImageArray, cut_content, read_images
 from trainables.data.image_audit import hash_images
 from trainables.data.splits import SPLIT_NAMES, Splits
 
@@ -110,7 +110,7 @@ def _describe_images(images: ImageArray, used: NDArray[np.int64]) -> tuple[NDArr
     hashes = np.empty(len(used), dtype=np.uint64)
     thumbnails = np.empty((len(used), THUMBNAIL_SIDE**2), dtype=np.float32)
     for place, image in enumerate(read_images(images, used)):
-        gray = Image.fromarray(image).convert("L")
+        gray = Image.fromarray(cut_content(image)).convert("L")
         hashes[place] = int(str(phash(gray)), 16)
         thumbnails[place] = np.asarray(gray.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)).ravel()
     thumbnails -= thumbnails.mean(axis=1, keepdims=True)

@@ -10,6 +10,7 @@ from search_spaces.errors import nearest_name
 from search_spaces.extensions import is_location, list_entry_points
 from search_spaces.settings import Count, EpochSettings, Fraction, Section, Share, TrainSettings, TuningSettings
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
+from trainables.data.images import Aspect
 from trainables.data.sources import check_source
 from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS, list_process_problems
 
@@ -43,8 +44,9 @@ class DataSpec(Section):
     group: Annotated[str, Field(min_length=1)] | None = None
     """What images have in common that belong together, such as a patient: a column of Parquet files or of a manifest, or the
     level of folders between class and images. A group stays in one split, and is one unit of the intervals."""
-    aspect: Literal["crop", "squash"] = "crop"
-    """How images become squares: "crop" resizes the shorter side and takes the center, "squash" resizes both sides."""
+    aspect: Aspect = "crop"
+    """How images become squares: "crop" resizes the shorter side and takes the center, "pad" resizes the longer side and pads the
+    shorter one on both sides alike with the mean color of ImageNet, "squash" resizes both sides."""
     on_bad_image: Literal["refuse", "skip"] = "refuse"
     """"refuse" lists all files that cannot be used and stops; "skip" continues without them and records which they are."""
     options: dict[str, Any] = Field(default_factory=dict)

@@ -35,6 +35,7 @@ from study.state.paths import BASELINE_FOLDER, FINDINGS
 from study.views.exported_model import CARD, STUDY, check_packages, explain_loading, write_model, write_onnx
 from study.views.notebook import Study
 from study.views.printing import print_line
+from trainables.data.image_array import PAD_COLOR
 from trainables.models.catalog import read_backbone
 from trainables.records.record import TrialRecord, best_trials
 from trainables.storage.store import Store
@@ -45,6 +46,7 @@ from trainables.training.trainable import is_own_loop
 # How images become squares, by data.aspect.
 RESIZE_STEPS = {
     "crop": "the shorter side to image_size, then the center of image_size x image_size",
+    "pad": f"the longer side to image_size, then padded with {PAD_COLOR} on both sides alike to image_size x image_size",
     "squash": "to image_size x image_size, without crop",
 }
 EXPORT_FOLDER = "export"
@@ -204,18 +206,24 @@ def _describe_preprocessing(config: TrialConfig, aspect: str, stored: Sequence[i
     # How files become the images that the study stores, of which training and every score are.
     storing = {
         "crop": f"turned as EXIF says, the shorter side to {height}, then the center of {width} x {height}",
+        "pad": f"turned as EXIF says, the longer side to {height}, then padded with {PAD_COLOR} on both sides alike to "
+        f"{width} x {height}",
         "squash": f"not turned as EXIF says, to {width} x {height}, without crop",
     }
     first = {"stored_size": [height, width], "stored": f"{storing[aspect]} (bicubic, antialiased)"}
     if is_own_loop(config):
         shape = "(N, H, W, 3), as the study stores its images"
         return {"channels": "RGB", "dtype": "uint8", "shape": shape, **first}
-    backbone = read_backbone(config)
+    backbone, resize = read_backbone(config), RESIZE_STEPS[aspect]
+    if aspect == "pad" and (own := tuple(round(255 * value) for value in backbone.mean)) != PAD_COLOR:
+        resize = resize.replace(
+            str(PAD_COLOR), f"{PAD_COLOR} (but by timm, as config.json cannot say that, with {own})"
+        )
     return {
         **first,
         "channels": "RGB",
         "image_size": config.whole("image_size"),
-        "resize": RESIZE_STEPS[aspect],
+        "resize": resize,
         "interpolation": config.word("interpolation"),
         "antialias": True,
         "clamp": "to [0, 255] after resizing",

@@ -36,7 +36,7 @@ def write_model(folder: Path, config: TrialConfig, weights: bytes, class_names: 
         config: of the trial.
         weights: content of the safetensors file.
         class_names: K names.
-        aspect: `data.aspect` of the study: "crop" or "squash".
+        aspect: `data.aspect` of the study: "crop", "pad" or "squash".
     """
     folder.mkdir(parents=True)
     if is_own_loop(config):
@@ -63,7 +63,8 @@ def describe_architecture(config: TrialConfig, class_names: Sequence[str], aspec
             "input_size": [3, side, side],
             "interpolation": config.word("interpolation"),
             "crop_pct": 1.0,
-            "crop_mode": "center" if aspect == "crop" else "squash",
+            # "border" pads with the mean, rounded to whole gray levels.
+            "crop_mode": {"crop": "center", "pad": "border", "squash": "squash"}[aspect],
             "mean": list(backbone.mean),
             "std": list(backbone.std),
             "num_classes": len(class_names),

@@ -19,7 +19,7 @@ from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import decode_files
 from trainables.data.decoding.encoded_files import BadImageError, DiskState, EncodedImages, combine_states
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.images import ImageSet
+from trainables.data.images import Aspect, ImageSet
 from trainables.data.problems import Problem, make_error, make_printable
 from trainables.data.sources.labeled_files import PARTS, LabeledFiles
 from trainables.data.sources.parquet_shards import ARROW_ERRORS, Columns, Shard, describe_unreadable, open_shards
@@ -35,7 +35,7 @@ def load_parquet(
     num_images: Annotated[int, Field(ge=1)] | None = None,
     native_size: Annotated[int, Field(ge=8, le=1024)] | None = None,
     image_size: Annotated[int, Field(ge=8)] | None = None,
-    aspect: Literal["crop", "squash"] = "crop",
+    aspect: Aspect = "crop",
     on_bad_image: Literal["refuse", "skip"] = "refuse",
     image_column: str | None = None,
     label_column: str = "label",
@@ -73,7 +73,7 @@ def load_parquet(
             all images that cannot be used.
     """
     if validation_split is None:
-        validation_splits = VALIDATION_SPLITS if aspect == "crop" else ()
+        validation_splits = () if aspect == "squash" else VALIDATION_SPLITS
     else:
         validation_splits = (validation_split,) if validation_split else ()
     columns = Columns(image=image_column, label=label_column, group=group)

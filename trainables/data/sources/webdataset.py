@@ -17,7 +17,7 @@ from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import decode_files
 from trainables.data.decoding.encoded_files import DiskState, EncodedImages, ImageSpans, combine_states
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.images import ImageSet
+from trainables.data.images import Aspect, ImageSet
 from trainables.data.problems import ProblemList, make_printable
 from trainables.data.sources.labeled_files import PARTS, LabeledFiles
 from trainables.data.sources.parquet import VALIDATION_SPLITS
@@ -38,7 +38,7 @@ def load_webdataset(
     num_images: Annotated[int, Field(ge=1)] | None = None,
     native_size: Annotated[int, Field(ge=8, le=1024)] | None = None,
     image_size: Annotated[int, Field(ge=8)] | None = None,
-    aspect: Literal["crop", "squash"] = "crop",
+    aspect: Aspect = "crop",
     on_bad_image: Literal["refuse", "skip"] = "refuse",
     label_field: str = "label",
     class_names: Sequence[str] | None = None,

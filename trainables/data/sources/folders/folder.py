@@ -12,7 +12,7 @@ from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import decode_files
 from trainables.data.decoding.encoded_files import DiskImages
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.images import ImageSet
+from trainables.data.images import Aspect, ImageSet
 from trainables.data.problems import DataProblemsError, Problem, make_error, make_printable
 from trainables.data.sources.descriptions import resolve_groups
 from trainables.data.sources.folders.layouts import Layout, find_layout, list_scarce_classes
@@ -28,7 +28,7 @@ def load_folder(
     num_images: Annotated[int, Field(ge=1)] | None = None,
     native_size: Annotated[int, Field(ge=8, le=1024)] | None = None,
     image_size: Annotated[int, Field(ge=8)] | None = None,
-    aspect: Literal["crop", "squash"] = "crop",
+    aspect: Aspect = "crop",
     on_bad_image: Literal["refuse", "skip"] = "refuse",
     class_groups: Mapping[str, Sequence[str]] | None = None,
     group: str | None = None,
