@@ -77,8 +77,12 @@ PAD_COLOR = (124, 116, 104)
 
 
 def has_padding(images: NDArray[np.uint8]) -> bool:
-    """Return whether one of (N, H, W, 3) images is padded: its first or its last pixel has `PAD_COLOR`."""
-    return bool((images[:, (0, -1), (0, -1)] == np.array(PAD_COLOR, dtype=np.uint8)).all(axis=2).any())
+    """Return whether one of (N, H, W, 3) images is padded: its first or last row or column has `PAD_COLOR` alone."""
+    color = np.array(PAD_COLOR, dtype=np.uint8)
+    # Corners first: an edge is looked at where they have the color.
+    found = images[(images[:, (0, -1), (0, -1)] == color).all(axis=2).any(axis=1)]
+    edges = (found[:, 0], found[:, -1], found[:, :, 0], found[:, :, -1])
+    return any(bool((edge == color).all(axis=(1, 2)).any()) for edge in edges)
 
 
 def cut_content(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -32,6 +32,9 @@ def test_the_content_is_found_from_the_pixels(images: NDArray[np.uint8]) -> None
     for image, (top, left, height, width) in zip(images, BOXES, strict=True):
         np.testing.assert_array_equal(cut_content(image), image[top : top + height, left : left + width])
         assert has_padding(image[None]) == ((height, width) != (SIDE, SIDE))
+    one_pixel = images[:1].copy()
+    one_pixel[0, 0, 0] = one_pixel[0, -1, -1] = PAD_COLOR
+    assert not has_padding(one_pixel)
     blank = np.tile(np.array(PAD_COLOR, dtype=np.uint8), (1, SIDE, SIDE, 1))
     assert find_content(torch.from_numpy(blank)).tolist() == [[0, 0, SIDE, SIDE]]
     assert cut_content(blank[0]).shape == blank[0].shape
