@@ -6,6 +6,8 @@ changes more pixels. A cue that the images lack, such as the color of gray ones,
 
 Shape is removed by permuting patches of the details alone. What is smooth over half a patch stays where it is: permuted too, the
 smooth surroundings behind the object would be removed with its shape, and their effect would be taken for the shape's.
+
+Of padded images the content is stretched to the whole square, and laid back without the cue.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from analysis.shortcuts.swaps import LUMA, Images
 from search_spaces.errors import UserInputError
 from trainables.data.augmentation.mixing import RING_FRACTIONS, make_ring
+from trainables.data.padding import lay_content, move_content
 
 CUES = ("texture", "shape", "color", "context")
 # The order in which several cues are removed.
@@ -47,7 +50,7 @@ class CueRemoval:
     """Random choices and blending weights for the removals of n images.
 
     Attributes:
-        donors: (n, H, W, 3) uint8 images of third classes; their rings replace those of the images.
+        donors: (n, H, W, 3) uint8 content of images of third classes; its rings replace those of the images.
         orders: (n, PATCHES^2) permutation of each image's patches.
         turns: (n,) +1 or -1, the direction in which each image's hue is rotated.
         doses: blending weight of the full removal by cue, in (0, 1].
@@ -81,6 +84,7 @@ def prepare_removal(
         raise UserInputError(describe_small_images(*images.shape[1:3]))
     orders = generator.permuted(np.tile(np.arange(PATCHES**2), (len(images), 1)), axis=1)
     turns = generator.choice((-1, 1), size=len(images))
+    images, donors = move_content(images), move_content(donors)
     full = CueRemoval(
         donors=donors, orders=orders, turns=turns, doses=dict.fromkeys(CUES, 1.0), spared_fraction=spared_fraction
     )
@@ -100,11 +104,11 @@ def remove_cues(images: Images, cues: frozenset[str], removal: CueRemoval) -> Im
         cues: names in `CUES`.
         removal: prepared for these images.
     """
-    pixels = images.astype(np.float32)
+    pixels = move_content(images).astype(np.float32)
     for cue in REMOVAL_ORDER:
         if cue in cues:
             pixels = _remove_dose(pixels, cue, removal)
-    return _round(pixels)
+    return lay_content(_round(pixels), images)
 
 
 def remove_every_set(images: Images, removal: CueRemoval) -> Iterator[tuple[frozenset[str], Images]]:
@@ -117,12 +121,12 @@ def remove_every_set(images: Images, removal: CueRemoval) -> Iterator[tuple[froz
 
     def remove(pixels: Pixels, removed: frozenset[str], left: Sequence[str]) -> Iterator[tuple[frozenset[str], Images]]:
         if not left:
-            yield removed, _round(pixels)
+            yield removed, lay_content(_round(pixels), images)
             return
         yield from remove(pixels, removed, left[1:])
         yield from remove(_remove_dose(pixels, left[0], removal), removed | {left[0]}, left[1:])
 
-    return remove(images.astype(np.float32), frozenset(), REMOVAL_ORDER)
+    return remove(move_content(images).astype(np.float32), frozenset(), REMOVAL_ORDER)
 
 
 def _remove_dose(pixels: Pixels, cue: str, removal: CueRemoval) -> Pixels:

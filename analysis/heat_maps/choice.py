@@ -22,8 +22,9 @@ from analysis.heat_maps.grad_cam import (
 )
 from analysis.heat_maps.road import compute_road_gain
 from analysis.heat_maps.values import CamCandidate
-from analysis.shortcuts.swaps import AuditImages
+from analysis.shortcuts.swaps import AuditImages, Images
 from analysis.statistics.metrics import FloatArray, IntArray
+from trainables.data.image_array import cut_content, has_padding
 from trainables.seeds import derive_seed, numpy_generator
 
 MAX_DEGENERATE_FRACTION = 0.01
@@ -99,7 +100,7 @@ def choose_cam(
     def extend(candidates: Sequence[_Measured], part: slice) -> list[_Measured]:
         longer = []
         for candidate in candidates:
-            partners = draw_cycle(len(predicted[part]), numpy_generator(seed, "cam choice partners", part.start))
+            partners = draw_cycle(images[part], numpy_generator(seed, "cam choice partners", part.start))
             gains = compute_road_gain(
                 network,
                 inputs[part],
@@ -136,9 +137,15 @@ def _correlate(cam: Cams, other: Cams) -> float:
     return float(np.corrcoef(rankdata(cam), rankdata(other))[0, 1])
 
 
-def draw_cycle(number: int, generator: np.random.Generator) -> IntArray:
-    """Return (number,) a random permutation that is one cycle, so that no image is its own partner."""
-    order = generator.permutation(number)
+def draw_cycle(images: Images, generator: np.random.Generator) -> IntArray:
+    """Return (N,) a random permutation of (N, H, W, 3) images that is one cycle, so that no image is its own partner.
+
+    Where images are padded, partners are neighbors by shape: a map of content of another shape would be no fair rival.
+    """
+    order = generator.permutation(len(images))
+    if has_padding(images):
+        shapes = [content.shape for content in map(cut_content, images)]
+        order = order[np.argsort([shapes[i][0] - shapes[i][1] for i in order], kind="stable")]
     partners = np.empty_like(order)
     partners[order] = np.roll(order, 1)
     return partners

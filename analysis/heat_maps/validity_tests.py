@@ -33,6 +33,7 @@ from analysis.statistics.interval import TwoIntervals
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError
 from trainables.data.augmentation.mixing import RING_FRACTIONS, make_ring
+from trainables.data.padding import lay_mask
 from trainables.seeds import derive_seed, numpy_generator
 
 # A gain of one percentage point of probability is immaterial. Maps of untrained networks gain .1 pp, which is real: they are
@@ -141,7 +142,7 @@ def _test_randomization(models: CamModels, maps: _Maps, audit_images: AuditImage
 
 def _test_road(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: int) -> CamTest:
     chosen = audit_images.thin(ROAD_IMAGES)
-    partners = draw_cycle(len(chosen), numpy_generator(seed, "cam road"))
+    partners = draw_cycle(audit_images.images[chosen], numpy_generator(seed, "cam road"))
     gains = [
         compute_road_gain(
             network,
@@ -170,8 +171,9 @@ def _test_ring(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: 
     another whole image, from the same donors.
     """
     ring = make_ring(audit_images.images.shape[1], audit_images.images.shape[2], RING_FRACTIONS[0])
-    donors = draw_cycle(len(audit_images.labels), numpy_generator(seed, "cam ring"))
+    donors = draw_cycle(audit_images.images, numpy_generator(seed, "cam ring"))
     swapped = swap_ring(audit_images.images, audit_images.images[donors], ring)
+    rings = lay_mask(ring, audit_images.images)
     rows = np.arange(len(audit_images.labels))
     correlations, ratios = [], []
     for number, network in enumerate(models.trained):
@@ -179,7 +181,8 @@ def _test_ring(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: 
         before = logits[rows, predicted]
         lost = before - network.compute_logits(network.prepare(swapped))[rows, predicted]
         ratios.append(_compute_ratio(np.abs(lost), np.abs(before - logits[donors, predicted])))
-        energy = _share_inside(maps.cams[number], ring[None])[:, 0]
+        inside = _share_inside(maps.cams[number], rings)
+        energy = inside[:, 0] if len(rings) == 1 else np.diag(inside)
         correlations.append(_rank_correlation(energy, lost))
     correlation, influence = (_compute_cell(found, audit_images) for found in (correlations, ratios))
     return CamTest(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.images.probe import ProbeImages, compute_chance_macro_f1, fit_probe
 from analysis.images.values import ODDITY_THRESHOLD, ColorProbe, Oddities
-from trainables.data.image_array import ImageArray, read_images
+from trainables.data.image_array import ImageArray, cut_content, read_images
 
 BINS = 8
 # Few features need little regularization.
@@ -37,7 +37,7 @@ def compute_class_colors(
 def compute_mean_colors(images: ImageArray, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return (M, 3) mean red, green and blue of images in [0, 255]."""
     return np.array(
-        [image.reshape(-1, 3).mean(axis=0) for image in read_images(images, ids)], dtype=np.float64
+        [cut_content(image).reshape(-1, 3).mean(axis=0) for image in read_images(images, ids)], dtype=np.float64
     ).reshape(-1, 3)
 
 
@@ -46,18 +46,18 @@ def compute_color_histograms(images: ImageArray, ids: NDArray[np.int64]) -> NDAr
     found = np.empty((len(ids), 3 * BINS))
     offsets = BINS * np.arange(3)
     for place, image in enumerate(read_images(images, ids)):
-        bins = image.reshape(-1, 3) // (256 // BINS) + offsets
+        bins = cut_content(image).reshape(-1, 3) // (256 // BINS) + offsets
         found[place] = np.bincount(bins.ravel(), minlength=3 * BINS) * 3 / bins.size
     return found
 
 
-def probe_colors(images: ImageArray, chosen: ProbeImages) -> tuple[ColorProbe, ...]:
+def probe_colors(images: ImageArray, chosen: ProbeImages, *, are_gray: bool) -> tuple[ColorProbe, ...]:
     """Return what the mean color and the histograms of the three colors predict, without any position or shape."""
     ids = chosen.sample_ids
-    features = {
-        "mean color": compute_mean_colors(images, ids),
-        f"color histogram, {BINS} bins each of red, green and blue": compute_color_histograms(images, ids),
-    }
+    names = ("mean color", f"color histogram, {BINS} bins each of red, green and blue")
+    if are_gray:
+        names = ("mean gray level", f"histogram of gray levels, {BINS} bins")
+    features = dict(zip(names, (compute_mean_colors(images, ids), compute_color_histograms(images, ids)), strict=True))
     found = []
     for name, values in features.items():
         probe = fit_probe(values, chosen, strength=STRENGTH)
@@ -82,7 +82,10 @@ def compute_brightness(images: ImageArray, used: NDArray[np.int64]) -> NDArray[n
 
 
 def _read_gray(images: ImageArray, used: NDArray[np.int64]) -> Iterator[cv2.typing.MatLike]:
-    return (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in read_images(images, used))
+    return (
+        cv2.cvtColor(np.ascontiguousarray(cut_content(image)), cv2.COLOR_RGB2GRAY)
+        for image in read_images(images, used)
+    )
 
 
 def compute_robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:

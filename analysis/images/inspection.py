@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 from analysis.confusions.label_issues import list_label_issues
 from analysis.confusions.values import MAX_ISSUES, LabelIssue
 from analysis.images.appearance import compute_class_colors, find_oddities, probe_colors
+from analysis.images.aspects import show_aspects
 from analysis.images.duplicates import find_copies, find_exact_duplicates, find_near_duplicates
 from analysis.images.preprocessing import MAX_SPECTRUM_IMAGES, NUM_RESIZED, compute_spectra, resize_examples
 from analysis.images.probe import Probe, ProbeImages, choose_images, compute_probe_difference, fit_probe
 from analysis.images.semantic_gap import choose_pairs, climb_down, list_sides, rank_pairs
 from analysis.images.values import ImageFindings, ImagePair, NetworkFindings, Rung
 from analysis.statistics.metrics import compute_confusion_counts
+from trainables.data.image_audit import are_gray
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits
 from trainables.models.backbones import count_forward_flops
@@ -50,15 +52,18 @@ def inspect_images(image_set: ImageSet, splits: Splits, *, image_size: int, seed
         spectra = compute_spectra(images[splits.train[:MAX_SPECTRUM_IMAGES]], image_size)
         first = np.unique(labels[splits.train], return_index=True)[1][:NUM_RESIZED]
         resized = resize_examples(np.array(images[splits.train[first]]), image_size)
+    is_gray = are_gray(images, seen)
     return ImageFindings(
         exact=exact,
         near=near,
         oddities=find_oddities(images, np.sort(used), sizes),
         class_colors=compute_class_colors(images, seen, labels, image_set.num_classes),
+        are_gray=is_gray,
         num_color_images=0 if chosen is None else len(chosen.sample_ids),
-        color_probes=() if chosen is None else probe_colors(images, chosen),
+        color_probes=() if chosen is None else probe_colors(images, chosen, are_gray=is_gray),
         spectra=spectra,
         resized=resized,
+        squared=show_aspects(image_set, splits.train),
     )
 
 

@@ -166,10 +166,11 @@ def compute_image_interval(
     return Interval(estimate=estimate, low=max(estimate - half_width, low), high=min(estimate + half_width, high))
 
 
-def compute_probe_difference(treatment: Probe, control: Probe) -> Interval:
+def compute_probe_difference(treatment: Probe, control: Probe, confidence: float = CONFIDENCE) -> Interval:
     """Return the paired difference in macro-F1 of two probes on the same images and folds, with its interval for new images."""
     estimate = treatment.macro_f1.estimate - control.macro_f1.estimate
-    return compute_image_interval(estimate, treatment.influence - control.influence, treatment.images)
+    influence = treatment.influence - control.influence
+    return compute_image_interval(estimate, influence, treatment.images, confidence=confidence)
 
 
 def compute_chance_macro_f1(probe: Probe) -> float:

@@ -46,6 +46,8 @@ def describe_stages(found: Inspection) -> InspectionSection:
         lines.append(f"files: {format_count(len(origin.names))}; kinds: {kinds}")
         if len(origin.sizes):
             lines.append(f"sizes: {describe_sizes(origin.sizes)}")
+            if cut := describe_cut(origin.sizes):
+                lines.append(cut)
         if origin.skipped:
             names = "; ".join(f"{s.name}: {s.reason}" for s in origin.skipped[:5])
             more = f"; and {len(origin.skipped) - 5} more" if len(origin.skipped) > 5 else ""
@@ -73,6 +75,12 @@ def describe_sizes(sizes: NDArray[np.integer[Any]]) -> str:
         f"{height.max()} px (median {np.median(height):g}), width / height {(width / height).min():.2f} to "
         f"{(width / height).max():.2f}"
     )
+
+
+def describe_cut(sizes: NDArray[np.integer[Any]]) -> str:
+    """Return what share of the area a crop of the center cuts, on average; "" where all are squares; (N, 2) width and height."""
+    share = float((1 - sizes.min(axis=1) / sizes.max(axis=1)).mean())
+    return f"sides differ: a crop of the center cuts {format_percent(share)} of the area on average" if share else ""
 
 
 def describe_class_counts(names: Sequence[str], counts: Mapping[str, Sequence[int]], most: int) -> InspectionSection:
@@ -209,29 +217,33 @@ def _format_measure(value: float) -> str:
 
 def describe_colors(found: Inspection, most: int) -> InspectionSection:
     """Return the section on color; at most `most` classes are listed."""
-    names, colors = found.image_set.class_names, found.images.class_colors
+    names, colors, is_gray = found.image_set.class_names, found.images.class_colors, found.images.are_gray
+    columns = ("mean gray level", "gray") if is_gray else ("mean color", "red", "green", "blue")
     rows = tuple(
-        (names[k], *("—" if np.isnan(value) else f"{value:.0f}" for value in colors[k]))
+        (names[k], *("—" if np.isnan(value) else f"{value:.0f}" for value in colors[k][: len(columns) - 1]))
         for k in range(len(names))[:most]
     )
     lines = [
         f"{probe.features}: macro-F1 {format_interval(probe.macro_f1)}, {format_percent(probe.chance)} expected by chance"
         for probe in found.images.color_probes
     ]
+    subject = "the gray level" if is_gray else "color"
     if not lines:
-        lines = ["what color predicts: a probe needs two classes with two images each (or two groups)"]
+        lines = [f"what {subject} predicts: a probe needs two classes with two images each (or two groups)"]
     else:
         lines[0] = (
-            f"what color alone predicts on {format_count(found.images.num_color_images)} images, out of fold: {lines[0]}"
+            f"what {subject} alone predicts on {format_count(found.images.num_color_images)} images, out of fold: {lines[0]}"
         )
+    if is_gray:
+        lines.insert(0, "the images are gray: red, green and blue are equal, so there is no color to compare")
     if len(names) > most:
         lines.append(f"the first {most} of {len(names)} classes are listed")
     return InspectionSection(
         anchor="color",
         title="Color",
         lines=tuple(lines),
-        tables=(SectionTable(columns=("mean color", "red", "green", "blue"), rows=rows),),
-        note="A network may use what color alone predicts. Intervals, at 95 %, are for new images.",
+        tables=(SectionTable(columns=columns, rows=rows),),
+        note=f"A network may use what {subject} alone predicts. Intervals, at 95 %, are for new images.",
     )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from analysis.confusions.values import LabelIssue
 from analysis.statistics.interval import Interval
 from trainables.data.image_audit import AuditReport, AuditStage
-from trainables.data.images import ImageSet
+from trainables.data.images import Aspect, ImageSet
 from trainables.data.splits import Splits
 
 # Modified z-score beyond which a value stands out (Iglewicz and Hoaglin 1993, How to Detect and Handle Outliers, section 3.3).
@@ -166,6 +166,27 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AspectChoice:
+    """How images become squares, chosen by a linear probe on a frozen backbone, out of fold.
+
+    Attributes:
+        aspect: the value of `data.aspect` that is proposed.
+        current: the value that stays unless another is better by more than its standard error.
+        backbone: its name.
+        num_images: images of the probes, none of them of the test split.
+        macro_f1: by aspect.
+        gains: macro-F1 of the others minus that of the current one, paired; intervals of one standard error to either side.
+    """
+
+    aspect: Aspect
+    current: Aspect
+    backbone: str
+    num_images: int
+    macro_f1: Mapping[Aspect, float]
+    gains: Mapping[Aspect, Interval]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFindings:
     """What needs no network.
 
@@ -173,21 +194,26 @@ class ImageFindings:
         exact, near: pairs of equal and nearly equal images.
         oddities: images that stand out.
         class_colors: (K, 3) mean color of each class in [0, 255]; NaN for a class without images.
+        are_gray: whether nearly all of them have equal channels, so that their colors are gray levels.
         num_color_images: images of the color probes, none of them of the test split.
-        color_probes: what color alone predicts; empty where no probe is possible.
+        color_probes: what color, or the gray level, alone predicts; empty where no probe is possible.
         spectra: of each interpolation; None where images have the model's input size and are not resampled.
         resized: (n, S, S, 3) first training images of some classes by interpolation, and as they are "stored"; empty where images
             are not resampled.
+        squared: (n, S, S, 3) uint8 training images whose sides differ, by the values of `data.aspect`; empty where all are
+            squares, or their files cannot be decoded again.
     """
 
     exact: tuple[ImagePair, ...]
     near: tuple[ImagePair, ...]
     oddities: tuple[Oddities, ...]
     class_colors: NDArray[np.float64]
+    are_gray: bool
     num_color_images: int
     color_probes: tuple[ColorProbe, ...]
     spectra: Spectra | None
     resized: Mapping[str, NDArray[Any]]
+    squared: Mapping[Aspect, NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

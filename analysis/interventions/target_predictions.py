@@ -106,7 +106,7 @@ def predict_without_cue(target: Target, cue: str | None, models: ChoosingModels)
     def mark(shown: Images) -> FloatArray:
         return mark_cells(labels, classify(shown), cells)
 
-    before = mark(images)
+    before = mark(remove_cues(images, frozenset(), removal))
     if cue is not None:
         change = mark(remove_cues(images, frozenset([cue]), removal)) - before
         return _bound_change(own.effects(change)), cue

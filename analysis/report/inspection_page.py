@@ -96,9 +96,14 @@ def plot_interpolations(resized: Mapping[str, NDArray[Any]]) -> Figure:
         resized: the images, as in `ImageFindings`.
     """
     difference = resized["bicubic"] - resized["bilinear"]
-    columns = {**resized, f"difference x {DIFFERENCE_GAIN}": 128 + DIFFERENCE_GAIN * difference}
-    figure = Figure(figsize=(7.2, 1.9 * len(difference) + 0.3), layout="constrained")
-    grid = figure.subplots(len(difference), len(columns), squeeze=False)
+    return plot_columns({**resized, f"difference x {DIFFERENCE_GAIN}": 128 + DIFFERENCE_GAIN * difference})
+
+
+def plot_columns(columns: Mapping[Any, NDArray[Any]]) -> Figure:
+    """Draw a grid of images; a column has a title and (n, H, W, 3) images with values in [0, 255]."""
+    number = len(next(iter(columns.values())))
+    figure = Figure(figsize=(1.8 * len(columns), 1.9 * number + 0.3), layout="constrained")
+    grid = figure.subplots(number, len(columns), squeeze=False)
     for column, (title, pictures) in enumerate(columns.items()):
         grid[0][column].set_title(title, size=10)
         for row, picture in enumerate(pictures):
@@ -155,6 +160,7 @@ def build_inspection_page(found: Inspection, extra: Sequence[InspectionSection],
     )
     sections = [sections[0], examples, *sections[1:], *extra]
     pictures = {
+        "stages": _draw_aspects(found),
         "examples": _draw_examples(found),
         "duplicates": _draw_pairs(found),
         "odd": _draw_oddities(found),
@@ -187,6 +193,13 @@ def _describe_examples(found: Inspection) -> tuple[str, ...]:
     if examples.mixup_fraction:
         share += f", and MixUp blends {100 * examples.mixup_fraction:.0f} % of them with another image"
     return (line, share, *((f"the first {shown} of {number} classes are shown",) if shown < number else ()))
+
+
+def _draw_aspects(found: Inspection) -> list[Picture]:
+    if not found.images.squared:
+        return []
+    figure = embed_figure(plot_columns(found.images.squared), "images as squares in three ways")
+    return [(figure, "Training images whose sides differ, as squares under each data.aspect.")]
 
 
 def _draw_examples(found: Inspection) -> list[Picture]:

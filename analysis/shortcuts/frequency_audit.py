@@ -29,6 +29,8 @@ from analysis.shortcuts.swaps import (
 )
 from analysis.shortcuts.values import ClassGap, ColorLoss, FrequencyAudit
 from analysis.statistics.metrics import FloatArray
+from trainables.data.image_audit import are_gray
+from trainables.data.padding import lay_content, lay_mask, move_content
 from trainables.seeds import numpy_generator
 
 MAX_WAVES = 10
@@ -69,8 +71,9 @@ def measure_frequencies(classify: Classify, audit_images: AuditImages, *, seed: 
         return None
     generator = numpy_generator(seed, "frequency audit")
     searched, measured = _split_evenly(audit_images, generator)
-    waves = find_waves(audit_images.take(searched), MAX_WAVES)
-    kept = audit_images.take(measured)
+    found, kept = audit_images.take(searched), audit_images.take(measured)
+    # The border of padding is a wave that tells shapes, not content, apart.
+    waves = find_waves(replace(found, images=move_content(found.images)), MAX_WAVES)
     gaps = measure_gaps(classify, kept, partial(swap_waves, waves=waves), generator)
     listed = {_count_periods(u, v, waves.shape) for u, v in np.argwhere(waves).tolist()}
     return FrequencyMeasurement(waves=tuple(sorted(listed)), gaps=gaps)
@@ -147,22 +150,21 @@ def _compute_power(images: Images) -> FloatArray:
 
 
 def swap_waves(images: Images, donors: Images, *, waves: NDArray[np.bool_]) -> Images:
-    """Return images whose selected Fourier coefficients come from donors, in every channel.
+    """Return images whose selected Fourier coefficients come from donors, in every channel; of padded ones, those of the content.
 
     Args:
         images: (n, H, W, 3) uint8.
         donors: (n, H, W, 3) uint8.
         waves: (H, W) bool, True at the coefficients to swap.
     """
-    return np.concatenate(
-        [_swap_block(images[i : i + BLOCK], donors[i : i + BLOCK], waves) for i in range(0, len(images), BLOCK)]
-    )
+    blocks = (slice(i, i + BLOCK) for i in range(0, len(images), BLOCK))
+    return np.concatenate([_swap_block(images[block], donors[block], waves) for block in blocks])
 
 
 def _swap_block(images: Images, donors: Images, waves: NDArray[np.bool_]) -> Images:
-    own, other = (np.fft.fft2(x.astype(np.float64), axes=(1, 2)) for x in (images, donors))
+    own, other = (np.fft.fft2(move_content(x).astype(np.float64), axes=(1, 2)) for x in (images, donors))
     mixed: FloatArray = np.fft.ifft2(np.where(waves[None, :, :, None], other, own), axes=(1, 2)).real
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    return lay_content(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), images)
 
 
 def _split_evenly(
@@ -174,6 +176,12 @@ def _split_evenly(
     return np.sort(order[::2]), np.sort(order[1::2])
 
 
+def audit_colors(classify: Classify, audit_images: AuditImages) -> SwapEffects | None:
+    """Return what `measure_color_losses` does; None where the images are gray, so that there is no color to remove."""
+    is_gray = are_gray(audit_images.images, np.arange(len(audit_images.labels)))
+    return None if is_gray else measure_color_losses(classify, audit_images)
+
+
 def measure_color_losses(classify: Classify, audit_images: AuditImages) -> SwapEffects:
     """Return what gray images cost an arm's S models: 1 where one is correct only with color, -1 where only without.
 
@@ -183,6 +191,7 @@ def measure_color_losses(classify: Classify, audit_images: AuditImages) -> SwapE
     """
     images, labels = audit_images.images, audit_images.labels
     gray = np.repeat((images.astype(np.float32) @ LUMA).round().astype(np.uint8)[..., None], 3, axis=3)
+    gray = np.where(lay_mask(np.ones(images.shape[1:3], dtype=bool), images)[..., None], gray, images)
     correct, correct_gray = (np.asarray(classify(shown) == labels, dtype=np.float64) for shown in (images, gray))
     return audit_images.effects(correct - correct_gray)
 

@@ -38,6 +38,7 @@ from analysis.statistics.families import Scale, compute_family, mean_cell
 from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import IntArray
 from trainables.data.augmentation.mixing import RING_FRACTIONS, make_ring
+from trainables.data.padding import lay_mask
 from trainables.seeds import numpy_generator
 
 # A failure is not confirmed by fewer images of a class without object in the ring.
@@ -197,7 +198,7 @@ def _measure_ring_gaps(
 def _find_object_free(audit_images: AuditImages, ring: NDArray[np.bool_]) -> tuple[IntArray, str]:
     """Return the images whose ring contains no object, of classes with enough of them, and how that is known."""
     if audit_images.masks is not None:
-        free, reason = ~(audit_images.masks & ring).any(axis=(1, 2)), "masks"
+        free, reason = ~(audit_images.masks & lay_mask(ring, audit_images.images)).any(axis=(1, 2)), "masks"
     else:
         free, reason = find_few_edges(audit_images.images, audit_images.labels, ring), "fewest edges in the ring"
     counts = np.bincount(audit_images.labels[free], minlength=len(audit_images.class_names))

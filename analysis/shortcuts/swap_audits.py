@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from analysis.shortcuts.frequency_audit import (
     FrequencyMeasurement,
+    audit_colors,
     bound_color_losses,
     judge_frequencies,
-    measure_color_losses,
     measure_frequencies,
 )
 from analysis.shortcuts.ring_audit import (
@@ -29,13 +29,13 @@ class SwapMeasurements:
     Attributes:
         rings: one per ring width.
         pulls: in the order in which they were asked for.
-        colors: with color removed.
+        colors: with color removed; None for gray images.
         frequencies: None where a class has too few images.
     """
 
     rings: tuple[RingMeasurement, ...]
     pulls: tuple[PullMeasurement, ...]
-    colors: SwapEffects
+    colors: SwapEffects | None
     frequencies: FrequencyMeasurement | None
 
     def take_first(self) -> "SwapMeasurements":
@@ -43,7 +43,7 @@ class SwapMeasurements:
         return SwapMeasurements(
             rings=tuple(ring.take_first() for ring in self.rings),
             pulls=tuple(pull.take_first() for pull in self.pulls),
-            colors=self.colors.take_first(),
+            colors=self.colors and self.colors.take_first(),
             frequencies=self.frequencies and self.frequencies.take_first(),
         )
 
@@ -65,7 +65,7 @@ def measure_swaps(
     return SwapMeasurements(
         rings=measure_rings(classify, audit_images, seed=seed),
         pulls=tuple(measure_pull(classify, audit_images, one, other, seed=seed) for one, other in confused),
-        colors=measure_color_losses(classify, audit_images),
+        colors=audit_colors(classify, audit_images),
         frequencies=measure_frequencies(classify, audit_images, seed=seed),
     )
 
@@ -79,6 +79,6 @@ def judge_swaps(measured: SwapMeasurements) -> SwapAudits:
     return SwapAudits(
         ring_audits=tuple(map(judge_ring, measured.rings)),
         pulls=bound_pulls(measured.pulls),
-        color_losses=bound_color_losses(measured.colors),
+        color_losses=bound_color_losses(measured.colors) if measured.colors else (),
         frequency_audit=None if measured.frequencies is None else judge_frequencies(measured.frequencies),
     )

@@ -16,6 +16,7 @@ from analysis.statistics.families import Scale, class_cells, compute_family, com
 from analysis.statistics.interval import Interval, TwoIntervals
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError
+from trainables.data.padding import lay_mask, move_content
 
 Images = NDArray[np.uint8]
 FEW_EDGES_SHARE = 1 / 3
@@ -24,13 +25,16 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 def swap_ring(images: Images, donors: Images, ring: NDArray[np.bool_]) -> Images:
-    """Return `images` with the ring of `donors`, both (n, H, W, 3)."""
-    return np.where(ring[None, :, :, None], donors, images)
+    """Return `images` with the ring of `donors`, both (n, H, W, 3).
+
+    The ring lies in the content of padded images, and the content of the donor is stretched onto that of the image.
+    """
+    return np.where(lay_mask(ring, images)[..., None], move_content(donors, images), images)
 
 
 def fill_center(images: Images, ring: NDArray[np.bool_], color: NDArray[np.uint8]) -> Images:
-    """Return (n, H, W, 3) images whose center, everything inside the ring, has one color (3,)."""
-    return np.where(ring[None, :, :, None], images, color)
+    """Return (n, H, W, 3) images whose center, everything inside the ring, has one color (3,); padding stays as it is."""
+    return np.where(lay_mask(~ring, images)[..., None], color, images)
 
 
 def draw_partners(labels: IntArray, generator: np.random.Generator, *, same_class: bool) -> IntArray:
@@ -80,7 +84,8 @@ def _match_other_classes(labels: IntArray, generator: np.random.Generator, *, ev
 def find_few_edges(images: Images, labels: IntArray, ring: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the third of each class with the fewest edges in the ring.
 
-    Edges are measured by the absolute differences between the gray values of neighboring pixels inside the ring.
+    Edges are measured by the absolute differences between the gray values of neighboring pixels inside the ring, which lies in
+    the content of padded images; their mean counts, since rings differ in size there.
 
     Args:
         images: (N, H, W, 3) uint8.
@@ -91,9 +96,11 @@ def find_few_edges(images: Images, labels: IntArray, ring: NDArray[np.bool_]) ->
         (N,) bool, True for these images.
     """
     gray = images.astype(np.float32).mean(axis=3)
-    total = np.zeros(len(images))
-    for axis, both in ((1, ring[1:] & ring[:-1]), (2, ring[:, 1:] & ring[:, :-1])):
+    rings, total, counts = lay_mask(ring, images), np.zeros(len(images)), np.zeros(1)
+    for axis, both in ((1, rings[:, 1:] & rings[:, :-1]), (2, rings[:, :, 1:] & rings[:, :, :-1])):
         total += (np.abs(np.diff(gray, axis=axis)) * both).sum(axis=(1, 2))
+        counts = counts + both.sum(axis=(1, 2))
+    total /= np.maximum(counts, 1)
     few_edges = np.zeros(len(images), dtype=bool)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)

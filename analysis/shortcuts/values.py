@@ -127,7 +127,7 @@ class SwapAudits:
     Attributes:
         ring_audits: the Clever Hans audit, one per ring width.
         pulls: of the strongest confused pairs, both ways.
-        color_losses: one per class.
+        color_losses: one per class; empty where the images are gray.
         frequency_audit: None where the audit was not made.
     """
 

@@ -19,7 +19,7 @@ from analysis.interventions.intervention import ChoosingModels, Diagnosis
 from analysis.interventions.target_predictions import find_choosing
 from analysis.interventions.values import Cell
 from analysis.report.study_findings import Findings
-from analysis.shortcuts.frequency_audit import bound_color_losses, measure_color_losses
+from analysis.shortcuts.frequency_audit import audit_colors, bound_color_losses
 from analysis.shortcuts.ring_audit import judge_ring, measure_rings
 from analysis.shortcuts.swaps import AuditImages, make_classifier, take_groups
 from analysis.shortcuts.values import SwapAudits
@@ -259,10 +259,9 @@ def _audit_rings_and_colors(step: AuditStep, *, data: TrialData) -> AuditPart:
     images = take_images(step, data)
     classify = make_classifier(make_logits(Store(step.study_uri), step.evidence.runs, len(data.class_names)))
     rings = measure_rings(classify, images, seed=step.seed)
-    colors = measure_color_losses(classify, images)
-    return AuditPart(
-        audits=SwapAudits(ring_audits=tuple(map(judge_ring, rings)), color_losses=bound_color_losses(colors))
-    )
+    colors = audit_colors(classify, images)
+    color_losses = bound_color_losses(colors) if colors else ()
+    return AuditPart(audits=SwapAudits(ring_audits=tuple(map(judge_ring, rings)), color_losses=color_losses))
 
 
 def _make_diagnosis(

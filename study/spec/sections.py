@@ -20,6 +20,7 @@ from search_spaces.settings import (
     list_process_problems,
 )
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
+from trainables.data.images import Aspect
 from trainables.data.sources import check_source
 
 Devices = Annotated[float, Field(ge=0)]
@@ -55,8 +56,9 @@ class DataSpec(Section):
     near_duplicates: Literal["group", "ignore"] = "group"
     """"group" joins images that show the same (copies at another size or quality, one object under several lights) into groups,
     beside those of `group`; "ignore" does not look for them. Published splits stay as they are."""
-    aspect: Literal["crop", "squash"] = "crop"
-    """How images become squares: "crop" resizes the shorter side and takes the center, "squash" resizes both sides."""
+    aspect: Aspect = "crop"
+    """How images become squares: "crop" resizes the shorter side and takes the center, "pad" resizes the longer side and pads the
+    shorter one on both sides alike with the mean color of ImageNet, "squash" resizes both sides."""
     on_bad_image: Literal["refuse", "skip"] = "refuse"
     """"refuse" lists all files that cannot be used and stops; "skip" continues without them and records which they are."""
     options: dict[str, Any] = Field(default_factory=dict)

@@ -19,6 +19,7 @@ from search_spaces.errors import UserInputError
 from search_spaces.extensions import locate, refusing
 from study.inputs.provenance import STORED_SIZE
 from study.open_study import OpenStudy, read_passport
+from trainables.data.image_array import PAD_COLOR
 from trainables.models import catalog
 from trainables.models.backbones import build_model
 from trainables.models.heads import find_head
@@ -29,6 +30,7 @@ from trainables.training.trial_run import unpack_state
 # How images become squares, by data.aspect.
 RESIZE_STEPS = {
     "crop": "the shorter side to image_size, then the center of image_size x image_size",
+    "pad": f"the longer side to image_size, then padded with {PAD_COLOR} on both sides alike to image_size x image_size",
     "squash": "to image_size x image_size, without crop",
 }
 STATE = "state.bin"
@@ -43,7 +45,7 @@ def write_model(folder: Path, config: TrialConfig, weights: bytes, class_names: 
         config: of the trial.
         weights: content of the safetensors file.
         class_names: K names.
-        aspect: `data.aspect` of the study: "crop" or "squash".
+        aspect: `data.aspect` of the study: "crop", "pad" or "squash".
     """
     folder.mkdir(parents=True)
     if is_own_loop(config):
@@ -70,7 +72,8 @@ def describe_architecture(config: TrialConfig, class_names: Sequence[str], aspec
             "input_size": [3, side, side],
             "interpolation": config.word("interpolation"),
             "crop_pct": 1.0,
-            "crop_mode": "center" if aspect == "crop" else "squash",
+            # "border" pads with the mean, rounded to whole gray levels.
+            "crop_mode": {"crop": "center", "pad": "border", "squash": "squash"}[aspect],
             "mean": list(backbone.mean),
             "std": list(backbone.std),
             "num_classes": len(class_names),
@@ -105,18 +108,24 @@ def _describe_preprocessing(config: TrialConfig, aspect: str, stored: Sequence[i
     # How files become the images that the study stores, of which training and every score are.
     storing = {
         "crop": f"turned as EXIF says, the shorter side to {height}, then the center of {width} x {height}",
+        "pad": f"turned as EXIF says, the longer side to {height}, then padded with {PAD_COLOR} on both sides alike to "
+        f"{width} x {height}",
         "squash": f"not turned as EXIF says, to {width} x {height}, without crop",
     }
     first = {"stored_size": [height, width], "stored": f"{storing[aspect]} (bicubic, antialiased)"}
     if is_own_loop(config):
         shape = "(N, H, W, 3), as the study stores its images"
         return {"channels": "RGB", "dtype": "uint8", "shape": shape, **first}
-    backbone = catalog.read_backbone(config)
+    backbone, resize = catalog.read_backbone(config), RESIZE_STEPS[aspect]
+    if aspect == "pad" and (own := tuple(round(255 * value) for value in backbone.mean)) != PAD_COLOR:
+        resize = resize.replace(
+            str(PAD_COLOR), f"{PAD_COLOR} (but by timm, as config.json cannot say that, with {own})"
+        )
     return {
         **first,
         "channels": "RGB",
         "image_size": config.whole("image_size"),
-        "resize": RESIZE_STEPS[aspect],
+        "resize": resize,
         "interpolation": config.word("interpolation"),
         "antialias": True,
         "clamp": "to [0, 255] after resizing",

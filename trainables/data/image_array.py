@@ -67,3 +67,28 @@ def read_images(images: ImageArray, ids: Iterable[int] | NDArray[np.int64]) -> I
     else:
         for number in ids:
             yield images[number]
+
+
+# The color of what pads images to squares: 255 times the mean of ImageNet, rounded. It is one color for all images, so that
+# padding says nothing of an image but its shape; it is next to 0 after the normalization, as the padding of convolutions is, and
+# timm's `crop_mode = "border"` pads alike. The mean color of an image's own border would repeat its background where no swap of
+# rings can remove it.
+PAD_COLOR = (124, 116, 104)
+
+
+def has_padding(images: NDArray[np.uint8]) -> bool:
+    """Return whether one of (N, H, W, 3) images is padded: its first or last row or column has `PAD_COLOR` alone."""
+    color = np.array(PAD_COLOR, dtype=np.uint8)
+    # Corners first: an edge is looked at where they have the color.
+    found = images[(images[:, (0, -1), (0, -1)] == color).all(axis=2).any(axis=1)]
+    edges = (found[:, 0], found[:, -1], found[:, :, 0], found[:, :, -1])
+    return any(bool((edge == color).all(axis=(1, 2)).any()) for edge in edges)
+
+
+def cut_content(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the content of an (H, W, 3) image: without rows and columns at its borders that have `PAD_COLOR` alone."""
+    if not has_padding(image[None]):
+        return image
+    is_content = (image != np.array(PAD_COLOR, dtype=np.uint8)).any(axis=2)
+    rows, columns = (np.flatnonzero(is_content.any(axis=axis)) for axis in (1, 0))
+    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else image

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.data.image_array import ImageArray
+from trainables.data.image_array import ImageArray, cut_content, read_images
 from trainables.data.images import ImageSet, SkippedFile
 from trainables.data.pixel_files import measure_facts
 from trainables.data.problems import Problem, make_error
@@ -18,6 +18,9 @@ from trainables.data.splits import SPLIT_NAMES, Splits
 MAX_BLANK_FRACTION = 0.01
 MAX_LEAK_FRACTION = 0.01
 MAX_CONFLICT_FRACTION = 0.01
+# Gray levels by which the channels of a gray image may differ, as after compression, and the share of the images that are gray
+# where a set is called gray.
+GRAY_TOLERANCE, MIN_GRAY_SHARE = 2, 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,22 @@ def name_images(image_set: ImageSet, ids: Iterable[int]) -> tuple[str, ...]:
     """Return the names of the images' files, or "sample 7" where they were not files."""
     origin = image_set.origin
     return tuple(f"sample {i}" if origin is None else origin.names[i] for i in ids)
+
+
+def are_gray(images: ImageArray, ids: NDArray[np.int64]) -> bool:
+    """Return whether all images, or nearly all, have equal channels: no color; padding does not count.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        ids: (M,) indices of those that are looked at, until too many of them have colors.
+    """
+    num_colored = 0
+    for image in read_images(images, ids):
+        content = cut_content(image)
+        num_colored += bool((content.max(axis=2) - content.min(axis=2)).max() > GRAY_TOLERANCE)
+        if num_colored > (1 - MIN_GRAY_SHARE) * len(ids):
+            return False
+    return len(ids) > 0
 
 
 def audit_batch(name: str, tensor: Tensor, layout: str, low: float, high: float) -> AuditStage:

@@ -1,10 +1,10 @@
 """`ImageSet`: labeled images, usually as one uint8 array, which all trials of a node read in place."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from search_spaces.errors import UserInputError, list_some
 from trainables.data.image_array import ImageArray, LazyImages
 from trainables.data.near_duplicates import NearDuplicates
 
+# How photographs become squares.
+Aspect: TypeAlias = Literal["crop", "pad", "squash"]
 # Kinds of files that `describe_skipped` names.
 MAX_SKIPPED_KINDS = 6
 
@@ -50,6 +52,8 @@ class ImageOrigin:
         kinds: number of images by kind, such as {"RGB": 380, "grayscale": 3, "CMYK": 1, "EXIF-rotated": 2}.
         skipped: files that are not used.
         notes: what else is to be said about the files, such as "12 masks left out as images; ...".
+        decode_as: returns (M, S, S, 3) uint8 images of ascending sample ids for each of several values of `data.aspect`; None
+            where nothing says the side.
     """
 
     names: tuple[str, ...]
@@ -57,6 +61,7 @@ class ImageOrigin:
     kinds: Mapping[str, int]
     skipped: tuple[SkippedFile, ...] = ()
     notes: tuple[str, ...] = ()
+    decode_as: Callable[[NDArray[np.int64], Sequence[Aspect]], Mapping[Aspect, NDArray[np.uint8]]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from search_spaces.errors import UserInputError
 from trainables.data.all_cores import map_on_all_cores
-from trainables.data.image_array import ImageArray, read_images
+from trainables.data.image_array import ImageArray, cut_content, read_images
 from trainables.data.pixel_files import measure_facts, recall
 
 # Bits of 64 in which the hashes of two candidates may differ, and the correlation that their descriptions must have.
@@ -138,7 +138,10 @@ def _describe(images: ImageArray, ids: Numbers) -> _Descriptions:
     """Return the descriptions of images, in the order of `ids`."""
     ascending = np.argsort(ids)
     thumbnails = map_on_all_cores(
-        lambda _, image: _shrink(image), read_images(images, ids[ascending]), len(ids), "looking for near-duplicates"
+        lambda _, image: _shrink(cut_content(image)),
+        read_images(images, ids[ascending]),
+        len(ids),
+        "looking for near-duplicates",
     )
     hashes, terms = np.empty(len(ids), np.uint64), np.empty((len(ids), KEPT_SIDE**2), np.int8)
     for start in range(0, len(ids), CHUNK_THUMBNAILS):

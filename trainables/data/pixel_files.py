@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data.all_cores import map_on_all_cores
-from trainables.data.image_array import ImageArray, LazyImages, read_images
+from trainables.data.image_array import ImageArray, LazyImages, cut_content, read_images
 
 DIGEST_BYTES = 16
 FACTS = "facts"
@@ -36,8 +36,8 @@ class ImageFacts:
     """What the audit needs to know of each image.
 
     Attributes:
-        lowest: (N,) uint8, lowest value.
-        highest: (N,) uint8, highest value.
+        lowest: (N,) uint8, lowest value, of what is no padding.
+        highest: (N,) uint8, highest value, likewise.
         digests: N digests of the images' bytes (16 bytes of SHA-256).
     """
 
@@ -68,7 +68,8 @@ def _compute_facts(images: ImageArray) -> ImageFacts:
 
     def measure(position: int, image: NDArray[np.uint8]) -> bytes:
         image = np.ascontiguousarray(image)
-        lowest[position], highest[position] = image.min(), image.max()
+        content = cut_content(image)
+        lowest[position], highest[position] = content.min(), content.max()
         return hash_bytes(image.data)
 
     digests = tuple(map_on_all_cores(measure, read_images(images, range(len(images))), len(images), "hashing images"))

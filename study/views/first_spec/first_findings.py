@@ -7,8 +7,9 @@ from pathlib import PurePosixPath
 import numpy as np
 from rich.console import Console
 
-from analysis.formats.numbers import format_seconds
+from analysis.formats.numbers import format_percent, format_seconds
 from analysis.images.render import describe_sizes
+from analysis.images.values import AspectChoice
 from study.views.first_spec.proposal import OVERHEAD_SECONDS
 from study.views.first_spec.spec_text import FirstSpec, takes_crops
 from study.views.first_spec.survey import Survey, count_noun, describe_bad, name_files
@@ -118,6 +119,21 @@ def print_findings(survey: Survey, findings: Sequence[Problem], console: Console
         print_line(f"- {problem}", console)
     if where := write_cut_names(str(survey.path), findings):
         print_line(where, console)
+
+
+def describe_aspect(choice: AspectChoice) -> str:
+    """Return the proposed aspect, with the scores of the probe that chose it."""
+    scores = ", ".join(f"{aspect} {format_percent(score)}" for aspect, score in choice.macro_f1.items())
+    if choice.aspect == choice.current:
+        why = f"none is better than {choice.current} by more than its standard error"
+    else:
+        gain = choice.gains[choice.aspect]
+        points, error = 100 * gain.estimate, 100 * (gain.high - gain.estimate)
+        why = f"{points:.1f} pp better than {choice.current}, with a standard error of {error:.1f} pp"
+    return (
+        f"{choice.aspect}, by a linear probe on {choice.backbone} ({choice.num_images:,} images outside the test set, out of "
+        f"fold): macro-F1 {scores}; {why}"
+    )
 
 
 def describe_splits(survey: Survey, *, has_folds: bool) -> str:

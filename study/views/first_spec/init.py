@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+import torch
 from rich.console import Console
 
 from analysis.baselines.values import describe_baselines
-from analysis.images.render import describe_class_counts
+from analysis.images.aspects import choose_aspect
+from analysis.images.render import describe_class_counts, describe_cut
 from search_spaces.errors import UserInputError
 from study.baselines.measuring import preview_baselines
 from study.inputs.fitted_defaults import list_weightings
@@ -22,6 +24,7 @@ from study.inputs.preparation import (
     check_folds,
     find_near_duplicate_groups,
     load_images,
+    load_split_images,
     locate_weights,
     make_spec_splits,
 )
@@ -32,12 +35,14 @@ from study.views.first_spec.machine import choose_weights, find_machine, measure
 from study.views.first_spec.proposal import consider_folds, count_split_images, propose
 from study.views.first_spec.spec_text import CROP_MIN_AREA, MARGIN, FirstSpec, make_name, takes_crops, write_spec_text
 from study.views.first_spec.survey import Survey, count_noun, describe_bad, survey_images
+from study.views.inspected_stages import inspection_config
 from study.views.planning import describe_launch, find_chance
 from study.views.printing import print_line, print_section
 from trainables.data.image_audit import audit_image_set, check_image_set
-from trainables.data.images import ImageSet
+from trainables.data.images import Aspect, ImageSet
 from trainables.data.problems import DataProblemsError, make_error, make_printable
 from trainables.data.splits import Splits, describe_near_duplicates, list_rare_classes
+from trainables.training.frozen_features import FrozenBackbone
 from trainables.training.trial_cost import TrialCost
 
 # Classes that the table shows; of more, it shows those with the most and the fewest images.
@@ -148,6 +153,12 @@ def run_init(options: InitOptions, console: Console) -> Path:
     except FoldsError as error:
         print_line(f"no folds: {error}", console)
         first, image_set, splits = _decode(replace(first, proposal=proposal), console)
+    if cut := describe_cut(survey.sizes):
+        aspect, reason = _choose_aspect(_read(first), image_set, splits, console)
+        print_line(f"{cut}; data.aspect: {reason}", console)
+        first, is_other = replace(first, aspect=aspect, aspect_reason=reason), aspect != first.aspect
+        if is_other:
+            image_set, splits = load_split_images(_read(first))
     target.write_text(write_spec_text(first), encoding="utf-8")
     spec = _read(first)
     with console.status("measuring a linear probe"):
@@ -241,6 +252,25 @@ def _decode(first: FirstSpec, console: Console) -> tuple[FirstSpec, ImageSet, Sp
         weightings=list_weightings(used.class_counts["train"], has_group=False),
     )
     return first, image_set, splits
+
+
+def _choose_aspect(spec: StudySpec, image_set: ImageSet, splits: Splits, console: Console) -> tuple[Aspect, str]:
+    """Return how images become squares, by a probe on images that are decoded as the spec says, and the reason."""
+    current, problem = spec.data.aspect, "a probe needs two classes with two images each"
+    if spec.model.weights == "none":
+        return current, f"{current}, which was not measured, because a probe needs pretrained weights"
+    prepared = assemble(spec, image_set, splits, locate_weights(spec.model.weights))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = None
+    with console.status("measuring a linear probe on cropped, padded and squashed images"):
+        backbone = FrozenBackbone.build(inspection_config(spec, prepared), prepared.weights, device)
+        try:
+            found = choose_aspect(backbone, image_set, splits, current, seed=spec.seed)
+        except UserInputError as error:
+            problem = str(error)
+    if found is None:
+        return current, f"{current}, which was not measured: {problem}"
+    return found.aspect, findings.describe_aspect(found)
 
 
 def _read(first: FirstSpec) -> StudySpec:

@@ -11,6 +11,7 @@ from study.inputs.fitted_defaults import STRENGTH, WEIGHTING
 from study.views.first_spec.machine import WeightsChoice
 from study.views.first_spec.proposal import ARMS, MAX_SMALL_SIDE, Proposal, list_fractions
 from study.views.first_spec.survey import Survey
+from trainables.data.images import Aspect
 
 MAX_NAME_LENGTH = 64
 # Crops of a third of the area, fastai's default, cut defects out of industrial photographs and slow down small studies;
@@ -19,6 +20,12 @@ CROP_MIN_AREA = 0.7
 # Of every first spec, whatever can be decided with it: a margin is what matters to a user.
 MARGIN = 0.01
 MAX_AUDIT_IMAGES_ON_CPU = 400
+# How images become squares, by data.aspect.
+SQUARED: Mapping[Aspect, str] = {
+    "crop": "shorter side resized, then center crop",
+    "pad": "longer side resized, then padded to a square",
+    "squash": "both sides resized",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +42,8 @@ class FirstSpec:
         is_size_given: whether the user chose the image size.
         weightings: the class weightings worth a search.
         skip_reason: why files are skipped; "" to refuse bad files.
+        aspect: see `data.aspect`.
+        aspect_reason: how it was chosen, in one sentence; "" where all images are squares.
     """
 
     name: str
@@ -46,6 +55,8 @@ class FirstSpec:
     is_size_given: bool
     weightings: Sequence[str]
     skip_reason: str
+    aspect: Aspect = "crop"
+    aspect_reason: str = ""
 
 
 def make_name(text: str) -> str:
@@ -101,6 +112,8 @@ def _data(first: FirstSpec) -> list[str]:
         if proposal.budget.folds:
             aside = "is tested, each by models that have not seen it; see confirm.folds"
         lines += [f"# Share of the images that {aside}.", f"test_fraction = {test}"]
+    if first.aspect_reason:
+        lines += [f"# How images become squares: {first.aspect_reason}.", f'aspect = "{first.aspect}"']
     if first.skip_reason:
         lines += [f"# {first.skip_reason}", '# "refuse" stops and lists them instead.', 'on_bad_image = "skip"']
     return lines
@@ -124,7 +137,7 @@ def _train(first: FirstSpec) -> list[str]:
         why = "As given" if first.is_size_given else f"{proposal.image_size} is what the time allows on {where}"
         lines += [f"# Side of the model's input in pixels. {why}."]
         side = survey.stored_side(proposal.image_size)
-        how = "as they are" if survey.native_side else "shorter side resized, then center crop"
+        how = "as they are" if survey.native_side else SQUARED[first.aspect]
         lines += [f"# The images are stored at {side} px, {how}."]
     lines += [
         f"image_size = {proposal.image_size}",

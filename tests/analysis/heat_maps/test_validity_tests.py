@@ -19,6 +19,7 @@ from benchmarks.validation.planted_maps import ForeignMaps, draw_scattered
 from benchmarks.validation.planted_models import to_audit_images
 from search_spaces.errors import UserInputError
 from trainables.data.augmentation.pipeline import IMAGENET_MEAN, IMAGENET_STD
+from trainables.data.image_array import PAD_COLOR
 from trainables.data.sources.planted_scenes import make_planted_scenes
 from trainables.seeds import torch_generator
 
@@ -107,6 +108,38 @@ def test_a_network_that_reads_the_object_is_admitted(admission: CamAdmission, au
     assert admission.object_focus.models.low > 0.1
     # One model: nothing is known about others.
     assert all(test.estimate.models is not None and test.estimate.recipe is None for test in admission.tests)
+
+
+def test_partners_have_nearly_one_shape(audit_images: AuditImages) -> None:
+    padded = audit_images.images.copy()
+    heights = np.random.default_rng(0).permutation(np.repeat([4, 8, 12, 16], len(padded) // 4))
+    for image, height in zip(padded, heights, strict=True):
+        image[: (16 - height) // 2] = image[16 - (16 - height) // 2 :] = PAD_COLOR
+    partners = choice.draw_cycle(padded, np.random.default_rng(1))
+    assert sorted(partners.tolist()) == list(range(len(padded)))
+    assert (heights[partners] != heights).sum() == 4
+    plain = choice.draw_cycle(audit_images.images, np.random.default_rng(1))
+    assert (heights[plain] != heights).mean() > 0.5
+
+
+def test_the_ring_of_heat_maps_lies_in_the_content(audit_images: AuditImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    padded, seen = audit_images.images.copy(), []
+    padded[:, :4] = padded[:, -4:] = PAD_COLOR
+    share_inside = validity_tests._share_inside
+
+    def share(cams: np.ndarray, regions: np.ndarray) -> np.ndarray:
+        seen.append(regions)
+        return share_inside(cams, regions)
+
+    monkeypatch.setattr(validity_tests, "_share_inside", share)
+    found = admit_cams(make_models(ColorReader()), replace(audit_images, images=padded))
+    assert len(found.tests) == len(TESTS)
+    rings = seen[0]
+    assert len(rings) == found.num_images
+    assert not rings[:, :4].any()
+    assert not rings[:, 5:11, 2:14].any()
+    assert rings[:, 4].all()
+    assert rings[:, 4:12, :2].all()
 
 
 def test_all_methods_and_layers_are_candidates(admission: CamAdmission) -> None:

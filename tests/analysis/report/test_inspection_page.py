@@ -129,6 +129,32 @@ def test_the_page_names_the_shares_of_cutmix_and_mixup(inspection: Inspection) -
     assert "into 50 % of them, and MixUp blends 20 % of them with another image" in page
 
 
+def test_gray_images_are_called_gray(inspection: Inspection) -> None:
+    image_set, splits = inspection.image_set, inspection.splits
+    gray = dataclasses.replace(image_set, images=np.repeat(image_set.images[..., :1], 3, axis=3))
+    found = dataclasses.replace(inspection, image_set=gray, images=inspect_images(gray, splits, image_size=24, seed=0))
+    colors, of_gray = (describe_inspection(one, most=5, num_named=1)[-1] for one in (inspection, found))
+    assert colors.tables[0].columns == ("mean color", "red", "green", "blue")
+    assert "gray" not in " ".join(colors.lines)
+    assert of_gray.tables[0].columns == ("mean gray level", "gray")
+    assert of_gray.lines[0].startswith("the images are gray")
+    assert "what the gray level alone predicts" in of_gray.lines[1]
+    assert "color histogram" not in " ".join(of_gray.lines)
+    assert Page(build_inspection_page(found, (), ())).open == []
+
+
+def test_the_share_that_a_crop_cuts_is_said(inspection: Inspection) -> None:
+    """119 images of 300 x 200 px lose a third, one of 900 x 30 px nearly all."""
+    share = 100 * (119 / 3 + 29 / 30) / 120
+    stages = describe_inspection(inspection, most=5, num_named=1)[0]
+    assert f"sides differ: a crop of the center cuts {share:.1f} % of the area on average" in stages.lines
+    assert "Training images whose sides differ" not in build_inspection_page(inspection, (), ())
+    shown = dict.fromkeys(("crop", "pad", "squash"), inspection.image_set.images[:2])
+    images = dataclasses.replace(inspection.images, squared=shown)
+    page = build_inspection_page(dataclasses.replace(inspection, images=images), (), ())
+    assert "Training images whose sides differ, as squares under each data.aspect." in page
+
+
 def test_the_page_has_every_section_and_its_links(inspection: Inspection) -> None:
     page = Page(build_inspection_page(inspection, (), ("too few images",)))
     anchors = [a["id"] for a in page.all("section")]

@@ -61,6 +61,15 @@ def test_without_an_audit_the_card_says_why(note: str) -> None:
     assert REPRODUCE in card
 
 
+def test_the_card_says_that_images_are_gray() -> None:
+    arm = next(arm for arm in make_findings().arms if arm.exported)
+    assert arm.exported is not None
+    gray = dataclasses.replace(arm, exported=dataclasses.replace(arm.exported, color_losses=()), color_losses=())
+    sentence = "not measured, because the images are gray"
+    assert sentence in build_model_card(MODEL, gray, "", REPRODUCE)
+    assert sentence not in build_model_card(MODEL, arm, "", REPRODUCE)
+
+
 def test_an_arm_that_was_not_audited_has_scores_alone() -> None:
     arm = next(arm for arm in make_findings().arms if arm.exported)
     assert arm.exported is not None

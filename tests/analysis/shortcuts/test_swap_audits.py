@@ -1,7 +1,7 @@
 """All audits of an arm: one set of forward passes serves the arm and its first model, and nothing leaves its range."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -23,7 +23,8 @@ def make_images(num_images: int) -> AuditImages:
     rng = np.random.default_rng(0)
     labels = np.arange(num_images) % K
     pixels = LEVELS[labels][:, None, None, None] + rng.normal(0, 5, (num_images, SIDE, SIDE, 1))
-    images = np.repeat(np.clip(pixels, 0, 255).astype(np.uint8), 3, axis=3)
+    images = np.repeat(np.clip(pixels, 0, 249).astype(np.uint8), 3, axis=3)
+    images[..., 1] += 6  # Gray images have no color to remove.
     return AuditImages(images=images, labels=labels, class_names=NAMES)
 
 
@@ -95,6 +96,21 @@ def test_every_interval_is_inside_its_range_with_few_images_and_seeds(shares: tu
     assert all(i.low < i.high for i in intervals)
     assert found.frequency_audit is not None
     assert len(found.frequency_audit.classes) == len(found.color_losses) == K
+
+
+def test_the_color_audit_of_gray_images_is_left_out() -> None:
+    images = make_images(100)
+    gray = replace(images, images=np.repeat(images.images[..., :1], 3, axis=3))
+    passes = []
+
+    def classify(shown: np.ndarray) -> np.ndarray:
+        passes.append(len(shown))
+        return read_ring((0.0, 0.5))(shown)
+
+    measured = measure_swaps(classify, gray, ())
+    assert measured.colors is None
+    assert len(passes) == 12, "no forward pass with and without color"
+    assert judge_swaps(measured).color_losses == judge_swaps(measured.take_first()).color_losses == ()
 
 
 def test_classes_with_the_same_gap_decide_with_three_seeds() -> None:

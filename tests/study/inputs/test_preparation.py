@@ -1,6 +1,7 @@
 """Prepared data: images that need more than their memory budget are mapped from a file."""
 
 import pickle
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from search_spaces.errors import UserInputError
-from study.confirmation.predictions_on_test import with_groups
+from study.confirmation.trained_models import make_test_predictions
 from study.inputs.preparation import (
     Prepared,
     check_class_groups,
@@ -20,7 +21,6 @@ from study.inputs.preparation import (
 )
 from study.inputs.provenance import make_passport
 from study.spec.reading import parse_spec
-from trainables.training.predictions import Predictions
 
 SPEC = """
 name = "pictures"
@@ -99,7 +99,7 @@ def test_predictions_have_groups_only_where_test_images_share_one(folder: Path) 
     assert data.groups is not None
     for ids, has_groups in ((np.unique(data.groups), False), (np.arange(len(data.groups)), True)):
         logits = np.zeros((len(ids), 3), dtype=np.float32)
-        found = with_groups(Predictions(sample_ids=ids, labels=data.labels[ids], logits=logits, split="test"), data)
+        found = make_test_predictions(logits, replace(data, splits=replace(data.splits, test=ids)))
         assert (found.groups is not None) == has_groups
 
 

@@ -170,7 +170,7 @@ def test_all_mistakes_are_listed_in_one_message_each_on_its_line(tmp_path: Path)
         "--set takes key=value, such as search.num_trials=8, but got 'train.image_size'",
         "seed",
         "unknown key 'data.num_imagse' (did you mean 'num_images'?)",
-        "data.aspect must be 'crop' or 'squash', but got 'squish' (did you mean 'squash'?)",
+        "data.aspect must be 'crop', 'pad' or 'squash', but got 'squish' (did you mean 'squash'?)",
         "train.batch_size must be greater than or equal to 2, but got 1",
         "confirm.looks: looks must be increasing numbers of seeds, such as [6, 10, 20], but got [6, 5]",
         "resources.gpu.resnet18 must be a valid number",

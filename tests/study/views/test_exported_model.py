@@ -1,17 +1,21 @@
 """An exported model loads in timm, torchvision or its own package, and computes the same logits there."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save
 
 from benchmarks.performance.reference_recipe import make_config
 from search_spaces.config import TrialConfig
-from study.views.exported_model import explain_loading, write_model
+from study.views.exported_model import _describe_preprocessing, explain_loading, write_model
+from trainables.data.decoding.image_decoder import Shape, decode_image
 from trainables.models.backbones import build_model
 
 pytestmark = pytest.mark.usefixtures("trusted")
@@ -60,3 +64,27 @@ def test_timm_reads_the_preprocessing(tmp_path: Path) -> None:
     assert tuple(settings["input_size"]) == (3, 64, 64)
     assert tuple(settings["mean"]) == (0.5, 0.5, 0.5)
     assert (settings["crop_mode"], settings["crop_pct"]) == ("squash", 1.0)
+
+
+def test_timm_pads_as_the_study_does(tmp_path: Path) -> None:
+    config = configure("resnet18")
+    weights = save(build_model(config, 3, weights="none").state_dict())
+    write_model(tmp_path / "arm", config, weights, ("a", "b", "c"), "pad")
+    model = timm.create_model(f"local-dir:{tmp_path / 'arm'}", pretrained=True)
+    settings = timm.data.resolve_model_data_config(model)  # type: ignore[attr-defined]
+    transform = timm.data.create_transform(**settings, is_training=False, normalize=False)  # type: ignore[attr-defined]
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 131, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    stored, _ = decode_image(buffer.getvalue(), Shape(64, "pad"))
+    np.testing.assert_array_equal(np.asarray(transform(Image.fromarray(pixels))).transpose(1, 2, 0), stored)
+
+
+def test_the_description_says_where_timm_pads_otherwise() -> None:
+    steps = [
+        _describe_preprocessing(configure(name), "pad", (73, 73)) for name in ("resnet18", "timm:vit_tiny_patch16_224")
+    ]
+    assert all("padded with (124, 116, 104) on both sides alike to 73 x 73" in found["stored"] for found in steps)
+    assert steps[0]["resize"].startswith("the longer side to image_size, then padded with (124, 116, 104)")
+    assert "timm" not in steps[0]["resize"]
+    assert "(124, 116, 104) (but by timm, as config.json cannot say that, with (128, 128, 128))" in steps[1]["resize"]

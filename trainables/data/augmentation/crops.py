@@ -12,12 +12,17 @@ NUM_CROP_DRAWS = 2 * NUM_PROPOSALS + 2
 CUBIC_COEFFICIENT = -0.5
 
 
-def choose_crops(draws: Tensor, height: int, width: int, *, min_area: float, max_ratio: float) -> Tensor:
+def choose_crops(
+    draws: Tensor, height: int, width: int, *, min_area: float, max_ratio: float, content: Tensor | None = None
+) -> Tensor:
     """Return the boxes of random crops, distributed as those of torchvision's `RandomResizedCrop.get_params`.
 
     A crop's share of the area is uniform in [min_area, 1], and the logarithm of its aspect ratio (width / height) is uniform
     within that of [1 / max_ratio, max_ratio]. Of ten proposals the first that fits into the image is taken, at a uniform
     position; if none fits, the crop is the largest one in the center whose ratio is within the limits.
+
+    In a padded image the position is uniform among those where a crop of this size holds as much of the content as it can: it
+    contains the content, or lies inside, in each direction.
 
     Args:
         draws: (22, B) uniform in [0, 1).
@@ -25,6 +30,7 @@ def choose_crops(draws: Tensor, height: int, width: int, *, min_area: float, max
         width: W of the images in pixels.
         min_area: Smallest share of the area, in (0, 1].
         max_ratio: Largest aspect ratio, at least 1.
+        content: (B, 4) of `trainables.data.padding.find_content`; None for images without padding.
 
     Returns:
         (B, 4) float32 of whole numbers: top, left, height and width in pixels.
@@ -35,7 +41,12 @@ def choose_crops(draws: Tensor, height: int, width: int, *, min_area: float, max
     fits = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
     free = torch.tensor([height, width], device=draws.device)[:, None]
     size = take_first(fits, heights, widths)
-    corner = (draws[-2:] * (free - size + 1)).floor()
+    first, last = torch.zeros_like(size), free - size
+    if content is not None:
+        start, length = content.T.to(size.dtype).split(2)
+        either = torch.stack([start, start + length - size])
+        first, last = either.amin(dim=0).clamp(min=0), either.amax(dim=0).minimum(last)
+    corner = first + (draws[-2:] * (last - first + 1)).floor()
     center = torch.tensor(_center_crop(height, width, max_ratio), device=draws.device)[:, None]
     return torch.where(fits.any(dim=0), torch.cat([corner, size]), center).T
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search_spaces.errors import UserInputError
+from trainables.data.padding import find_content, lay_masks, resample_content
 from trainables.seeds import numpy_generator
 
 # Ring widths as fractions of the image's side, the narrowest first: 4 and 6 of 32 pixels.
@@ -123,6 +124,7 @@ def swap_rings(images: Tensor, labels: Tensor, probability: float, generator: to
 
     The rings are those of the ring audit (`measure_ring`); each image draws one of its widths. The donor of an image is drawn
     uniformly from the images of other classes, as they are in `images`. Where the batch has one class, nothing is swapped.
+    Rings lie in the content of padded images: the content of the donor is stretched onto that of the image.
 
     Args:
         images: (B, H, W, 3), not changed.
@@ -137,6 +139,14 @@ def swap_rings(images: Tensor, labels: Tensor, probability: float, generator: to
     donors, has_donor = choose_donors(labels, draws[1])
     swapped = has_donor & (draws[0] < probability)
     own, width = torch.arange(len(images), device=images.device), (len(RING_FRACTIONS) * draws[2]).long()
+    content = find_content(images)
+    if bool((content[:, 2:] < torch.tensor(images.shape[1:3], device=images.device)).any()):
+        moved, result = resample_content(images[donors], content[donors], content), images
+        for number, fraction in enumerate(RING_FRACTIONS):
+            ring = torch.from_numpy(make_ring(images.shape[1], images.shape[2], fraction)).to(images.device)
+            is_moved = lay_masks(ring, content) & (swapped & (width == number))[:, None, None]
+            result = torch.where(is_moved[..., None], moved, result)
+        return result
     result = images.index_select(0, torch.where(swapped, donors, own))
     # Ring by ring from the outside; without a mask of each image this takes a quarter of the time.
     for number, fraction in enumerate(RING_FRACTIONS):

@@ -21,6 +21,7 @@ from trainables.data.augmentation.crops import (
     resize_crops,
 )
 from trainables.data.augmentation.mixing import mix_images, swap_rings
+from trainables.data.padding import find_content
 from trainables.seeds import seed_of_state, torch_generator
 
 Channels = tuple[float, float, float]
@@ -201,7 +202,14 @@ def _crop(images: Tensor, generator: torch.Generator, settings: AugmentationSett
     check_choice("there is no interpolation", settings.interpolation, INTERPOLATIONS)
     draws = torch.rand((NUM_CROP_DRAWS, len(images)), generator=generator, device=images.device)
     height, width = images.shape[1:3]
-    boxes = choose_crops(draws, height, width, min_area=settings.crop_min_area, max_ratio=settings.crop_max_ratio)
+    boxes = choose_crops(
+        draws,
+        height,
+        width,
+        min_area=settings.crop_min_area,
+        max_ratio=settings.crop_max_ratio,
+        content=find_content(images),
+    )
     return resize_crops(images, boxes, settings.image_size, settings.interpolation)
 
 

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from search_spaces.errors import UserInputError
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.encoded_files import BadImageError, EncodedImages, UnreadImageError
-from trainables.data.decoding.image_decoder import Aspect, ImageHeader, Shape, decode_image, open_header
+from trainables.data.decoding.image_decoder import ImageHeader, Shape, decode_image, open_header
+from trainables.data.image_array import cut_content
 from trainables.data.image_memory import ImageMemoryBudget, ImageSpaceError
+from trainables.data.images import Aspect
 from trainables.data.pixel_files import ImageFacts, hash_bytes, keep_facts, name_pixels, open_writer
 
 # The stored side is to the image size of training as 256 is to 224 in torchvision's references.
@@ -36,8 +38,8 @@ class DecodeRequest:
         image_size: side of the images that models are trained on, from which the stored side follows otherwise.
             It is needed for images of different sizes.
         aspect: "crop" applies the orientation in EXIF, resizes the shorter side and crops the center, as torchvision's `Resize`
-            (bicubic) and `CenterCrop` do; "squash" resizes both sides (bicubic) and ignores EXIF, as the defaults of
-            versions 1 and 2 do.
+            (bicubic) and `CenterCrop` do; "pad" applies it, resizes the longer side (bicubic) and pads the shorter one to a
+            square (`trainables.data.padding`); "squash" resizes both sides (bicubic) and ignores EXIF.
         on_bad_image: "skip" leaves out images that cannot be used and records them.
     """
 
@@ -252,7 +254,8 @@ def _decode_one(read: Reader, shape: Shape, size: tuple[int, ...], put: Callable
         )
     pixels = np.ascontiguousarray(pixels)
     put(pixels)
-    return _File(hash_bytes(data), header, int(pixels.min()), int(pixels.max()), hash_bytes(pixels.data))
+    content = cut_content(pixels)
+    return _File(hash_bytes(data), header, int(content.min()), int(content.max()), hash_bytes(pixels.data))
 
 
 def _summarize(

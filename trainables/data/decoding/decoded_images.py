@@ -6,9 +6,12 @@ beside the pixels (`trainables.data.pixel_files`) in the image folder. Whatever 
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +21,15 @@ from PIL import __version__ as pillow_version
 from PIL import features
 
 from search_spaces.errors import UserInputError
+from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.decode_set import DecodedSet, DecodeRequest, decode_set, find_stored_shape, hash_files
 from trainables.data.decoding.encoded_files import CANNOT_BE_READ, BadImageError, DiskState, EncodedImages
+from trainables.data.decoding.image_decoder import Shape, decode_image
 from trainables.data.decoding.stream_workers import EncodedSource
 from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.image_array import ImageArray
 from trainables.data.image_memory import ImageMemoryBudget, physical_memory, require_space
-from trainables.data.images import ImageOrigin, SkippedFile
+from trainables.data.images import Aspect, ImageOrigin, SkippedFile
 from trainables.data.pixel_files import DIGEST_BYTES, open_pixels, read_checked, read_facts, write_checked
 from trainables.data.problems import Problem, make_error
 
@@ -158,7 +163,7 @@ def decode_files(encoded: EncodedImages, request: DecodeRequest, memory_budget: 
     """
     state = encoded.read_state()
     if memory_budget.streams:
-        return _make_result(encoded.names, *_stream_files(encoded, request, state, memory_budget), request)
+        return _make_result(encoded, *_stream_files(encoded, request, state, memory_budget), request)
     cache = None
     seconds = SECONDS_PER_BYTE * state.num_bytes + SECONDS_PER_FILE * len(encoded.names)
     is_large = seconds >= MIN_KEPT_SECONDS or state.num_bytes >= memory_budget.memory_bytes
@@ -169,7 +174,7 @@ def decode_files(encoded: EncodedImages, request: DecodeRequest, memory_budget: 
     else:
         with _wait_for(cache.lock):
             decoded, images = _find_or_decode(encoded, request, memory_budget, cache)
-    return _make_result(encoded.names, decoded, images, request)
+    return _make_result(encoded, decoded, images, request)
 
 
 def _stream_files(
@@ -232,13 +237,49 @@ def _find_or_decode(
     return decoded, images
 
 
-def _make_result(names: Sequence[str], decoded: DecodedSet, images: ImageArray, request: DecodeRequest) -> Decoded:
+def _make_result(encoded: EncodedImages, decoded: DecodedSet, images: ImageArray, request: DecodeRequest) -> Decoded:
+    names = encoded.names
     skipped = tuple(SkippedFile(name=names[position], reason=reason) for position, reason in decoded.bad)
     if skipped and (request.on_bad_image == "refuse" or not len(images)):
         raise _describe_bad(skipped, len(names))
     kept = list_good(len(names), decoded)
-    origin = ImageOrigin(names=tuple(names[i] for i in kept), sizes=decoded.sizes, kinds=decoded.kinds, skipped=skipped)
+    side = decoded.shape[1] if decoded.shape[1] == decoded.shape[2] else request.stored_side
+    origin = ImageOrigin(
+        names=tuple(names[i] for i in kept),
+        sizes=decoded.sizes,
+        kinds=decoded.kinds,
+        skipped=skipped,
+        decode_as=None if side is None else partial(_decode_as, encoded, kept, side),
+    )
     return Decoded(images=images, kept=kept, origin=origin)
+
+
+def _decode_as(
+    encoded: EncodedImages, kept: NDArray[np.int64], side: int, ids: NDArray[np.int64], aspects: Sequence[Aspect]
+) -> dict[Aspect, NDArray[np.uint8]]:
+    """Return (M, S, S, 3) images for each aspect, from one reading of their files; raise UserInputError if that fails.
+
+    Args:
+        encoded: all encoded images.
+        kept: (N,) positions of those that could be used.
+        side: S.
+        ids: (M,) ascending indices into `kept`.
+        aspects: how they become squares.
+    """
+
+    def decode(_: int, read: Callable[[], bytes]) -> list[NDArray[np.uint8]]:
+        data = read()
+        return [decode_image(data, Shape(side, aspect))[0] for aspect in aspects]
+
+    positions = kept[ids]
+    chosen = compress(encoded.readers(), np.isin(np.arange(positions[-1] + 1), positions))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = list(map_on_all_cores(decode, chosen, len(ids), "decoding images"))
+    except BadImageError as error:
+        raise UserInputError(f"an image cannot be decoded in another way: {error}") from None
+    return {aspect: np.stack(images) for aspect, images in zip(aspects, zip(*found, strict=True), strict=True)}
 
 
 def _describe_bad(skipped: Sequence[SkippedFile], num_files: int) -> UserInputError:

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,11 @@ from torchvision.transforms.v2 import functional as transforms
 from search_spaces.errors import first_line
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.encoded_files import CANNOT_BE_READ, BadImageError, NamedFile, UnreadImageError
+from trainables.data.images import Aspect
+from trainables.data.padding import pad_to_square
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
 MAX_IMAGE_PIXELS = 64_000_000
-Aspect = Literal["crop", "squash"]
 
 KIND_OF_MODE: Mapping[str, str] = MappingProxyType(
     {
@@ -47,8 +47,9 @@ class Shape:
 
     Attributes:
         side: side in pixels; None leaves images as they are.
-        aspect: "crop" applies the orientation in EXIF, resizes the shorter side to `side` and crops the center; "squash"
-            ignores EXIF and resizes both sides.
+        aspect: "crop" applies the orientation in EXIF, resizes the shorter side to `side` and crops the center; "pad" applies
+            it, resizes the longer side and pads the shorter one on both sides alike; "squash" ignores EXIF and resizes both
+            sides.
     """
 
     side: int | None
@@ -89,7 +90,7 @@ def decode_image(data: bytes, shape: Shape) -> tuple[NDArray[np.uint8], ImageHea
         image.load()
         if image.format == "PNG":  # EXIF may stand behind the pixels.
             header = read_header(image, shape.aspect)
-        if shape.aspect == "crop" and ROTATED in header.kinds:
+        if shape.aspect != "squash" and ROTATED in header.kinds:
             ImageOps.exif_transpose(image, in_place=True)
         return np.asarray(_resize(_convert(image), shape)), header
     except BadImageError:
@@ -124,8 +125,8 @@ def read_header(image: Image.Image, aspect: Aspect) -> ImageHeader:
     width, height = image.size
     orientation = _read_orientation(image)
     # Pillow itself rotates TIFF.
-    is_applied = aspect == "crop" or image.format == "TIFF"
-    if aspect == "crop" and image.format != "TIFF" and orientation >= 5:
+    is_applied = aspect != "squash" or image.format == "TIFF"
+    if aspect != "squash" and image.format != "TIFF" and orientation >= 5:
         width, height = height, width
     if orientation == 1:
         return ImageHeader(width, height, (kind,))
@@ -183,6 +184,10 @@ def _resize(image: Image.Image, shape: Shape) -> Image.Image:
             raise BadImageError(f"{image.width}x{image.height} px are too long for their width")
         image = transforms.resize(image, [side], interpolation=InterpolationMode.BICUBIC)
         image = transforms.center_crop(image, [side, side])
+    elif side is not None and shape.aspect == "pad":
+        if side * min(image.size) < max(image.size):
+            raise BadImageError(f"{image.width}x{image.height} px are too long for their width")
+        image = pad_to_square(ImageOps.contain(image, (side, side)).convert("RGB"), side)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

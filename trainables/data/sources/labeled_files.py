@@ -21,7 +21,7 @@ from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import Decoded, decode_files
 from trainables.data.decoding.encoded_files import EncodedImages
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.images import ImageSet
+from trainables.data.images import Aspect, ImageSet
 from trainables.data.problems import make_printable
 from trainables.data.stratified import choose_stratified
 from trainables.seeds import numpy_generator
@@ -189,7 +189,7 @@ class FileSource(ImageSource):
     path: str | None = None
     native_size: Annotated[int, Field(ge=8, le=1024)] | None = None
     image_size: Annotated[int, Field(ge=8)] | None = None
-    aspect: Literal["crop", "squash"] = "crop"
+    aspect: Aspect = "crop"
     on_bad_image: Literal["refuse", "skip"] = "refuse"
     class_groups: Mapping[str, Sequence[str]] | None = None
     group: str | None = None

@@ -143,6 +143,51 @@ def write_photographs(root: Path, counts: dict[str, int]) -> Path:
     return root
 
 
+def write_ends(root: Path) -> Path:
+    """Write photographs of three squares, with an object of the class's color at one end, which a crop cuts off."""
+    generator = np.random.default_rng(0)
+    for label, name in enumerate(("red", "blue")):
+        (root / name).mkdir(parents=True)
+        for number in range(40):
+            pixels = generator.integers(90, 160, (32, 96, 3), dtype=np.uint8)
+            place = 80 * int(generator.integers(2))
+            pixels[:, place : place + 16, 2 * label] = 255
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    return root
+
+
+def test_how_images_become_squares_is_measured_and_proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "weights").mkdir()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for name in RESNETS:
+            torch.save(torchvision.models.get_model(name).state_dict(), tmp_path / "weights" / f"{name}.pt")
+    file = tmp_path / "first.toml"
+    words = ("--to", file, "--weights", tmp_path / "weights", "--image-size", "32")
+    got = run_cli("init", write_ends(tmp_path / "ends"), *words, width=10_000)
+    assert got.status == 0, got
+    (line,) = [line for line in got.output.splitlines() if line.startswith("sides differ")]
+    assert line.startswith("sides differ: a crop of the center cuts 66.7 % of the area on average; data.aspect: ")
+    assert "(64 images outside the test set, out of fold): macro-F1 crop " in line
+    assert " pp better than crop, with a standard error of " in line
+    spec, text = load_spec(str(file))
+    assert spec.data.aspect in {"pad", "squash"}
+    assert f"# How images become squares: {spec.data.aspect}, by a linear probe on resnet18" in text
+    check_image_set(*load_split_images(spec))
+
+
+def test_without_weights_the_crop_stays_and_squares_need_no_word(tmp_path: Path, run_init: Init) -> None:
+    got = run_init(write_ends(tmp_path / "ends"), "--image-size", "32")
+    said = " ".join(got.output.split())
+    assert "data.aspect: crop, which was not measured, because a probe needs pretrained weights" in said
+    assert load_spec(str(tmp_path / "first.toml"))[0].data.aspect == "crop"
+    (tmp_path / "first.toml").unlink()
+    got = run_init(write_classes(tmp_path / "squares"))
+    assert "aspect" not in got.output
+    assert "aspect" not in (tmp_path / "first.toml").read_text()
+
+
 def test_a_spec_of_two_small_classes_of_photographs_runs(tmp_path: Path, run_init: Init) -> None:
     got = run_init(write_photographs(tmp_path / "insects", {"ants": 60, "bees": 60}), "--image-size", "16")
     fitted, prepared = fit_and_prepare(*load_spec(str(tmp_path / "first.toml")))

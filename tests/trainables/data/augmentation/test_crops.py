@@ -20,6 +20,7 @@ from tests.trainables.data.augmentation.test_pipeline import (
 )
 from trainables.data.augmentation.crops import NUM_CROP_DRAWS, choose_crops, resize_crops
 from trainables.data.augmentation.pipeline import augment_batch
+from trainables.data.image_array import PAD_COLOR
 
 NUM_BOXES = 4000
 CROPS = change(OFF, crop_min_area=0.3)
@@ -28,6 +29,37 @@ CROPS = change(OFF, crop_min_area=0.3)
 def choose(num: int, height: int, width: int, min_area: float, max_ratio: float, seed: int = 0) -> Tensor:
     draws = torch.rand((NUM_CROP_DRAWS, num), generator=torch.Generator().manual_seed(seed))
     return choose_crops(draws, height, width, min_area=min_area, max_ratio=max_ratio)
+
+
+def test_crops_of_padded_images_hold_as_much_content_as_they_can() -> None:
+    draws = torch.rand((NUM_CROP_DRAWS, NUM_BOXES), generator=torch.Generator().manual_seed(0))
+    content = torch.tensor([[24, 0, 16, 64]]).expand(NUM_BOXES, 4)
+    boxes = choose_crops(draws, 64, 64, min_area=0.02, max_ratio=4 / 3, content=content)
+    plain = choose_crops(draws, 64, 64, min_area=0.02, max_ratio=4 / 3)
+    assert torch.equal(boxes[:, 2:], plain[:, 2:]), "sizes are those of other images"
+    assert torch.equal(boxes[:, 1], plain[:, 1]), "nothing is padded from left to right"
+    top, height = boxes[:, 0], boxes[:, 2]
+    inside = torch.minimum(top + height, torch.tensor(40.0)) - torch.maximum(top, torch.tensor(24.0))
+    assert torch.equal(inside, height.clamp(max=16))
+    assert ((top >= 0) & (top + height <= 64)).all()
+    low, high = torch.stack([torch.full_like(height, 24), 40 - height]).sort(dim=0).values
+    low, high = low.clamp(min=0), torch.minimum(high, 64 - height)
+    free = (high - low >= 12).numpy()
+    places = ((top - low + 0.5) / (high - low + 1)).numpy()[free]
+    assert kstest(places, "uniform").statistic < 0.08
+    whole = torch.tensor([[0, 0, 64, 64]]).expand(NUM_BOXES, 4)
+    assert torch.equal(choose_crops(draws, 64, 64, min_area=0.02, max_ratio=4 / 3, content=whole), plain)
+
+
+def test_training_sees_crops_of_the_content() -> None:
+    """Of crops of a fiftieth of the area at any place, many would be padding alone."""
+    images = make_images(64)
+    padded = torch.tensor(PAD_COLOR, dtype=torch.uint8).expand(images.shape).clone()
+    height = images.shape[1]
+    padded[:, height // 2 - 1 : height // 2 + 1] = 255
+    settings = change(OFF, crop_min_area=0.02)
+    shown, _ = augment(padded, settings)
+    assert (to_pixels(shown).flatten(1).amax(dim=1) > 200).all()
 
 
 def choose_by_torchvision(num: int, height: int, width: int, min_area: float, max_ratio: float) -> Tensor:

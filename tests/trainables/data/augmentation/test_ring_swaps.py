@@ -14,6 +14,8 @@ from tests.trainables.data.augmentation.changed_settings import change
 from tests.trainables.data.augmentation.test_pipeline import EVERYTHING, OFF, augment, make_images, prepare
 from trainables.data.augmentation.mixing import RING_FRACTIONS, choose_donors, make_ring, swap_rings
 from trainables.data.augmentation.pipeline import AugmentationSettings, augment_batch
+from trainables.data.image_array import PAD_COLOR
+from trainables.data.padding import find_content
 
 SIZE = 32
 # Unequal classes, not in their order.
@@ -62,6 +64,22 @@ def test_a_swapped_image_is_the_one_that_the_audit_would_make(shape: tuple[int, 
         (width,) = [width for width, audit in audits if (image.numpy() == audit).all()]
         widths[width] += 1
     assert set(widths) == {0, 1}
+
+
+def test_a_swapped_image_with_padding_is_the_one_that_the_audit_would_make() -> None:
+    images = torch.randint(0, 256, (len(LABELS), SIZE, SIZE, 3), dtype=torch.uint8, generator=generator(1))
+    for number in range(len(images)):
+        lost = torch.arange(SIZE).sub(SIZE // 2).abs() > 4 + number
+        images[number][lost if number % 2 else slice(0)] = torch.tensor(PAD_COLOR, dtype=torch.uint8)
+    swapped = swap_rings(images, LABELS, 1.0, generator())
+    for number, image in enumerate(swapped):
+        assert torch.equal(find_content(image[None]), find_content(images[number, None]))
+        audits = [
+            swap_ring(images[number, None].numpy(), images[donor, None].numpy(), make_ring(SIZE, SIZE, fraction))[0]
+            for donor in (LABELS[number] != LABELS).nonzero()[:, 0].tolist()
+            for fraction in RING_FRACTIONS
+        ]
+        assert any((image.numpy() == audit).all() for audit in audits)
 
 
 def test_donors_are_uniform_over_the_images_of_other_classes() -> None:

@@ -34,6 +34,7 @@ from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import Decoded, decode_files
 from trainables.data.decoding.encoded_files import BadImageError, DiskImages
 from trainables.data.decoding.image_decoder import FORMATS, ImageHeader, Shape, decode_image, read_headers
+from trainables.data.image_array import cut_content
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.pixel_files import find_pixel_file, measure_facts, open_writer
 
@@ -105,6 +106,45 @@ def test_squash_is_pillows_bicubic_as_ever(tmp_path: Path) -> None:
     np.testing.assert_array_equal(images[0], np.asarray(photo(300, 100).resize((32, 32), bicubic)))
     np.testing.assert_array_equal(images[1], np.asarray(gray.resize((32, 32), bicubic))[..., None].repeat(3, 2))
     np.testing.assert_array_equal(images[2], np.asarray(photo(32, 32)))
+
+
+@pytest.mark.parametrize("size", [(300, 100), (100, 300), (301, 203), (40, 120), (20, 31), (64, 64)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_pad_is_what_plain_torchvision_does(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
+    files = write(tmp_path, a_png=save(photo(*size).convert(mode)), b_png=save(photo(90, 90)))
+    decoded = decode(files, image_size=56, aspect="pad")
+    assert decoded.images.shape == (2, 64, 64, 3)
+    width, height = (round(64 * side / max(size)) for side in size)
+    left, top = (64 - width) // 2, (64 - height) // 2
+    resized = v2.functional.resize(default_loader(files[0].path), [height, width], v2.InterpolationMode.BICUBIC)
+    around = [left, top, 64 - width - left, 64 - height - top]
+    np.testing.assert_array_equal(
+        decoded.images[0], np.asarray(v2.functional.pad(resized, around, fill=[124, 116, 104]))
+    )
+    np.testing.assert_array_equal(cut_content(decoded.images[0]), np.asarray(resized))
+    assert decoded.origin.sizes.tolist() == [list(size), [90, 90]]
+
+
+def test_a_blank_photograph_is_blank_in_its_padding(tmp_path: Path) -> None:
+    files = write(tmp_path, a_png=save(Image.new("RGB", (30, 10), (9, 9, 9))), b_png=save(photo(30, 10)))
+    decoded = decode(files, native_size=16, aspect="pad")
+    facts = measure_facts(decoded.images)
+    assert (facts.lowest[0], facts.highest[0]) == (9, 9)
+    assert facts.lowest[1] < facts.highest[1]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_images_are_decoded_again_in_other_ways(tmp_path: Path, streams: bool) -> None:
+    contents = {f"{i}_png": save(photo(30 + i, 20, seed=i)) for i in range(4)}
+    files = write(tmp_path, z_png=b"damaged", **contents)
+    budget = ImageMemoryBudget(10**9, tmp_path / "kept", streams=streams)
+    decoded = decode(files, budget, native_size=16, on_bad_image="skip")
+    assert decoded.origin.decode_as is not None
+    again = decoded.origin.decode_as(np.array([1, 3]), ("pad", "squash", "crop"))
+    assert list(again) == ["pad", "squash", "crop"]
+    for aspect, images in again.items():
+        other = decode(files[1:], native_size=16, aspect=aspect).images
+        np.testing.assert_array_equal(images, other[np.array([1, 3])])
 
 
 def test_images_of_one_size_are_stored_as_they_are(tmp_path: Path) -> None:
@@ -255,7 +295,7 @@ def test_more_than_twenty_names_are_in_a_file(tmp_path: Path) -> None:
 
 def test_damaged_exif_is_no_rotation(tmp_path: Path) -> None:
     data = save(photo(9, 9), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    for aspect in ("crop", "squash"):
+    for aspect in ("crop", "pad", "squash"):
         assert decode(write(tmp_path, a_jpg=data), aspect=aspect).origin.kinds == {"RGB": 1}
 
 
@@ -274,7 +314,7 @@ def test_random_bytes_are_refused(data: bytes) -> None:
     position=st.floats(0, 1),
     junk=st.binary(max_size=12),
     keep_rest=st.booleans(),
-    shape=st.sampled_from([Shape(None, "crop"), Shape(8, "crop"), Shape(8, "squash")]),
+    shape=st.sampled_from([Shape(None, "crop"), Shape(8, "crop"), Shape(8, "pad"), Shape(8, "squash")]),
 )
 @settings(max_examples=400, deadline=None)
 @pytest.mark.filterwarnings("ignore")
@@ -364,7 +404,7 @@ def test_moved_files_are_found_by_their_content_and_changed_ones_are_not(
     assert count_decoded() > 0
 
 
-@pytest.mark.parametrize("change", [{"native_size": 8}, {"aspect": "squash"}, {"image_size": 14}])
+@pytest.mark.parametrize("change", [{"native_size": 8}, {"aspect": "squash"}, {"aspect": "pad"}, {"image_size": 14}])
 def test_other_settings_are_another_set(
     tmp_path: Path, budget: ImageMemoryBudget, count_decoded: Callable[[], int], change: dict[str, Any]
 ) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from search_spaces.errors import UserInputError
 from tests.trainables.data.sources.layout_files import MASK_WIDTH, draw_mask, draw_tile, write_tiles
+from trainables.data.image_array import PAD_COLOR
 from trainables.data.image_audit import audit_image_set
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
@@ -59,6 +60,19 @@ def test_masks_follow_the_images_that_are_used(tmp_path: Path) -> None:
     assert len(get_masks(load(root, on_bad_image="skip", num_images=8))) <= 8
     squashed = get_masks(load(root, on_bad_image="skip", aspect="squash"))
     np.testing.assert_array_equal(np.flatnonzero(squashed[0, 0]), np.arange(20, 28))
+
+
+@pytest.mark.parametrize("value", [255, 1])
+def test_padding_is_no_object(tmp_path: Path, value: int) -> None:
+    root = write_tiles(tmp_path)
+    draw_mask(20, 28, value=value).save(root / "crack/Imgs/0.png")
+    image_set = load(root, aspect="pad", native_size=48)
+    masks = get_masks(image_set)
+    expected = np.zeros((48, 48), dtype=bool)
+    expected[8:40, 20:28] = True
+    np.testing.assert_array_equal(masks[0], expected)
+    assert not masks[8:].any(), "a mask of one color"
+    assert (image_set.images[0][:8] == PAD_COLOR).all()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import decode_files
 from trainables.data.decoding.encoded_files import DiskImages
 from trainables.data.decoding.image_decoder import check_frame, read_headers
+from trainables.data.image_array import PAD_COLOR, cut_content
 from trainables.data.image_audit import find_missing_objects
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
@@ -104,12 +105,18 @@ def _decode_masks(
     misfits = np.flatnonzero((decoded.origin.sizes != image_set.origin.sizes).any(axis=1))
     if len(misfits):
         return f"{len(misfits):,} have another size than their images, such as {found[misfits[0]].name}"
-    values = np.stack([decoded.images[i].max(axis=2) for i in range(number)])
-    low, high = values.min(axis=(1, 2), keepdims=True), values.max(axis=(1, 2), keepdims=True)
-    masks = np.asarray(values > np.where(low < high, low // 2 + high // 2, 0).astype(np.uint8))
+    masks = np.stack([_mark_object(decoded.images[i]) for i in range(number)])
     if len(empty := find_missing_objects(masks, image_set.labels)):
         return f"{len(empty):,} mark nothing, unlike others of their class, such as {found[empty[0]].name}"
     return masks
+
+
+def _mark_object(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return (H, W) where a mask (H, W, 3) has the brighter of its two colors; False in its padding."""
+    content = cut_content(image).max(axis=2)
+    low, high = int(content.min()), int(content.max())
+    is_padding = (image == np.array(PAD_COLOR, dtype=np.uint8)).all(axis=2)
+    return np.asarray((image.max(axis=2) > ((low // 2 + high // 2) if low < high else 0)) & ~is_padding)
 
 
 def _is_png(file: ImageFile) -> bool:
