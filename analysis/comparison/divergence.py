@@ -50,7 +50,8 @@ def weigh_divergence(
       interval over all runs excludes 0 on that side.
     - Else a verdict that favors this side becomes UNDECIDED unless the row over all runs has it too.
 
-    The adjusted p-value is the smaller one of the two, each the larger one of what it needs.
+    The adjusted p-value is the smaller one of the two, each the larger one of what it needs. Where the treatment diverged more
+    often, non-inferiority must hold over all runs too.
 
     Args:
         row: over the seeds with which every run finished, with `divergence`; `all_runs` itself where these are fewer than two.
@@ -64,6 +65,8 @@ def weigh_divergence(
     excess = treated * of_control - control * of_treated
     finished, p_numbers = None if row.effect == all_runs.effect else row, _test(numbers, num_tests)
     row = replace(row, p_adjusted=_combine_p_values(finished, all_runs, excess, p_numbers))
+    if excess > 0 and row.p_noninferior is not None and all_runs.p_noninferior is not None:
+        row = replace(row, p_noninferior=max(row.p_noninferior, all_runs.p_noninferior))
     over_all, materiality = compute_verdict(all_runs.effect, row.margin)
     is_against = over_all is (Verdict.WORSE if excess > 0 else Verdict.BETTER) and excess != 0
     if is_against and p_numbers < alpha and (finished is None or row.verdict is not over_all):

@@ -21,6 +21,7 @@ from analysis.statistics.crossed_interval import (
     CrossedEstimate,
     compute_crossed_interval,
     compute_half_width,
+    compute_one_sided_p_value,
     compute_p_value,
     compute_t_quantile,
     compute_unpaired_interval,
@@ -144,6 +145,7 @@ def compare_arms(
         models_effect=models_effect,
         models_verdict=compute_verdict(models_effect, margin, discordance.number)[0],
         p_adjusted=min(1.0, p_value * num_intervals),
+        p_noninferior=compute_one_sided_p_value(decisive, -margin),
         intervals="planned" if found is None or shared is None else "moderated",
     )
 

@@ -22,6 +22,7 @@ from analysis.comparison.paired_difference import MAX_SEEDS, POWER
 from analysis.statistics.arm_predictions import MIN_DISCORDANT
 from analysis.statistics.crossed_interval import compute_half_width
 from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.moderated_variances import count_shared_freedom
 from analysis.statistics.variances import Guard, guard_image_variance
 from search_spaces.errors import UserInputError
 from trainables.seeds import numpy_generator
@@ -111,6 +112,7 @@ class PlannedTest:
         alpha: family-wise error rate over rows and looks.
         num_rows: rows of the table.
         is_anytime: whether intervals hold at every number of seeds, instead of at the planned looks.
+        num_sharing: rows that share what they say about the variance between seeds; 1 for a row that stands alone.
     """
 
     looks: tuple[int, ...]
@@ -119,6 +121,7 @@ class PlannedTest:
     alpha: float
     num_rows: int
     is_anytime: bool = False
+    num_sharing: int = 1
 
     def __post_init__(self) -> None:
         if not self.looks or list(self.looks) != sorted(set(self.looks)) or self.looks[0] < 2:
@@ -228,6 +231,30 @@ def find_decidable_margin(components: VarianceComponents, test: PlannedTest) -> 
     return high
 
 
+def forecast_noninferiority(
+    components: VarianceComponents, test: PlannedTest, *, random_seed: int = 0
+) -> tuple[float, int | None]:
+    """Return the probability that the planned looks exclude a loss of the margin or more where there is no difference at all.
+
+    The second value is the fewest seeds of a single look that exclude it with the usual power, None if above `MAX_SEEDS`.
+
+    Args:
+        components: variances of the difference.
+        test: whose confidence is that of the two-sided interval with this lower bound, 1 - 2 level.
+        random_seed: of the draws.
+    """
+    single = replace(test, looks=(MAX_SEEDS,))
+    excluded = _exclude_loss(_draw_looks(components, test, np.asarray(test.looks), random_seed), test.margin)
+    power = float(np.maximum.accumulate(excluded, axis=1)[:, -1].mean())
+    for first in range(2, MAX_SEEDS + 1, CHUNK):
+        seeds = np.arange(first, min(first + CHUNK, MAX_SEEDS + 1))
+        drawn = _draw_looks(components, single, seeds, random_seed)
+        enough = np.flatnonzero(_exclude_loss(drawn, test.margin).mean(axis=0) >= POWER)
+        if len(enough):
+            return power, int(seeds[enough[0]])
+    return power, None
+
+
 class _Drawn(NamedTuple):
     """Simulated studies, (draws, looks): deviation of the estimate from the true difference, half-width, discordant images."""
 
@@ -254,6 +281,11 @@ def _draw_looks(components: VarianceComponents, test: PlannedTest, seeds: IntArr
     means = np.cumsum(noise, axis=1)[:, seeds - 1] / seeds
     squares = np.cumsum(noise**2, axis=1)[:, seeds - 1]
     variances = np.maximum(squares - seeds * means**2, 0.0) / (seeds - 1)
+    freedom = count_shared_freedom(test.num_sharing) * (seeds - 1.0)
+    if test.num_sharing > 1:
+        # A row's variance is never below its own.
+        shared = per_seed * generator.chisquare(freedom, size=(NUM_DRAWS, len(seeds))) / freedom
+        variances = np.maximum(variances, shared)
     deviations = means + np.sqrt(only_images) * generator.standard_normal((NUM_DRAWS, 1))
     image_variance = planned * (only_images + both / seeds)
     if test.is_anytime:
@@ -263,7 +295,7 @@ def _draw_looks(components: VarianceComponents, test: PlannedTest, seeds: IntArr
             variances / seeds,
             image_variance,
             planned * both / seeds,
-            seed_freedom=np.asarray(seeds - 1, dtype=np.float64),
+            seed_freedom=freedom,
             image_freedom=test.num_images - 1,
             alpha=1 - test.confidence,
             guard=Guard(test.num_images),
@@ -328,3 +360,8 @@ def _is_decided(drawn: _Drawn, multiple: float, margin: float) -> NDArray[np.boo
     effects = np.abs(drawn.deviations + multiple * margin)
     is_equivalent = (effects + drawn.half_widths < margin) & (drawn.discordant >= MIN_DISCORDANT)
     return np.asarray((effects > drawn.half_widths) | is_equivalent)
+
+
+def _exclude_loss(drawn: _Drawn, margin: float) -> NDArray[np.bool_]:
+    """Return where the lower bound lies above minus the margin, if there is no difference."""
+    return np.asarray(drawn.deviations - drawn.half_widths > -margin)

@@ -189,6 +189,7 @@ def _make_anytime(row: ComparisonRow, treatment: Side, control: Side, num_looks:
         minimum_detectable_effect=None,
         p_value=None,
         p_adjusted=None,
+        p_noninferior=None,
     )
 
 

@@ -124,6 +124,8 @@ class ComparisonRow:
         models_effect: interval at `confidence` for these very models on new images.
         models_verdict: verdict on these very models.
         p_adjusted: smallest alpha of the whole table at which this row is BETTER or WORSE at its look; None in anytime rows.
+        p_noninferior: one-sided, for a loss of the margin or more, without adjustment; over all runs too where the treatment
+            diverged more often. None in anytime rows.
         divergence: of each arm, where a run diverged; the other fields are then about the seeds with which no run did.
         all_runs_effect: mean difference over all seeds, those that diverged included; None where none diverged.
         num_control_seeds: seeds of the control where they are others than those of the treatment; None where they pair.
@@ -159,6 +161,7 @@ class ComparisonRow:
     models_effect: Interval
     models_verdict: Verdict
     p_adjusted: float | None = None
+    p_noninferior: float | None = None
     divergence: tuple[ArmDivergence, ...] = ()
     all_runs_effect: Interval | None = None
     num_control_seeds: int | None = None

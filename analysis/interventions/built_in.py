@@ -14,8 +14,6 @@ ALL_CONFUSED = "all classes are confused, so that none of them differs from the 
 CUTMIX_PROBABILITY = 0.5
 HARD_FRACTION = 0.25
 RING_SWAP_PROBABILITY = 0.5
-# Slope of measured changes on predicted ones on planted scenes, from the table of predictions in benchmarks/INTERVENTIONS.md.
-HARD_EXAMPLES_SLOPE = "0.38 [0.29, 0.50]"
 SATURATION_FRACTION, HUE_FRACTION = 0.6, 0.15
 
 
@@ -79,11 +77,12 @@ class HardExamples(_AgainstConfusion):
         """Return the change of the cells' rate without the cue that causes the confusion."""
         cause = find_cause(diagnosis)
         named = cause.cause if cause is not None and cause.cause not in (None, MIXED) else None
-        effect, cue = predict_without_cue(target, named, models)
-        chosen = "the named root cause" if named else "the cue whose removal lowers the rate most for other models"
-        slope = f"on planted scenes, measured changes follow such predictions with a slope of {HARD_EXAMPLES_SLOPE}"
-        basis = f"rate without {cue}, {chosen}; {slope}"
-        return Prediction(effect=effect, basis=basis)
+        change, cue = predict_without_cue(target, named, models, is_named=diagnosis.is_named)
+        chosen = "the named root cause" if named else "the cue whose removal lowers the rate most on other images"
+        cells = "these cells" if diagnosis.is_named else "the strongest cells of other images and models"
+        return self.recalibrate(
+            change, f"rate of {cells} without {cue}, {chosen}, beyond other cells of the same confidence"
+        )
 
 
 class CutMix(_AgainstConfusion):
@@ -159,9 +158,8 @@ class BackgroundSwap(Intervention):
     def predict(self, target: Target, diagnosis: Diagnosis, models: ChoosingModels) -> Prediction:
         """Return the change if the gap vanished."""
         del diagnosis
-        return Prediction(
-            effect=predict_without_reliance(target, models), basis="the whole gap of the ring audit, which would vanish"
-        )
+        basis = "the whole gap of the ring audit would vanish, of the worst classes of other images and models"
+        return self.recalibrate(predict_without_reliance(target, models), basis)
 
 
 class ColorJitter(Intervention):

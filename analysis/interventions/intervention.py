@@ -12,8 +12,11 @@ from typing import ClassVar
 from analysis.arms.values import ArmAudits
 from analysis.causes.confused_images import ComputeLogits
 from analysis.confusions.values import ArmConfusions, Materiality
+from analysis.formats.numbers import format_signed_pp
+from analysis.interventions.recalibration import load_recalibrations
 from analysis.interventions.values import Cell, Prediction, Target, TargetKind
 from analysis.shortcuts.swaps import AuditImages
+from analysis.statistics.interval import Interval
 from search_spaces.config import Value
 
 
@@ -126,3 +129,17 @@ class Intervention(ABC):
         """Return the predicted change of the target; by default there is none."""
         del target, diagnosis, models
         return Prediction(effect=None, basis="nothing measured on the control says how far this goes")
+
+    def recalibrate(self, change: Interval, basis: str) -> Prediction:
+        """Return the prediction of a change, with what came about of such predictions of this intervention on planted scenes.
+
+        Args:
+            change: as it was measured on the control.
+            basis: how.
+        """
+        known = load_recalibrations().get(self.name)
+        if known is None:
+            unknown = "as measured: no such prediction was followed on planted scenes"
+            return Prediction(effect=change, basis=f"{basis}; {unknown}", before=change)
+        basis = f"{basis}: {format_signed_pp(change)}, of which {known.describe()}"
+        return Prediction(effect=known.apply(change), basis=basis, before=change)

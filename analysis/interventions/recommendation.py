@@ -1,16 +1,51 @@
-"""Which configuration a round of interventions recommends: that of one intervention, or of several in a factorial design."""
+"""Which configuration a round of interventions recommends: that of one intervention, or of several in a factorial design.
+
+A recommendation is wrong if an intervention neither raises macro-F1 nor, at a loss below the margin, reduces its target. Each one
+is a hypothesis of its own, and needs no alpha for each of its two tests: where macro-F1 does fall by the margin, only the test of
+that loss can err, and elsewhere only the claims that something is BETTER (an intersection-union test, Berger 1982,
+Technometrics 24:295). Those have a quarter of alpha for all rows and a quarter for all targets, so that at least half of alpha is
+left for the tests of a loss. The intervention that leads has this half, which is written before the test split is read.
+"""
 
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.comparison.values import ComparisonRow, Verdict
-from analysis.interventions.values import InterventionEffect
+from analysis.interventions.values import InterventionEffect, StatedIntervention
 from search_spaces.designs import INTERACTION_SIGN
 
 # Setting of an intervention that the command line sets.
 STRENGTH = "class_weight_strength"
 NOTHING_HELPED = "Nothing helped: no intervention is BETTER on macro-F1, or on its target without loss of macro-F1."
+
+
+def find_lead(stated: Sequence[StatedIntervention]) -> str:
+    """Return the arm of the intervention with the largest predicted reduction; "" where none is predicted with certainty.
+
+    A target that is seen is predicted from images that also judge it, so that its intervention does not lead.
+    """
+    predicted = {one.arm: one.prediction.effect for one in stated if not one.is_seen}
+    certain = {arm: effect.estimate for arm, effect in predicted.items() if effect is not None and effect.high < 0}
+    return min(certain, key=lambda arm: certain[arm], default="")
+
+
+def share_noninferior_levels(
+    stated: Sequence[StatedIntervention], alpha: float, num_looks: int = 1
+) -> dict[str, float]:
+    """Return the one-sided level, by arm, at which macro-F1 must not fall by the margin or more.
+
+    Of m interventions, one that can err here leaves what its claims would have had, alpha / 2m. The other half of alpha belongs
+    to the intervention that leads or, where none does, to all equally. With the claims of the others, that is alpha at most.
+
+    Args:
+        stated: the interventions that are tried.
+        alpha: of the round.
+        num_looks: planned.
+    """
+    lead, number = find_lead(stated), len(stated)
+    shares = {one.arm: float(one.arm == lead) if lead else 1 / number for one in stated}
+    return {arm: alpha * (1 / number + share) / (2 * num_looks) for arm, share in shares.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +74,8 @@ def recommend(
 ) -> Recommendation:
     """Return the best of interventions that were tried one at a time, or the best run of a factorial design.
 
-    An intervention helps if its macro-F1 is BETTER, or if its target is BETTER and its macro-F1 is certainly not lower by more
-    than the margin, over all runs too where it made more of them diverge. Among several it is the one with the best macro-F1,
+    An intervention helps if its macro-F1 is BETTER, or if its target is BETTER and its macro-F1 certainly does not fall by the
+    margin or more, over all runs too where it made more of them diverge. Among several it is the one with the best macro-F1,
     those that are BETTER there first. Where more seeds would decide, the reason has the command.
 
     The run of a factorial design has the interventions that help, by their effects over all runs. Of two whose interaction is
@@ -55,7 +90,7 @@ def recommend(
         rows: of the A/B table of a factorial design, with the interactions.
         runs: interventions of each run of a factorial design, by its name; None for another design.
     """
-    ranked = sorted((effect for effect in effects if _helps(effect, margin)), key=_rank, reverse=True)
+    ranked = sorted((effect for effect in effects if _helps(effect)), key=_rank, reverse=True)
     if not ranked:
         target = ["--target", named_target] if named_target else []
         command = shlex.join(["study", "intervene", study, "--again", *target])
@@ -63,7 +98,12 @@ def recommend(
     if runs is not None:
         return _choose_run([effect.stated.arm for effect in ranked], rows, runs)
     best = ranked[0]
-    where = "macro-F1" if best.macro_f1_verdict is Verdict.BETTER else "its target, without loss of macro-F1"
+    where = "macro-F1"
+    if best.macro_f1_verdict is not Verdict.BETTER:
+        where = (
+            f"its target, and macro-F1 does not fall by {100 * margin:.2g} pp (p {best.p_noninferior:.2g}, at most "
+            f"{best.noninferior_level:.2g})"
+        )
     name = best.stated.arm
     reason = f"Recommended: {best.stated.title} ({name}), BETTER on {where}."
     return Recommendation(arm=name, interventions=(name,), reason=reason)
@@ -116,7 +156,7 @@ def _explain_nothing(effects: Sequence[InterventionEffect], margin: float, comma
     words += ["--design factorial"] if is_factorial and len(names) > 1 else []
     return (
         f"Nothing is recommended yet: {_list_names(names)} {'is' if len(names) == 1 else 'are'} BETTER on the target, but with "
-        f"{num_seeds} seeds a loss of more than {100 * margin:.2g} pp of macro-F1 is possible. More seeds decide it: "
+        f"{num_seeds} seeds a loss of {100 * margin:.2g} pp of macro-F1 is possible. More seeds decide it: "
         f"`{command} {' '.join(words)} --seeds {2 * num_seeds}`."
     )
 
@@ -139,10 +179,5 @@ def _rank(effect: InterventionEffect) -> tuple[bool, float]:
     return effect.macro_f1_verdict is Verdict.BETTER, effect.macro_f1.estimate
 
 
-def _helps(effect: InterventionEffect, margin: float) -> bool:
-    if effect.macro_f1 is None:
-        return False
-    if effect.macro_f1_verdict is Verdict.BETTER:
-        return True
-    over_all_runs = effect.all_runs_macro_f1 or effect.macro_f1
-    return _reaches_target(effect) and min(effect.macro_f1.low, over_all_runs.low) > -margin
+def _helps(effect: InterventionEffect) -> bool:
+    return effect.macro_f1_verdict is Verdict.BETTER or (_reaches_target(effect) and effect.is_noninferior)

@@ -81,6 +81,7 @@ def describe_interventions(found: InterventionFindings) -> list[str]:
         f"test images chose targets and predictions, and the other {stated.num_judging} judge; a target that is marked as seen "
         f"is judged by all. The error rate of this round is {found.alpha:.4g}, half for macro-F1 and half for the targets."
     )
+    sentences += _describe_levels(found)
     if found.has_moderated_rows:
         sentences.append(
             "The rows of macro-F1 share what they say about the variance between seeds, of which each alone says little."
@@ -89,6 +90,18 @@ def describe_interventions(found: InterventionFindings) -> list[str]:
     sentences += [f"{effect.stated.arm}: {effect.note}." for effect in found.effects if effect.note]
     sentences += describe_not_tried(stated)
     return sentences
+
+
+def _describe_levels(found: InterventionFindings) -> list[str]:
+    """Return the sentence on the levels at which a loss of macro-F1 must be excluded."""
+    levels: dict[float, list[str]] = {}
+    for effect in found.effects:
+        levels.setdefault(effect.noninferior_level, []).append(effect.stated.arm)
+    shown = " and ".join(f"{level:.2g} for {', '.join(arms)}" for level, arms in sorted(levels.items(), reverse=True))
+    return [
+        "An intervention that is BETTER on its target alone is recommended if a loss of macro-F1 of the margin or more is "
+        f"excluded at its level, {shown}; a wrong recommendation then has a probability of at most {found.alpha:.4g}."
+    ]
 
 
 def describe_not_tried(stated: StatedInterventions) -> list[str]:
@@ -172,6 +185,8 @@ def _make_record(effect: InterventionEffect, found: InterventionFindings) -> dic
         "outcome": effect.outcome.value,
         **list_points("macro_f1", effect.macro_f1),
         "macro_f1_verdict": "" if effect.macro_f1_verdict is None else effect.macro_f1_verdict.value,
+        "p_noninferior": effect.p_noninferior,
+        "noninferior_level": effect.noninferior_level,
         "collateral_class": "" if loss is None else loss.class_name,
         **list_points("collateral", None if loss is None else loss.effect),
         "certain_losses": None if loss is None else loss.num_certain,

@@ -47,10 +47,12 @@ class Prediction:
     Attributes:
         effect: with its interval at 95 %; None for no prediction.
         basis: how it was measured, or why there is none.
+        before: the change as it was measured on the control, before it was recalibrated; None where it was not.
     """
 
     effect: Interval | None
     basis: str
+    before: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +202,8 @@ class InterventionEffect:
         device_seconds: of all confirmation trials of the arm.
         note: why something is missing, else "".
         num_seeds: of the row of macro-F1; 0 where there is none.
-        all_runs_macro_f1: change of macro-F1 over all runs, where runs with the intervention diverged more often than without.
+        p_noninferior: one-sided, for a loss of macro-F1 of the margin or more; None where there is no row.
+        noninferior_level: level at which it excludes such a loss (`share_noninferior_levels`).
     """
 
     stated: StatedIntervention
@@ -214,7 +217,13 @@ class InterventionEffect:
     device_seconds: float
     note: str
     num_seeds: int = 0
-    all_runs_macro_f1: Interval | None = None
+    p_noninferior: float | None = None
+    noninferior_level: float = 0.0
+
+    @property
+    def is_noninferior(self) -> bool:
+        """Whether macro-F1 certainly does not fall by the margin or more."""
+        return self.p_noninferior is not None and self.p_noninferior <= self.noninferior_level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

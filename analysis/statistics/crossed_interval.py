@@ -1,7 +1,7 @@
 """Intervals for new seeds and new images, for any statistic with an influence function."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,16 @@ def compute_p_value(found: CrossedEstimate) -> float:
     if excess(math.log(SMALLEST_P)) <= 0:
         return 0.0
     return math.exp(optimize.brentq(excess, math.log(SMALLEST_P), 0.0, xtol=1e-13, rtol=1e-13))
+
+
+def compute_one_sided_p_value(found: CrossedEstimate, bound: float) -> float:
+    """Return the smallest one-sided level at which the lower bound of the estimate lies above `bound`.
+
+    It agrees with the interval: a level of a is that of the interval at confidence 1 - 2 a.
+    """
+    shift = found.interval.estimate - bound
+    half = compute_p_value(replace(found, interval=Interval(estimate=shift, low=shift, high=shift))) / 2
+    return half if shift > 0 else 1 - half
 
 
 def compute_t_quantile(confidence: float, degrees_of_freedom: NDArray[np.float64] | float) -> FloatArray:

@@ -117,6 +117,13 @@ class SharedVariance:
     degrees_of_freedom: float
 
 
+def count_shared_freedom(num_rows: int) -> float:
+    """Return how many times the degrees of freedom of a row alone it has beside rows of the same noise, at most."""
+    if num_rows < MIN_ROWS:
+        return 1.0
+    return 1 + LENT_SHARE * (num_rows / (1 + (num_rows - 1) * SQUARED_CORRELATION) - 1)
+
+
 def share_variances(differences: Sequence[FloatArray]) -> list[SharedVariance] | None:
     """Return the variance of each row, moderated by those of the others, and never below the row's own.
 

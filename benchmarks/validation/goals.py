@@ -46,6 +46,12 @@ def at_most(name: str, number: int, total: int, share: float) -> Goal:
     return Goal(name=name, rule=f"at most {share:.2f}", measured=format_share(number, total), judgement=judgement)
 
 
+def between(name: str, number: int, total: int, least: float, most: float) -> Goal:
+    """Return the goal that a share lies in [least, most]: met where the exact interval does, missed where it lies outside."""
+    judgement = judge_interval(compute_exact_interval(number, total), least=least, most=most)
+    return Goal(name=name, rule=f"{least:.2f} to {most:.2f}", measured=format_share(number, total), judgement=judgement)
+
+
 def judge_interval(interval: tuple[float, float], *, least: float = 0.0, most: float = 1.0) -> Judgement:
     """Return "met" if an interval (low, high) lies within [least, most], "missed" if outside, else "open"."""
     low, high = interval

@@ -3,19 +3,19 @@
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import tomli_w
-from scipy import optimize, stats
 
 from analysis.comparison.values import Verdict
-from analysis.interventions.values import InterventionEffect
-from analysis.statistics.interval import Interval
+from analysis.interventions.effects import judge_prediction
+from analysis.interventions.recalibration import Recalibration
+from analysis.interventions.recommendation import recommend, share_noninferior_levels
+from analysis.interventions.values import InterventionEffect, StatedIntervention
 from benchmarks.validation.planted_models import FIRST_WORLD
 from study.open_study import load_study
 from study.results.findings import load_findings
@@ -28,6 +28,7 @@ PAIR = ["bar", "crescent"]
 NOISE_RATE = 0.3
 NUM_TRAINING, NUM_TEST = 1200, 2000
 SEEDS = 4
+MARGIN = 0.02
 SMALLEST = "timm:test_resnet"
 # Object cues of all worlds; the other cues are random.
 CUES = MappingProxyType({"shape": 1.0, "texture": 0.6, "color": 0.0, "background": 0.0})
@@ -42,9 +43,11 @@ class LoopWorld:
         kind: "shared texture": two classes have one texture, and few training images show one of them; "shortcut": the frame
             shows the class of nine training images in ten; "label noise": three in ten images of two classes have the other's
             label.
+        num_seeds: of the study, and of the control and each intervention.
     """
 
     kind: str
+    num_seeds: int = SEEDS
 
     @property
     def interventions(self) -> tuple[str, ...]:
@@ -78,53 +81,52 @@ class LoopWorld:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TriedArm:
-    """What became of one intervention.
-
-    Attributes:
-        name: of the intervention.
-        is_asked: whether a finding asks for it.
-        verdict: of its target; None where that was not measured.
-        predicted: change of the target; None without a prediction.
-        measured: change of the target; None where that was not measured.
-        confidence: of the interval of `measured`.
-    """
-
-    name: str
-    is_asked: bool
-    verdict: Verdict | None
-    predicted: Interval | None
-    measured: Interval | None
-    confidence: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopOutcome:
     """The interventions of one world; none where nothing was found.
 
     Attributes:
-        arms: in the order in which they were tried.
+        effects: in the order in which they were tried.
+        alpha: of the round.
     """
 
-    arms: tuple[TriedArm, ...]
+    effects: tuple[InterventionEffect, ...] = ()
+    alpha: float = 0.0
+
+    @property
+    def asked(self) -> tuple[InterventionEffect, ...]:
+        """Those that a finding asks for."""
+        return tuple(effect for effect in self.effects if effect.stated.symptom != NO_REASON)
 
     @property
     def is_claimed(self) -> bool:
         """Whether an intervention that a finding asks for is BETTER on its target."""
-        return any(arm.is_asked and arm.verdict is Verdict.BETTER for arm in self.arms)
+        return any(effect.target is not None and effect.target.verdict is Verdict.BETTER for effect in self.asked)
+
+    def recalibrate(self, known: Mapping[str, Recalibration]) -> "LoopOutcome":
+        """Return the outcome with predictions that are recalibrated anew, what became of them, and the levels that follow."""
+        stated = [_recalibrate(effect.stated, known.get(effect.stated.arm)) for effect in self.effects]
+        levels = share_noninferior_levels(stated, self.alpha)
+        effects = [
+            replace(
+                effect,
+                stated=one,
+                outcome=judge_prediction(one.prediction, effect.target),
+                noninferior_level=levels[one.arm],
+            )
+            for effect, one in zip(self.effects, stated, strict=True)
+        ]
+        return replace(self, effects=tuple(effects))
+
+    def recommend(self) -> str:
+        """Return the recommended arm; "" for none."""
+        return recommend(self.effects, MARGIN, NAME).arm
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """The line through measured on predicted changes.
-
-    Attributes:
-        slope: with its interval at 95 %.
-        number: of predictions.
-    """
-
-    slope: Interval
-    number: int
+def _recalibrate(stated: StatedIntervention, known: Recalibration | None) -> StatedIntervention:
+    before = stated.prediction.before
+    if before is None:
+        return stated
+    return replace(stated, prediction=replace(stated.prediction, effect=known.apply(before) if known else before))
 
 
 def run_loop(world: LoopWorld, seed: int) -> LoopOutcome:
@@ -179,7 +181,7 @@ def make_spec(world: LoopWorld, seed: int) -> Mapping[str, Any]:
             "short": base | {"backbone": SMALLEST, "max_lr": max_lr / 4, "max_epochs": 1},
             "full": base | {"max_lr": max_lr},
         },
-        "confirm": {"top_k": 1, "looks": [SEEDS], "margin": 0.02},
+        "confirm": {"top_k": 1, "looks": [world.num_seeds], "margin": MARGIN},
         "analyze": {"num_panels": 0, "num_audit_images": 400},
         "resources": {"cpu": 1, "max_concurrent": 1},
     }
@@ -190,64 +192,7 @@ def make_spec(world: LoopWorld, seed: int) -> Mapping[str, Any]:
 def _read_outcome(root: Path) -> LoopOutcome:
     rounds = list_rounds(load_study(Store(str(root))))
     if not rounds:
-        return LoopOutcome(arms=())
+        return LoopOutcome()
     found = load_findings(load_study(rounds[-1])).interventions
     assert found is not None
-    return LoopOutcome(arms=tuple(map(_read_arm, found.effects)))
-
-
-def _read_arm(effect: InterventionEffect) -> TriedArm:
-    target = effect.target
-    return TriedArm(
-        name=effect.stated.arm,
-        is_asked=effect.stated.symptom != NO_REASON,
-        verdict=None if target is None else target.verdict,
-        predicted=effect.stated.prediction.effect,
-        measured=None if target is None else target.effect,
-        confidence=0.95 if target is None else target.confidence,
-    )
-
-
-def calibrate(arms: Sequence[TriedArm]) -> Calibration | None:
-    """Return the slope of measured on predicted changes with errors in both (York 1966, Can. J. Phys. 44:1079).
-
-    The errors are those of the intervals, taken as normal. The interval of the slope comes from resampled worlds.
-
-    Args:
-        arms: those without a prediction or a measured change are left out.
-
-    Returns:
-        None for fewer than three.
-    """
-    rows = [
-        (p.estimate, m.estimate, _width(p, 0.95), _width(m, arm.confidence))
-        for arm in arms
-        if (p := arm.predicted) is not None and (m := arm.measured) is not None
-    ]
-    if len(rows) < 3:
-        return None
-    columns = np.array(rows).T
-    found = stats.bootstrap(
-        tuple(columns), _fit_slope, paired=True, vectorized=False, n_resamples=1000, method="percentile", rng=0
-    ).confidence_interval
-    return Calibration(
-        slope=Interval(estimate=_fit_slope(*columns), low=float(found.low), high=float(found.high)), number=len(rows)
-    )
-
-
-def _width(interval: Interval, confidence: float) -> float:
-    return float((interval.high - interval.low) / 2 / stats.norm.ppf((1 + confidence) / 2))
-
-
-def _fit_slope(x: np.ndarray, y: np.ndarray, x_error: np.ndarray, y_error: np.ndarray) -> float:
-    """Return the slope of the line that is nearest to the points, each distance divided by its standard error."""
-
-    def distance(angle: float) -> float:
-        slope = np.tan(angle)
-        weights = 1 / (y_error**2 + (slope * x_error) ** 2)
-        residuals = y - slope * x
-        center = np.average(residuals, weights=weights)
-        return float(np.sum(weights * (residuals - center) ** 2))
-
-    found = optimize.minimize_scalar(distance, bounds=(-1.5, 1.5), method="bounded")
-    return float(np.tan(found.x))
+    return LoopOutcome(effects=found.effects, alpha=found.alpha)

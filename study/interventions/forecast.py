@@ -1,18 +1,30 @@
 """What a round of interventions would train and cost, from the records of the parent; and what fits a budget."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
+from analysis.comparison.paired_difference import MAX_SEEDS, POWER, compute_difference
+from analysis.comparison.power import PlannedTest, VarianceComponents, forecast_noninferiority
 from analysis.formats.numbers import format_seconds
+from analysis.interventions.recommendation import find_lead, share_noninferior_levels
+from analysis.interventions.values import StatedInterventions
 from analysis.report.study_findings import Findings
+from analysis.statistics.arm_predictions import ArmPredictions
 from search_spaces.config import Value
 from search_spaces.designs import make_factorial_runs
 from search_spaces.errors import UserInputError
+from study.confirmation.evidence import load_evidence, require_plan
 from study.interventions.diagnosing import complete_configuration, diagnose_from_findings
 from study.interventions.stating import ProposedIntervention, Round, propose_interventions
 from study.open_study import OpenStudy
+from study.spec.study_spec import StudySpec
 from trainables.records.record import TrialRecord
+
+# Of two runs after each other there are two pairs at least.
+MIN_SEEDS = 3
+# The confidence has no influence on the variances.
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +100,59 @@ def check_round_cost(
     raise UserInputError(
         f"{len(proposals)} interventions and the control need up to {cost.last_seconds:.0f} device-seconds, but --device-seconds "
         f"is {device_seconds:g}; {advice}"
+    )
+
+
+def describe_reach(parent: OpenStudy, spec: StudySpec, stated: StatedInterventions) -> str:
+    """Return a sentence on what a round can recommend: with which chance it excludes a loss of macro-F1, and with which seeds.
+
+    Args:
+        parent: compared.
+        spec: of the round.
+        stated: what its interventions state.
+    """
+    confirm, tried, winner = spec.confirm, stated.interventions, stated.source_arm
+    start = (
+        "an intervention that is BETTER on its target alone is recommended if macro-F1 certainly falls by less than "
+        f"{100 * confirm.margin:.2g} pp"
+    )
+    evidence = load_evidence(parent, require_plan(parent))[winner].finished()
+    if len(evidence.seeds) < MIN_SEEDS:
+        return f"{start}; the chance of that is not known, since {winner} has fewer than {MIN_SEEDS} runs"
+    components = _measure_two_runs(evidence.stacked())
+    levels, lead, parts = share_noninferior_levels(tried, 2 * confirm.alpha), find_lead(tried), []
+    for level in sorted(set(levels.values()), reverse=True):
+        test = PlannedTest(
+            looks=tuple(confirm.looks),
+            num_images=stated.num_judging,
+            margin=confirm.margin,
+            alpha=2 * level,
+            num_rows=1,
+            num_sharing=len(tried) if confirm.intervals == "moderated" else 1,
+        )
+        chance, needed = forecast_noninferiority(components, test)
+        who = f" for {lead}" if lead and levels[lead] == level else " for each other one" if lead else " for each"
+        enough = f"{needed} seeds" if needed else f"more than {MAX_SEEDS} seeds"
+        parts.append(f"{100 * chance:.0f} %{who} ({enough} for {100 * POWER:.0f} %)")
+    return (
+        f"{start}: where it stays as it is, {confirm.num_seeds} seeds show that with a chance of {' and '.join(parts)}, if runs "
+        f"differ as those of {winner} do; --only tries fewer, --seeds takes more"
+    )
+
+
+def _measure_two_runs(arm: ArmPredictions) -> VarianceComponents:
+    """Return the variances of the difference of two runs of one arm, from each run and the next one."""
+    pairs = len(arm.seeds) - 1
+    first, second = (
+        replace(arm, seeds=arm.seeds[:-1], predicted=arm.predicted[shift : shift + pairs]) for shift in (0, 1)
+    )
+    found = compute_difference(second, first, CONFIDENCE)
+    return VarianceComponents.from_estimates(
+        found.seed_variance,
+        found.image_variance,
+        found.seed_image_variance,
+        num_seeds=pairs,
+        num_images=len(arm.labels),
     )
 
 

@@ -9,7 +9,7 @@ from analysis.arms.arm_evidence import ArmEvidence
 from analysis.comparison.rows import make_sides
 from analysis.comparison.values import ComparisonRow
 from analysis.interventions.effects import PairedShares, bound, find_collateral, judge_prediction, judge_target
-from analysis.interventions.recommendation import recommend
+from analysis.interventions.recommendation import recommend, share_noninferior_levels
 from analysis.interventions.target_predictions import measure_loss
 from analysis.interventions.values import (
     Collateral,
@@ -112,13 +112,13 @@ def measure_interventions(
     plan = require_plan(study)
     evidence, by_name = load_evidence(study, plan), {row.treatment: row for row in rows}
     has_ring = any(stated.target.kind is TargetKind.RING_GAP for stated in read.stated.interventions)
-    effects = []
-    for contrast in plan.rows:
-        if contrast.is_interaction:
-            continue
+    contrasts = [contrast for contrast in plan.rows if not contrast.is_interaction]
+    tried = [read.stated.of_arm(contrast.treatment) for contrast in contrasts]
+    levels, effects = share_noninferior_levels(tried, 2 * plan.alpha, len(plan.looks)), []
+    for contrast in contrasts:
         on_step(f"effects of {contrast.treatment}")
         row = by_name.get(contrast.treatment)
-        effects.append(_measure(read.stated, contrast, evidence, plan, row, losses, has_ring=has_ring))
+        effects.append(_measure(read.stated, contrast, evidence, plan, row, losses, levels, has_ring=has_ring))
     parent, named = read.stated.parent, read.stated.named_target
     runs = make_factorial_runs(factors) if factors else None
     best = recommend(effects, plan.margin, parent, named, rows=rows, runs=runs)
@@ -158,6 +158,7 @@ def _measure(
     plan: Plan,
     row: ComparisonRow | None,
     losses: _Losses,
+    levels: Mapping[str, float],
     *,
     has_ring: bool,
 ) -> InterventionEffect:
@@ -195,17 +196,9 @@ def _measure(
         device_seconds=sum(run.device_seconds for arm in contrast.treatment_arms for run in evidence[arm].runs),
         note=note,
         num_seeds=0 if row is None else row.num_seeds,
-        all_runs_macro_f1=row.all_runs_effect if row is not None and _diverges_more(row, contrast) else None,
+        p_noninferior=None if row is None else row.p_noninferior,
+        noninferior_level=levels[contrast.treatment],
     )
-
-
-def _diverges_more(row: ComparisonRow, contrast: Contrast) -> bool:
-    """Return whether more runs diverged with the intervention than without."""
-    counts = {found.arm: found.num_diverged for found in row.divergence}
-    treated, control = (
-        sum(counts.get(arm, 0) for arm in arms) for arms in (contrast.treatment_arms, contrast.control_arms)
-    )
-    return treated > control
 
 
 def _judge_loss(

@@ -18,7 +18,7 @@ from study.confirmation.stated_interventions import dump_stated
 from study.inputs.preparation import prepare
 from study.interventions.derived_spec import derive_spec, keep_fitting
 from study.interventions.diagnosing import diagnose_winner
-from study.interventions.forecast import check_round_cost
+from study.interventions.forecast import check_round_cost, describe_reach
 from study.interventions.stating import Round, propose_interventions, refuse_misfits, state_interventions
 from study.open_study import OpenStudy, has_finished_search, load_study
 from study.results.findings import load_findings
@@ -152,6 +152,7 @@ class Intervene(StudyStage):
             return
         console.print(build_stated_rich_table(stated))
         print_line(f"{name}: {cost.describe()}", console)
+        print_line(describe_reach(parent, spec, stated), console)
         if self.dry_run:
             console.print("dry run, nothing written")
             return

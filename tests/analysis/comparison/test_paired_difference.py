@@ -423,3 +423,15 @@ def test_interaction_of_a_two_by_two_design_equals_the_hand_computed_one():
     assert row.effect.high - row.effect.low == pytest.approx(2 * (plain.effect.high - plain.effect.low))
     classes = [compute_class_differences(*sides, list("abcd")) for sides in ((treatment, control), half)]  # type: ignore[call-arg]
     assert [c.effect.estimate for c in classes[0]] == pytest.approx([2 * c.effect.estimate for c in classes[1]])
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.02, 0.1])
+def test_the_p_value_of_a_loss_of_the_margin_is_that_of_the_lower_bound(shift):
+    arms = draw_arms(5, shift=shift)
+    row = compare_arms(*arms, **{**SETTINGS, "margin": 0.05})
+    assert 1e-6 < row.p_noninferior < 1
+    # The interval at a confidence of 1 - 2 p ends at minus the margin.
+    if row.p_noninferior < 0.5:
+        edge = compare_arms(*arms, **{**SETTINGS, "margin": 0.05, "alpha": 2 * row.p_noninferior})
+        assert edge.effect.low == pytest.approx(-0.05, abs=1e-6)
+    assert compare_arms(*arms, **{**SETTINGS, "margin": 0.1}).p_noninferior < row.p_noninferior

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from analysis.comparison import power as planning
 from analysis.comparison.other_intervals import compute_anytime_interval
@@ -103,3 +104,21 @@ def test_an_anytime_plan_has_the_half_widths_of_the_anytime_interval() -> None:
 def test_a_test_that_cannot_be_is_refused(looks: tuple[int, ...], images: int, message: str) -> None:
     with pytest.raises(UserInputError, match=message):
         replace(TEST, looks=looks, num_images=images)
+
+
+def test_a_loss_of_the_margin_is_excluded_as_often_as_a_noncentral_t_says() -> None:
+    """Without noise between images, the estimate over its error is a noncentral t."""
+    known = VarianceComponents(seeds=0.005**2, images=0.0, seeds_x_images=0.0)
+    test = replace(TEST, looks=(6,), num_images=10**7, alpha=0.02)
+    chance, needed = planning.forecast_noninferiority(known, test)
+    quantile, shift = stats.t.ppf(0.99, 5), 0.01 / (0.005 / np.sqrt(6))
+    assert chance == pytest.approx(stats.nct.sf(quantile, 5, shift), abs=0.02)
+    assert needed is not None
+    powers = [planning.forecast_noninferiority(known, replace(test, looks=(n,)))[0] for n in (needed - 1, needed + 1)]
+    assert powers[0] < planning.POWER + 0.02
+    assert powers[1] > planning.POWER - 0.02
+    shared, fewer = planning.forecast_noninferiority(known, replace(test, looks=(3,), num_sharing=7))
+    assert shared > planning.forecast_noninferiority(known, replace(test, looks=(3,)))[0]
+    assert fewer is not None
+    assert fewer <= needed
+    assert planning.forecast_noninferiority(replace(known, seeds=10.0), test)[1] is None

@@ -127,6 +127,9 @@ def test_an_arm_that_diverges_is_not_better_by_its_good_runs_alone() -> None:
     assert row.all_runs_effect.low < 0 < without.effect.low
     assert (row.verdict, row.materiality, row.settles) == (Verdict.UNDECIDED, "", NOT_OVER_ALL_RUNS)
     assert row.p_adjusted >= 0.05 > without.p_adjusted
+    # A loss of the margin is not excluded by the good runs alone, but by them against a control that diverges more often.
+    assert row.p_noninferior > 0.05 > without.p_noninferior
+    assert compute_rows([(MIRROR, evidence)], rule)[0].p_noninferior > 0.5
     control, treatment = sorted(row.divergence, key=lambda arm: arm.arm)
     assert (treatment.num_diverged, treatment.num_runs, treatment.epochs) == (2, 8, (2, 6))
     # Clopper and Pearson: beta quantiles.

@@ -1,6 +1,5 @@
 """The registry: what the built-in interventions ask for and change, and custom interventions from another package."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 from analysis.arms.values import ArmAudits
 from analysis.confusions.values import ArmConfusions, ConfusionCluster, DirectedConfusion, Materiality
 from analysis.interventions import registry
-from analysis.interventions.built_in import HARD_EXAMPLES_SLOPE
 from analysis.interventions.intervention import Diagnosis
 from analysis.interventions.registry import load_interventions
 from analysis.interventions.values import TargetKind
@@ -173,12 +171,6 @@ def test_all_entry_points_that_cannot_be_used_are_named(monkeypatch: pytest.Monk
         "there is an intervention 'cutmix' already",
     ):
         assert message in str(caught.value)
-
-
-def test_what_a_prediction_of_hard_examples_says_of_itself_was_measured() -> None:
-    page = (Path(__file__).parents[3] / "benchmarks" / "INTERVENTIONS.md").read_text()
-    (measured,) = re.findall(r"^\| hard_examples \| \d+ \| (0.*) \|$", page, re.MULTILINE)
-    assert measured == HARD_EXAMPLES_SLOPE
 
 
 def test_nothing_is_weighted_where_all_classes_are_confused() -> None:

@@ -94,6 +94,8 @@ def make_interventions(*, is_changed: bool = False) -> InterventionFindings:
             cost_ratio=1.1,
             device_seconds=300.0,
             note="",
+            p_noninferior=0.001,
+            noninferior_level=0.0125,
         ),
         InterventionEffect(
             stated=stated[1],
@@ -158,6 +160,7 @@ def test_both_reports_show_the_chain_and_whether_it_was_changed(is_changed: bool
             "cat as dog, 90 images, seen",
             "fewer than two seeds finished",
             "The test split was read 2 times",
+            "excluded at its level, 0.013 for background_swap and 0 for cutmix; a wrong recommendation",
             "Not tried: other_interpolation, since no image is resized.",
         ):
             assert text in report.replace("\\", ""), text
@@ -187,6 +190,7 @@ def test_terminal_lines_and_csv_say_the_same(capsys: pytest.CaptureFixture[str])
     assert "ring gap of frog | predicted -21.0 [-24.0, -18.0] | measured -19.0 [-22.0, -16.0] BETTER" in line
     swap, cutmix = csv.DictReader(io.StringIO(build_intervention_csv(found)))
     assert float(swap["measured_pp"]) == pytest.approx(-19)
+    assert (float(swap["p_noninferior"]), float(swap["noninferior_level"])) == (0.001, 0.0125)
     assert (swap["outcome"], swap["recommended"], swap["statements_changed"]) == ("held", "True", "True")
     assert (cutmix["measured_pp"], cutmix["seen"], cutmix["outcome"]) == ("", "True", "no prediction")
 

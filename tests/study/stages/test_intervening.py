@@ -1,6 +1,7 @@
 """`study intervene`: halves, statements, rounds, the comparison, and what the reports show. Nothing is trained."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -320,6 +321,12 @@ def test_a_dry_run_needs_none_of_the_devices_of_its_trials(
     dry = intervene(root, "--only", "weighted_loss", "--dry-run")
     assert dry.status == 0, dry
     assert "dry run, nothing written" in dry.output
+    shown = " ".join(dry.output.split())
+    assert re.search(
+        r"recommended if macro-F1 certainly falls by less than 1 pp: where it stays .* 5 seeds show", shown
+    )
+    # One intervention has the whole alpha of the round; the forecast is that of its level and its looks.
+    assert re.search(r"with a chance of \d+ % for each \(\d+ seeds for 80 %\)", shown)
     refused = intervene(root, "--only", "weighted_loss", "--local")
     assert (refused.status, refused.errors.strip()) == (2, "error: one trial needs 1 GPU")
 
