@@ -10,7 +10,7 @@ that happens to be low on the measuring seeds raises the effects on these seeds 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,11 +77,12 @@ class Errors(NamedTuple):
 
     def take(self, chosen: IntArray | NDArray[np.bool_]) -> "Errors":
         """Return some of the errors."""
-        return self._make(values[chosen] for values in self)
+        parts: list[NDArray[Any]] = [values[chosen] for values in self]
+        return Errors(*parts)
 
     def join(self, other: "Errors") -> "Errors":
         """Return these errors and then the others."""
-        return self._make(np.concatenate(both) for both in zip(self, other, strict=True))
+        return Errors(*(np.concatenate(both) for both in zip(self, other, strict=True)))
 
 
 def find_errors(models: CauseModels, labels: IntArray) -> Errors:

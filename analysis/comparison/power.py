@@ -295,7 +295,7 @@ def _draw_looks(components: VarianceComponents, test: PlannedTest, seeds: IntArr
             variances / seeds,
             image_variance,
             planned * both / seeds,
-            seed_freedom=freedom,
+            seed_freedom=np.asarray(freedom, dtype=np.float64),
             image_freedom=test.num_images - 1,
             alpha=1 - test.confidence,
             guard=Guard(test.num_images),

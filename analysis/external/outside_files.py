@@ -109,6 +109,7 @@ def read_array_file(path: Path) -> RawPredictions:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it holds a single array; write it with np.savez")
+            assert archive.zip is not None
             unpacked = sum(member.file_size for member in archive.zip.infolist())
             if unpacked > max(MAX_UNPACKED_BYTES, MAX_COMPRESSION * path.stat().st_size):
                 raise ValueError(f"it would unpack to {unpacked:,} bytes; write it with np.savez, without compression")

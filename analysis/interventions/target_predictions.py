@@ -298,7 +298,7 @@ class RemovedCues:
         strata = np.digitize(before, CONFIDENCES) + (len(CONFIDENCES) + 1) * was
         is_target = np.zeros(one_hot.shape, dtype=bool)
         is_target[tuple(np.array(sorted(cells)).T)] = True
-        is_reference = ~(is_target | one_hot)[labels] & ~one_hot[self.donors[images]]
+        is_reference = np.logical_not(is_target | one_hot)[labels] & ~one_hot[self.donors[images]]
         of_all = _average_strata(strata, change, is_reference)
         excess = np.zeros(before.shape[:2])
         for label in np.flatnonzero(is_target.any(axis=1)):

@@ -112,7 +112,7 @@ def _arrange_images(shown: ExplorerInput) -> dict[str, Any]:
         "models": [
             {
                 "arm": table.at[0, "arm"],
-                "seed": int(table.at[0, "seed"]),
+                "seed": int(table["seed"].iloc[0]),
                 **list_columns(table, 3, "confidence", "of_label"),
             }
             for table in shown.models

@@ -140,4 +140,4 @@ def _compute_ratio_influence(hits: FloatArray, marks: FloatArray) -> FloatArray:
     """Return (S, N) influence on the sum of (S, N) hits over that of marks; 0 where the second sum is 0."""
     size = marks.sum(axis=1, keepdims=True)
     ratio = divide_or_zero(hits.sum(axis=1, keepdims=True), size)
-    return hits.shape[1] * divide_or_zero(hits - ratio * marks, size)
+    return np.asarray(hits.shape[1] * divide_or_zero(hits - ratio * marks, size))

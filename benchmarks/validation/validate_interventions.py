@@ -241,7 +241,10 @@ def fit_recalibrations(effects: Sequence[InterventionEffect]) -> dict[str, Recal
         if before is not None and effect.target is not None:
             pairs.setdefault(effect.stated.arm, []).append((before, effect.target.effect.estimate))
     source = f"benchmarks/{PAGE.name}, {today()}"
-    found = {name: fit_recalibration(*zip(*pairs[name], strict=True), source) for name in sorted(pairs)}
+    found = {}
+    for name in sorted(pairs):
+        before, after = [one for one, _ in pairs[name]], [one for _, one in pairs[name]]
+        found[name] = fit_recalibration(before, after, source)
     return {name: line for name, line in found.items() if line is not None}
 
 
@@ -275,9 +278,10 @@ def _tabulate_held_out(
         counts[KINDS[kind]] += (right, wrong, len(names))
         cells = [str(number) for number in (len(names), right, wrong, missing)]
         rows.append([kind, ", ".join(sorted(helpful)) or "none", *cells])
-    goals.append(at_least("right recommendations in worlds with help", *counts[True][[0, 2]].tolist(), MIN_HELPED))
-    goals.append(at_most("wrong recommendations in worlds with help", *counts[True][[1, 2]].tolist(), MAX_CLAIMED))
-    goals.append(at_most("recommendations in worlds without help", *counts[False][[1, 2]].tolist(), MAX_CLAIMED))
+    (right, wrong, total), (_, claimed, without) = (map(int, counts[has_help]) for has_help in (True, False))
+    goals.append(at_least("right recommendations in worlds with help", right, total, MIN_HELPED))
+    goals.append(at_most("wrong recommendations in worlds with help", wrong, total, MAX_CLAIMED))
+    goals.append(at_most("recommendations in worlds without help", claimed, without, MAX_CLAIMED))
     head = ["worlds", "what helps, by all worlds", "held out", "right", "wrong", "missing"]
     return Table("Recommendations in worlds that tuned nothing", head, rows)
 

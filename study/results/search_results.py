@@ -124,7 +124,11 @@ def _plot_arm(arm: str, study: optuna.Study) -> list[SearchPlot]:
 def _plot_importances(arm: str, study: optuna.Study) -> SearchPlot:
     # The target of `compute_importances`, so that plot and table show the same numbers.
     with _quiet():
-        options = {"evaluator": PedAnovaImportanceEvaluator(), "target": negated_value, "target_name": SCORE}
+        options: dict[str, Any] = {
+            "evaluator": PedAnovaImportanceEvaluator(),
+            "target": negated_value,
+            "target_name": SCORE,
+        }
     draw = partial(visualization.plot_param_importances, study, **options)
     return SearchPlot(f"importance_{arm}", f"{arm}: importance of the hyperparameters", draw)
 

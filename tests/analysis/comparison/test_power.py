@@ -9,7 +9,7 @@ from scipy import stats
 
 from analysis.comparison import power as planning
 from analysis.comparison.other_intervals import compute_anytime_interval
-from analysis.comparison.paired_difference import compute_difference
+from analysis.comparison.paired_difference import POWER, compute_difference
 from analysis.comparison.power import DECIDES_MARGIN, PlannedTest, VarianceComponents, forecast_looks
 from benchmarks.validation.plan_simulation import PlannedWorld, measure_forecast
 from benchmarks.validation.statistics_simulation import World
@@ -115,8 +115,8 @@ def test_a_loss_of_the_margin_is_excluded_as_often_as_a_noncentral_t_says() -> N
     assert chance == pytest.approx(stats.nct.sf(quantile, 5, shift), abs=0.02)
     assert needed is not None
     powers = [planning.forecast_noninferiority(known, replace(test, looks=(n,)))[0] for n in (needed - 1, needed + 1)]
-    assert powers[0] < planning.POWER + 0.02
-    assert powers[1] > planning.POWER - 0.02
+    assert powers[0] < POWER + 0.02
+    assert powers[1] > POWER - 0.02
     shared, fewer = planning.forecast_noninferiority(known, replace(test, looks=(3,), num_sharing=7))
     assert shared > planning.forecast_noninferiority(known, replace(test, looks=(3,)))[0]
     assert fewer is not None

@@ -69,6 +69,7 @@ def test_a_resumed_probe_is_the_same(changes: dict[str, float]) -> None:
 
 def test_the_averaged_head_is_evaluated_and_the_other_trained_on() -> None:
     run = make_run(change(tuning="probe", max_epochs=2, max_lr=0.1, ema_decay=0.9), DATA, device=CPU)
+    assert isinstance(run, ProbeRun)
     trained = find_head(run.model)[1]
     run.run_epoch()
     averaged = find_head(run.evaluated_model)[1]

@@ -107,9 +107,10 @@ class PublishedSource(ImageSource):
         kinds = zip(self.file_names, self.unpacked, strict=True)
         if not all((self.folder / name).exists() or (self.folder / other).exists() for name, other in kinds):
             self._check_reachable()
+        expected: tuple[type[Exception], ...] = (RuntimeError, *NETWORK_ERRORS, *self.malformed)
         try:
             return self.read_part(True), self.read_part(False)
-        except (RuntimeError, *NETWORK_ERRORS, *self.malformed) as error:
+        except expected as error:
             raise UserInputError(
                 f"{self.title} in {self.folder} cannot be read ({first_line(error)}); remove it, then {self.advice}"
             ) from None
