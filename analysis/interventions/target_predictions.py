@@ -307,7 +307,7 @@ class RemovedCues:
             expected = np.nan_to_num(np.where(np.isnan(of_class), of_all, of_class))
             place = np.ix_(np.arange(len(models)), np.flatnonzero(own), called)
             excess[:, own] = (change[place] - expected[strata[place]]).sum(axis=2)
-        chosen = is_target.any(axis=1)[labels]
+        chosen = np.asarray(is_target.any(axis=1))[labels]
         return excess[:, chosen], images[chosen]
 
 
