@@ -171,7 +171,8 @@ def _transform(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArr
     terms = np.rint(terms * 2**20)
     order = np.lexsort((rows, rows + columns))
     hashed = order[(rows + columns)[order] > LIGHT_ORDER][:64]
-    hashes = np.packbits(terms[:, hashed] > 0, axis=1).view(">u8")[:, 0].astype(np.uint64)
+    bits = np.ascontiguousarray(np.packbits(terms[:, hashed] > 0, axis=1))
+    hashes = bits.view(">u8")[:, 0].astype(np.uint64)
     largest = np.maximum(np.abs(terms).max(axis=1, keepdims=True), 1)
     return hashes, np.rint(terms * 127 / largest).astype(np.int8)
 
