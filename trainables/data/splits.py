@@ -136,6 +136,8 @@ def describe_near_duplicates(image_set: ImageSet, splits: Splits) -> dict[str, s
         said += f"otherwise, {splits.num_avoided_leaks:,} test images would have one in training"
     else:
         said += "the published test images stay as they are"
+    if number := int(np.not_equal(*found.groups[found.pairs[:, :2]].T).sum()):
+        said += f"; {number:,} pairs in different groups look alike, too, but others of these groups do not"
     described = {"near_duplicates": said}
     published = {"test": image_set.official_test, "validation": image_set.official_validation}
     for name, is_inside in published.items():
@@ -227,8 +229,7 @@ def list_rare_classes(image_set: ImageSet, splits: Splits) -> list[RareClasses]:
             True,
         ),
         (
-            f"the comparison needs test images of {MIN_TEST_PER_CLASS} groups in each class (near-duplicates are one), but has "
-            "fewer of",
+            f"the comparison needs test images of {MIN_TEST_PER_CLASS} groups in each class, but has fewer of",
             "too few groups",
             is_alike,
             True,

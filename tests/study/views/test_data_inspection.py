@@ -201,7 +201,9 @@ def test_problems_of_the_images_are_shown_and_refused_at_the_end(tmp_path: Path)
         (tmp_path / name).mkdir()
         for number in range(20):
             Image.new("RGB", (16, 16), (5 * number, 9, 9)).save(tmp_path / name / f"{number}.png")
-    output, message = inspect(make_spec(tmp_path), quick=True)
+    spec = make_spec(tmp_path)
+    ignoring = spec.model_copy(update={"data": spec.data.model_copy(update={"near_duplicates": "ignore"})})
+    output, message = inspect(ignoring, quick=True)
     assert "remove the copies" in message
     assert "with different labels" in output
     assert "Color" in output

@@ -324,7 +324,7 @@ def test_tiny_sets_are_refused(counts: list[int]) -> None:
 def test_a_class_whose_test_images_belong_to_one_group_is_refused() -> None:
     """An interval needs two groups; the study would end after its training, with the test split read."""
     image_set = make_set([60, 60])
-    groups = np.where(image_set.labels == 0, np.arange(120) // 3, 1000 + np.arange(120) // 20)
+    groups = np.where(image_set.labels == 0, np.arange(120) // 3, 1000 + np.arange(120) // 40)
     grouped = dataclasses.replace(image_set, groups=groups)
     with pytest.raises(
         UserInputError, match=r"test images of 2 groups in each class, .*: class 1 \(60 in all, too few groups in test"
