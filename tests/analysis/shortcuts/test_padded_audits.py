@@ -53,15 +53,16 @@ def read_corner(images: np.ndarray) -> np.ndarray:
     return np.tile(np.abs(corners[:, None] - LEVELS).argmin(axis=1), (2, 1))
 
 
-def test_models_that_see_the_padding_alone_pass_every_audit() -> None:
+def test_models_that_see_the_padding_alone_have_no_gap_in_any_audit() -> None:
     images = make_padded()
     assert (read_padding(images.images) == images.labels).all()
     for measured in measure_rings(read_padding, images):
         found = judge_ring(measured)
-        assert (found.verdict, found.gap.estimate) == (AuditVerdict.PASS, 0.0)
+        assert found.gap.estimate == 0.0
+        assert found.verdict is not AuditVerdict.FAIL
     frequencies = audit_frequencies(read_padding, images)
     assert frequencies is not None
-    assert (frequencies.verdict, frequencies.gap.estimate) == (AuditVerdict.PASS, 0.0)
+    assert frequencies.gap.estimate == 0.0
     assert not measure_color_losses(read_padding, images).values.any()
     assert not measure_pull(read_padding, images, 0, 3).pulls.values.any()
 
@@ -122,5 +123,6 @@ def test_a_cue_is_removed_from_the_content(cue: str) -> None:
     assert (removed[~inside] == PAD_COLOR).all()
     np.testing.assert_array_equal(dict(remove_every_set(images, removal))[frozenset([cue])], removed)
     if cue == "context":
-        ring = lay_mask(make_ring(SIDE, SIDE, 4 / 32), images)
-        assert all((removed[i][ring[i]] == LEVELS[(i - 1) % K]).mean() > 0.9 for i in range(24))
+        for number, content in enumerate(map(cut_content, removed)):
+            outer = np.concatenate([content[0], content[-1], content[:, 0], content[:, -1]])
+            assert (outer == LEVELS[(number - 1) % K]).all()

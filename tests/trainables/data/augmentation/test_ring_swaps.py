@@ -102,7 +102,7 @@ def test_draws_at_both_ends_stay_within_the_batch() -> None:
 
 def test_the_share_of_images_and_the_widths_are_as_declared() -> None:
     labels = torch.arange(4000) % 10
-    numbers = torch.arange(4000, dtype=torch.int32)[:, None, None, None].expand(-1, SIZE, SIZE, 1)
+    numbers = torch.arange(4000, dtype=torch.int32)[:, None, None, None].expand(-1, SIZE, SIZE, 3)
     swapped = (swap_rings(numbers, labels, 0.3, generator(2)) != numbers)[..., 0]
     assert float(swapped[:, 0, 0].float().mean()) == pytest.approx(0.3, abs=0.03)
     wide = swapped[swapped[:, 0, 0]][:, 5, 5].float().mean()
