@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -124,17 +123,20 @@ def describe_launch(
 
 
 def find_basis(spec: StudySpec, storage: str | None) -> Basis:
-    """Return the variances of a study that has trained nothing, see `describe_launch`.
+    """Return the variances of a study that has trained nothing, see `describe_launch`; where they are assumed, with the reason.
 
     What is assumed is the root mean square of each component over the studies in docs/verdicts.md, "Before a study". A row on S
     seeds and N test images then has the variance seeds / S + images / N + seeds_x_images / (S N).
     """
     if spec.plan is not None:
         return basis_of_section(spec.plan)
-    if spec.search.warm_start is not None:
-        with suppress(UserInputError):
-            return _from_study(spec, spec.search.warm_start, storage)
-    return basis_of_section(ASSUMED_UNTRAINED if spec.model.weights == "none" else ASSUMED_PRETRAINED)
+    assumed = basis_of_section(ASSUMED_UNTRAINED if spec.model.weights == "none" else ASSUMED_PRETRAINED)
+    if spec.search.warm_start is None:
+        return assumed
+    try:
+        return _from_study(spec, spec.search.warm_start, storage)
+    except UserInputError as error:
+        return replace(assumed, source=f"{assumed.source}; search.warm_start gives none: {error}")
 
 
 def describe_chance(spec: StudySpec, splits: Splits, basis: Basis) -> str:

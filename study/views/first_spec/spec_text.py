@@ -17,9 +17,8 @@ MAX_NAME_LENGTH = 64
 # Crops of a third of the area, fastai's default, cut defects out of industrial photographs and slow down small studies;
 # torchvision's 0.08 is for training on ImageNet from scratch.
 CROP_MIN_AREA = 0.7
-# Test images below which a smaller difference in macro-F1 than the margin is not worth planning for.
-MARGINS = ((2_000, 0.02), (10_000, 0.01))
-SMALLEST_MARGIN = 0.005
+# Of every first spec, whatever can be decided with it: a margin is what matters to a user.
+MARGIN = 0.01
 MAX_AUDIT_IMAGES_ON_CPU = 400
 
 
@@ -183,15 +182,16 @@ def _search(first: FirstSpec) -> list[str]:
 
 
 def _confirm(first: FirstSpec) -> list[str]:
-    budget, margin = first.proposal.budget, choose_margin(first.survey)
+    budget = first.proposal.budget
     return [
         "[confirm]",
         "# Candidates of each arm that are ranked on new seeds before the comparison.",
         f"top_k = {budget.top_k}",
         "# Paired seeds; after each look, what is decided gets no more of them.",
         f"looks = {list(budget.looks)}",
-        "# The difference in macro-F1 below which the arms count as equal. `study plan --pilot 3` says what can be decided.",
-        f"margin = {margin}",
+        "# A difference in macro-F1 below it does not matter: the arms count as equal. Set what matters to you, not what can be",
+        "# decided: `study init` prints the chance to decide twice the margin, and `study plan --pilot 3` measures it.",
+        f"margin = {MARGIN}",
     ]
 
 
@@ -209,12 +209,6 @@ def _rest(first: FirstSpec) -> list[str]:
 def takes_crops(survey: Survey) -> bool:
     """Return whether the images are photographs, of which training takes random crops, and not small squares."""
     return survey.median_short_side > MAX_SMALL_SIDE
-
-
-def choose_margin(survey: Survey) -> float:
-    """Return a margin in macro-F1 that fits the number of test images."""
-    num_test = sum(survey.class_counts.get("test", ())) or round(DEFAULT_TEST_FRACTION * survey.num_images)
-    return next((margin for below, margin in MARGINS if num_test < below), SMALLEST_MARGIN)
 
 
 def _rows(table: Mapping[str, object]) -> list[str]:

@@ -8,7 +8,7 @@ from analysis.confusions.human_counts import compute_human_shares
 from analysis.confusions.rates import AMBIGUOUS, MACHINE_SPECIFIC, OPEN, compare_with_humans, compute_pair_rates
 from analysis.confusions.values import ConfusedPair, HumanExcess
 from analysis.statistics.arm_predictions import ArmPredictions
-from benchmarks.validation.cluster_simulation import NUM_CLASSES, ConfusedArm
+from benchmarks.validation.cluster_tables import NUM_CLASSES, ConfusedArm
 from search_spaces.errors import UserInputError
 
 K = NUM_CLASSES
