@@ -1,16 +1,15 @@
-"""The same function for many arguments, on all cores."""
+"""The same function for many arguments, on all cores that this process may use (`taskset -c 0` leaves one)."""
 
-import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 
 
 def run_parallel(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
     """Return the results of `function` for each tuple of arguments, in order; each process computes with one thread."""
     with parallel_config("loky", inner_max_num_threads=1):
-        return list(Parallel(n_jobs=os.cpu_count())(delayed(function)(*arguments) for arguments in calls))
+        return list(Parallel(n_jobs=cpu_count())(delayed(function)(*arguments) for arguments in calls))
 
 
 def repeat(function: Callable[[Any, int], Any], world: object, count: int) -> list[Any]:

@@ -13,6 +13,9 @@ from benchmarks.validation.planted_causes import (
     CauseOutcome,
     CauseWorld,
     Kind,
+    NullOutcome,
+    NullStudy,
+    explain_null_study,
     explain_world,
     pretrain_cues,
 )
@@ -21,6 +24,8 @@ from benchmarks.validation.worlds import WorldCache
 # Worlds for each null, planted worlds for each cue and for a common background, worlds for each cue with other pairs of the same
 # cue, and single models for each cue and each null: of the sample, and whole.
 COUNTS = {False: (6, 3, 1, 1), True: (20, 8, 3, 3)}
+# Studies of each null without a cause.
+NULL_STUDIES = {False: 6, True: 80}
 # Of worlds, at least and at most; no error in 72 worlds is the fewest that meets the second.
 MIN_NAMED, MAX_WRONG = 0.7, 0.05
 # What makes the weights that all networks start from.
@@ -45,7 +50,36 @@ def tabulate_causes(cache: WorldCache, *, whole: bool) -> tuple[list[Table], lis
     outcomes = iter(cache.compute(explain_world, ((world, seed) for world, count in rows for seed in range(count))))
     found = [(world, [next(outcomes) for _ in range(count)]) for world, count in rows]
     several = [(world, of_row) for world, of_row in found if world.num_models > 1]
-    return [_tabulate_named(found), _tabulate_measured(found)], _judge(several)
+    studies, goals = tabulate_null_studies(cache, whole=whole)
+    return [_tabulate_named(found), _tabulate_measured(found), studies], [*_judge(several), *goals]
+
+
+def tabulate_null_studies(cache: WorldCache, *, whole: bool) -> tuple[Table, list[Goal]]:
+    """Return how many studies of five pairs name a cue where nothing is specific to any pair, and the goals."""
+    rows, goals, count = [], [], NULL_STUDIES[whole]
+    for kind in NULLS:
+        found: list[NullOutcome] = cache.repeat(explain_null_study, NullStudy(kind=kind), count)
+        named = {
+            "these models": sum(one.num_named > 0 for one in found),
+            "the recipe": sum(one.num_recipe_named > 0 for one in found),
+        }
+        goals += [
+            at_most(f"studies of five pairs that name a cue for {who}, {kind}", number, count, MAX_WRONG)
+            for who, number in named.items()
+        ]
+        shown = [_format_mean([one.accuracy for one in found], 2), _format_mean([one.num_measured for one in found], 1)]
+        rows.append([kind.value, str(count), *shown, *(format_share(number, count) for number in named.values())])
+    head = [
+        "one pair is confused by",
+        "studies",
+        "accuracy",
+        "pairs measured of five",
+        "a cue is named",
+        "for the recipe",
+    ]
+    return Table(
+        "Root causes per study: five pairs, none with a cause, models fitted in closed form", head, rows
+    ), goals
 
 
 def _judge(found: Sequence[tuple[CauseWorld, Outcomes]]) -> list[Goal]:

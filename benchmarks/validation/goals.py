@@ -1,12 +1,15 @@
 """Goals of a validation, judged by exact intervals: met, missed or open."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from scipy.stats import binomtest
 
 from benchmarks.pages import Table
+
+ERROR_RATE = 0.05
+LOWEST_COVERAGE, WIDE_COVERAGE = 0.93, 0.99
 
 
 class Judgement(StrEnum):
@@ -96,3 +99,68 @@ def format_share(number: int, total: int) -> str:
         return "0 of 0"
     low, high = compute_exact_interval(number, total)
     return f"{number} of {total} = {number / total:.2f} [{low:.2f}, {high:.2f}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """A simulated rate, and the bounds within which it should lie.
+
+    Attributes:
+        name: what was counted.
+        hits, count: the rate is hits / count.
+        least, most: the goal; a bound of 0 or 1 bounds nothing.
+        beside: what is stated where a coverage exceeds .99, such as the half-width of its intervals, because intervals that cover
+            so often may be too wide to be of use; "" for other rates.
+    """
+
+    name: str
+    hits: int
+    count: int
+    least: float = 0.0
+    most: float = 1.0
+    beside: str = ""
+
+    @classmethod
+    def of_coverage(cls, name: str, hits: int, count: int, half_width_pp: float) -> "Rate":
+        """Return the coverage of 95 % intervals, whose goal is at least .93."""
+        beside = f"half-width {half_width_pp:.1f} pp"
+        return cls(name=name, hits=hits, count=count, least=LOWEST_COVERAGE, beside=beside)
+
+    @property
+    def has_goal(self) -> bool:
+        """Whether the bounds exclude anything."""
+        return self.least > 0 or self.most < 1
+
+    @property
+    def rule(self) -> str:
+        """The goal, such as "at most 0.05"."""
+        if self.least > 0 and self.most < 1:
+            return f"{self.least:g} to {self.most:g}"
+        return f"at least {self.least:g}" if self.least > 0 else f"at most {self.most:g}"
+
+
+@dataclass(slots=True)
+class Goals:
+    """The goals of a run, in the order in which they were judged."""
+
+    judged: list[Goal] = field(default_factory=list)
+
+    def judge(self, cells: Sequence[Rate]) -> list[Judgement]:
+        """Return the judgement of each cell of a table, by its exact interval.
+
+        The intervals hold for all cells together at 95 % (Bonferroni): of n cells, each has a confidence of 1 - .05 / n.
+        """
+        goals = [_judge(cell, len(cells)) for cell in cells]
+        self.judged += goals
+        return [goal.judgement for goal in goals]
+
+
+def _judge(cell: Rate, num_cells: int) -> Goal:
+    interval = compute_exact_interval(cell.hits, cell.count, 1 - ERROR_RATE / num_cells)
+    measured = f"{cell.hits / cell.count:.4f} [{interval[0]:.4f}, {interval[1]:.4f}]"
+    if num_cells > 1:
+        measured += f", {num_cells} cells"
+    if cell.beside and cell.hits / cell.count > WIDE_COVERAGE:
+        measured += f"; {cell.beside}"
+    judgement = judge_interval(interval, least=cell.least, most=cell.most)
+    return Goal(name=cell.name, rule=cell.rule, measured=measured, judgement=judgement)

@@ -3,6 +3,8 @@
 All runs of a pool have one configuration and differ in their seeds, so that no arm made of them is better than another. A table
 draws the runs of the parent, which choose the target on one half of the images, and then fresh runs for the control and each arm.
 Its images are drawn anew, with replacement within each class. Rows and targets are judged as the product judges them.
+
+Noisy rounds have so many test images that only seeds vary: how often do rows that share their variances claim an effect?
 """
 
 from dataclasses import dataclass, replace
@@ -17,6 +19,7 @@ from analysis.interventions.effects import TargetRule, judge_target, mark_target
 from analysis.interventions.target_predictions import find_choosing
 from analysis.interventions.values import Target, TargetKind
 from analysis.statistics.arm_predictions import ArmPredictions
+from analysis.statistics.crossed_interval import compute_half_width
 from analysis.statistics.families import Scale
 from analysis.statistics.moderated_variances import share_variances
 from benchmarks.validation.statistics_simulation import REGIMES, World
@@ -26,6 +29,9 @@ ALPHA = 0.05
 MARGIN = 0.005
 POOL_SIZE = 60
 DIGITS_TEST_SHARE = 0.7
+# Half of the alpha of a study's first round, which is half of 0.05: what the rows of macro-F1 have.
+ROUND_ALPHA = 0.0125
+NUM_NOISY_IMAGES = 10**6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,3 +196,62 @@ def _claims_row(world: RoundWorld, control: ArmPredictions, others: list[ArmPred
 
 def _first(arm: ArmPredictions, number: int) -> ArmPredictions:
     return replace(arm, seeds=arm.seeds[:number], predicted=arm.predicted[:number])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoisyRound:
+    """A round whose runs have no image noise.
+
+    Attributes:
+        num_arms: beside the control.
+        num_seeds: of each.
+        control_noise: standard deviation between seeds of the control, in units of the other arms'.
+        arm_noise: that of the first arm.
+    """
+
+    num_arms: int
+    num_seeds: int = 3
+    control_noise: float = 1.0
+    arm_noise: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOutcome:
+    """What one round claims, with shared variances and with rows that stand alone.
+
+    Attributes:
+        shared: whether a row differs from zero.
+        alone: the same of rows that stand alone.
+        shared_width: median half-width of the rows, in standard deviations of one difference.
+        alone_width: the same of rows that stand alone.
+    """
+
+    shared: bool
+    alone: bool
+    shared_width: float
+    alone_width: float
+
+
+def run_noisy_round(world: NoisyRound, number: int) -> RoundOutcome:
+    """Return what a round of arms that change nothing claims; `number` seeds its draw."""
+    generator = numpy_generator(number, "noisy round")
+    noise = np.array([world.control_noise, world.arm_noise, *[1.0] * (world.num_arms - 1)])
+    scores = noise[:, None] * generator.standard_normal((world.num_arms + 1, world.num_seeds))
+    differences = scores[1:] - scores[0]
+    found = share_variances(list(differences))
+    assert found is not None
+    own = differences.var(axis=1, ddof=1) / world.num_seeds
+    widths = [
+        _half_widths(world, *np.array([(one.seed_variance, one.degrees_of_freedom) for one in found]).T),
+        _half_widths(world, own, np.full(len(own), world.num_seeds - 1.0)),
+    ]
+    claims = [bool((np.abs(differences.mean(axis=1)) > width).any()) for width in widths]
+    unit = np.sqrt(2)
+    return RoundOutcome(*claims, *(float(np.median(width)) / unit for width in widths))
+
+
+def _half_widths(world: NoisyRound, seed_variances: np.ndarray, seed_freedom: np.ndarray) -> np.ndarray:
+    alpha = ROUND_ALPHA / world.num_arms
+    return compute_half_width(
+        seed_variances, 0.0, 0.0, seed_freedom=seed_freedom, image_freedom=NUM_NOISY_IMAGES - 1, alpha=alpha
+    )

@@ -8,7 +8,7 @@ from analysis.comparison.paired_difference import compute_difference
 from analysis.comparison.power import LookForecast, PlannedTest, VarianceComponents, forecast_looks
 from benchmarks.pages import Table
 from benchmarks.parallel import repeat
-from benchmarks.validation.statistics_goals import Goals, Rate
+from benchmarks.validation.goals import Goals, Rate
 from benchmarks.validation.statistics_simulation import REGIMES, World
 from trainables.seeds import numpy_generator
 

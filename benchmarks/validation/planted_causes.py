@@ -6,17 +6,20 @@ the pair: a part of its labels is exchanged, or the two classes share the values
 everywhere. The other errors of the audited scenes serve as references.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import nn
 
 from analysis.causes.confused_images import CauseModels, ConfusedClasses, split_seeds
 from analysis.causes.cues import CUES
 from analysis.causes.root_cause import find_root_causes
+from analysis.causes.values import MIXED
 from analysis.shortcuts.swaps import AuditImages
 from analysis.statistics.metrics import IntArray
 from benchmarks.performance.reference_recipe import make_config
@@ -48,6 +51,8 @@ RHO, OWN_RHO, REST_RHO = 0.5, 0.8, 0.4
 NOISE = 0.35
 # Share of the first class of a pair that has the background of the second, in worlds of that kind.
 COMMON_BACKGROUND = 0.35
+# Random features of the models that are fitted in closed form, of pixels of half the size with about this mean and deviation.
+NUM_FEATURES, PIXEL_MEAN, PIXEL_SD = 300, 128.0, 64.0
 # Audited scenes of each class of the confused pair, of each class of the three other pairs, and of each other class.
 NUM_OF_PAIR, NUM_OF_OTHERS, NUM_OF_REST = 200, 120, 60
 
@@ -202,6 +207,79 @@ def explain_world(world: CauseWorld, seed: int) -> CauseOutcome:
         accuracy=float(np.mean(make_predict(runs)(fresh.images[:300]).argmax(axis=2) == fresh.labels[:300])),
         effects={cue: (effect.estimate, effect.high - effect.estimate) for cue, effect in by_cue.items()},
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NullStudy:
+    """A study that asks for the root causes of all five pairs of partners, none of which is confused by a cue of its own.
+
+    Its models are fitted in closed form: discriminants of random features, each on another sample of the scenes.
+
+    Attributes:
+        kind: of `NULLS`; it holds for one of the pairs, and nothing is specific to the others.
+        num_models: one in four chooses, the others measure.
+    """
+
+    kind: Kind
+    num_models: int = NUM_MODELS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NullOutcome:
+    """What a study without a cause finds.
+
+    Attributes:
+        num_measured: pairs with enough errors and references.
+        num_named: those of which a cue is named, for these models.
+        num_recipe_named: the same for new seeds.
+        accuracy: of the models on the audited scenes.
+    """
+
+    num_measured: int
+    num_named: int
+    num_recipe_named: int
+    accuracy: float
+
+
+def explain_null_study(study: NullStudy, seed: int) -> NullOutcome:
+    """Return how many cues a study names where there is no cause."""
+    seed += FIRST_WORLD
+    world, pair = CauseWorld(kind=study.kind), (seed % 5, seed % 5 + 5)
+    training, audited = world.draw_training(pair, 3 * seed), world.draw_audited(pair, 3 * seed + 1)
+    readers = [fit_reader(training, seed, number) for number in range(study.num_models)]
+    selecting, measuring = split_seeds(study.num_models)
+    logits = np.stack([read(audited.images) for read in readers])
+    models = CauseModels(
+        sample_ids=np.arange(len(audited.labels)),
+        selecting=logits[selecting],
+        measuring=logits[measuring],
+        compute_logits=lambda images: np.stack([read(images) for read in readers[measuring]]),
+        are_own_errors=False,
+    )
+    pairs = [ConfusedClasses(one=one, other=find_partner(one)) for one in range(NUM_VALUES // 2)]
+    found = find_root_causes(models, audited, pairs, seed=seed)
+    return NullOutcome(
+        num_measured=sum(bool(one.effects) for one in found),
+        num_named=sum(one.cause not in (None, MIXED) for one in found),
+        num_recipe_named=sum(one.recipe_cause not in (None, MIXED) for one in found),
+        accuracy=float(np.mean(logits.argmax(axis=2) == audited.labels)),
+    )
+
+
+def fit_reader(scenes: ImageSet, seed: int, number: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from (n, H, W, 3) images to (n, 10) logits: linear discriminants of random features of the pixels."""
+    generator = numpy_generator(seed, "reader", number)
+    weights = generator.standard_normal((3 * (IMAGE_SIZE // 2) ** 2, NUM_FEATURES)) / IMAGE_SIZE
+    shifts = generator.standard_normal(NUM_FEATURES)
+
+    def describe(images: np.ndarray) -> np.ndarray:
+        half = images.reshape(len(images), IMAGE_SIZE // 2, 2, IMAGE_SIZE // 2, 2, 3).mean(axis=(2, 4))
+        return np.maximum((half.reshape(len(images), -1) - PIXEL_MEAN) / PIXEL_SD @ weights + shifts, 0.0)
+
+    chosen = generator.integers(len(scenes.labels), size=len(scenes.labels))
+    fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+    fitted.fit(describe(np.asarray(scenes.images)[chosen]), scenes.labels[chosen])
+    return lambda images: np.asarray(fitted.decision_function(describe(images)))
 
 
 def pretrain_cues(_name: str, file: Path) -> None:

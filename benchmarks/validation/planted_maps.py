@@ -1,10 +1,15 @@
 """Heat maps of networks that are known to read the object, the background, or nothing, and maps that belong to another network.
 
+Their table of FORENSICS.md says how often maps are admitted.
+
 In the scenes of the audits all objects lie in the center, so that one image's map suits every other image and ROAD, which
 compares an image's own map with another's, can tell nothing. Here objects are smaller and lie anywhere.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,8 +19,11 @@ from torch import nn
 from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
 from analysis.shortcuts.swaps import AuditImages
+from benchmarks.pages import Table
 from benchmarks.performance.reference_recipe import make_config
+from benchmarks.validation.goals import Goal, at_least, at_most, format_share
 from benchmarks.validation.planted_models import CLEAR, FIRST_WORLD, IMAGE_SIZE, TRAINING, to_audit_images
+from benchmarks.validation.worlds import WorldCache
 from search_spaces.config import TrialConfig
 from trainables.data.images import ImageSet
 from trainables.data.sources.planted_drawing import NUM_VALUES, SHAPES, draw_scenes
@@ -31,6 +39,12 @@ SCATTERED: dict[str, Any] = {**CLEAR, "object_scale": 0.8, "max_offset": 0.6}
 CUES = ("shape", "texture", "color", "background")
 # The cue that shows the class, of what a network is to read, with training images, epochs and the maximum learning rate.
 RECIPES = {"object": ("color", 1500, 5, 0.04), "background": ("background", 800, 4, 0.02)}
+SAMPLE_WORLDS = 4
+WHOLE_WORLDS = 24
+# Maps that show nothing of the network; none of 72 is the fewest that meets it.
+MAX_ADMITTED = 0.05
+# Networks of lower accuracy do not count as reading the cue.
+MIN_ACCURACY = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,3 +174,59 @@ def make_untrained(config: TrialConfig, num_classes: int) -> CamNetwork:
     """Return a network with fresh parameters."""
     model = place_model(build_model(config, num_classes, weights="none"), config, torch.device("cpu"))
     return CamNetwork(model=model.eval(), config=config)
+
+
+def tabulate_maps(cache: WorldCache, *, whole: bool) -> tuple[list[Table], list[Goal]]:
+    """Return the table of admissions and its goals; `whole` takes more worlds."""
+    worlds: list[WorldOutcome] = cache.repeat(map_world, MapWorld(), WHOLE_WORLDS if whole else SAMPLE_WORLDS)
+    readers = [world.reads_object for world in worlds if world.reads_object.accuracy > MIN_ACCURACY]
+    background = [world.reads_background for world in worlds if world.reads_background.accuracy > MIN_ACCURACY]
+    untrained = [world.untrained for world in worlds]
+    foreign = [world.foreign for world in worlds if world.foreign.accuracy > MIN_ACCURACY]
+    rows = [
+        _describe("reads the object", readers),
+        _describe("reads the background", background),
+        _describe("untrained", untrained),
+        _describe("reads the object, maps of one that reads the background", foreign),
+    ]
+    admitted = [found for found in background if found.is_admitted]
+    focused = [found for found in readers if found.is_admitted]
+    goals = [
+        at_least("networks that read the object: maps admitted", _count(readers), len(readers), 0.8),
+        at_least("networks that read the background: maps admitted", _count(background), len(background), 0.8),
+        at_least("of those: energy on the object not above chance", _count_elsewhere(admitted), len(admitted), 0.9),
+        at_least("networks that read the object: energy above chance", _count_focused(focused), len(focused), 0.9),
+        at_most("untrained networks: maps admitted", _count(untrained), len(untrained), MAX_ADMITTED),
+        at_most("maps of another network: admitted", _count(foreign), len(foreign), MAX_ADMITTED),
+    ]
+    head = ["network", "accuracy", "admitted", "ROAD", "energy on the object (pp)", "method and layer", "failed tests"]
+    title = f"Heat maps: admission, one network each (readers: accuracy above {MIN_ACCURACY})"
+    return [Table(title, head, rows)], goals
+
+
+def _describe(name: str, found: Sequence[MapOutcome]) -> list[str]:
+    if not found:
+        return [name, *["—"] * 6]
+    sources = Counter(o.source for o in found)
+    failed = Counter(test for o in found for test in o.failed)
+    return [
+        name,
+        f"{fmean(o.accuracy for o in found):.2f}",
+        format_share(_count(found), len(found)),
+        f"{fmean(o.road for o in found):.3f}",
+        f"{100 * fmean(o.focus for o in found):+.1f}",
+        "; ".join(f"{source}: {number}" for source, number in sources.most_common()),
+        "; ".join(f"{test}: {number}" for test, number in failed.most_common()) or "none",
+    ]
+
+
+def _count(found: Sequence[MapOutcome]) -> int:
+    return sum(o.is_admitted for o in found)
+
+
+def _count_elsewhere(found: Sequence[MapOutcome]) -> int:
+    return sum(o.focus_low <= 0 for o in found)
+
+
+def _count_focused(found: Sequence[MapOutcome]) -> int:
+    return sum(o.focus_low > 0 for o in found)

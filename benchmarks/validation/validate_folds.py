@@ -23,8 +23,7 @@ from benchmarks.validation.fold_rounds import (
     measure_block,
     measure_truth,
 )
-from benchmarks.validation.goals import count_open, list_problems
-from benchmarks.validation.statistics_goals import Goals, Rate
+from benchmarks.validation.goals import Goals, Rate, count_open, list_problems
 from benchmarks.validation.worlds import DEFAULT_FOLDER, WorldCache
 
 PAGE = Path(__file__).parents[1] / "FOLDS.md"

@@ -14,7 +14,7 @@ from benchmarks.validation.audit_tables import WAVE_WEIGHTS, tabulate_audits
 from benchmarks.validation.cause_tables import CAUSE_WEIGHTS, tabulate_causes
 from benchmarks.validation.cluster_tables import tabulate_clusters
 from benchmarks.validation.goals import count_open, list_problems, tabulate_goals
-from benchmarks.validation.map_tables import tabulate_maps
+from benchmarks.validation.planted_maps import tabulate_maps
 from benchmarks.validation.worlds import DEFAULT_FOLDER, WorldCache
 
 PAGE = Path(__file__).parents[1] / "FORENSICS.md"

@@ -23,6 +23,8 @@ from benchmarks.pages import Table, publish_simulation, today
 from benchmarks.parallel import repeat
 from benchmarks.validation.goals import (
     Goal,
+    Goals,
+    Rate,
     at_least,
     at_most,
     between,
@@ -31,13 +33,17 @@ from benchmarks.validation.goals import (
     list_problems,
     tabulate_goals,
 )
-from benchmarks.validation.intervention_level import ALPHA, RoundWorld, measure_claims
-from benchmarks.validation.noisy_rounds import ALPHA as ROUND_ALPHA
-from benchmarks.validation.noisy_rounds import NoisyRound, run_noisy_round
+from benchmarks.validation.intervention_level import (
+    ALPHA,
+    ROUND_ALPHA,
+    NoisyRound,
+    RoundWorld,
+    measure_claims,
+    run_noisy_round,
+)
 from benchmarks.validation.planted_loops import MARGIN, SEEDS, LoopOutcome, LoopWorld, run_loop
 from benchmarks.validation.recommendation_level import ALPHA as LEVEL
 from benchmarks.validation.recommendation_level import RecommendedRound, run_recommended_round
-from benchmarks.validation.statistics_goals import Goals, Rate
 from benchmarks.validation.worlds import WorldCache
 
 PAGE = Path(__file__).parents[1] / "INTERVENTIONS.md"

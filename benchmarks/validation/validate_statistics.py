@@ -35,7 +35,7 @@ from benchmarks.validation.family_simulation import (
     FamilyWorld,
     measure_family,
 )
-from benchmarks.validation.goals import count_open, list_problems, tabulate_goals
+from benchmarks.validation.goals import Goals, Rate, count_open, list_problems, tabulate_goals
 from benchmarks.validation.plan_simulation import tabulate_forecasts
 from benchmarks.validation.selection_simulation import (
     CHUNK,
@@ -44,7 +44,6 @@ from benchmarks.validation.selection_simulation import (
     measure_divergence,
     measure_ranking,
 )
-from benchmarks.validation.statistics_goals import Goals, Rate
 from benchmarks.validation.statistics_simulation import REGIMES, World
 
 PAGE = Path(__file__).parents[1] / "STATISTICS.md"

@@ -6,7 +6,7 @@ a study's ranking.
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -75,15 +75,20 @@ class Basis:
 def find_basis(spec: StudySpec, storage: str | None) -> Basis:
     """Return the variances of a study that has trained nothing, see `study.views.planning.describe_launch`.
 
+    Where they are assumed although `search.warm_start` names a study, the reason is part of their source.
+
     What is assumed is the root mean square of each component over the studies in docs/verdicts.md, "Before a study". A row on S
     seeds and N test images then has the variance seeds / S + images / N + seeds_x_images / (S N).
     """
     if spec.plan is not None:
         return basis_of_section(spec.plan)
-    if spec.search.warm_start is not None:
-        with suppress(UserInputError):
-            return find_compared_basis(spec, spec.search.warm_start, storage)
-    return basis_of_section(ASSUMED_UNTRAINED if spec.model.weights == "none" else ASSUMED_PRETRAINED)
+    assumed = basis_of_section(ASSUMED_UNTRAINED if spec.model.weights == "none" else ASSUMED_PRETRAINED)
+    if spec.search.warm_start is None:
+        return assumed
+    try:
+        return find_compared_basis(spec, spec.search.warm_start, storage)
+    except UserInputError as error:
+        return replace(assumed, source=f"{assumed.source}; search.warm_start gives none: {error}")
 
 
 def basis_of_section(plan: PlanSpec) -> Basis:

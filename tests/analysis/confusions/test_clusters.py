@@ -14,7 +14,7 @@ from analysis.confusions.rates import (
 )
 from analysis.confusions.values import ConfusedPair, HumanExcess
 from analysis.statistics.arm_predictions import ArmPredictions
-from benchmarks.validation.cluster_simulation import NUM_CLASSES, ConfusedArm
+from benchmarks.validation.cluster_tables import NUM_CLASSES, ConfusedArm
 from search_spaces.errors import UserInputError
 
 K = NUM_CLASSES

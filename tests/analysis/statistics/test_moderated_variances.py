@@ -15,7 +15,7 @@ from analysis.statistics.moderated_variances import (
     measure_fold_variance,
     share_variances,
 )
-from benchmarks.validation.noisy_rounds import ALPHA, NoisyRound, run_noisy_round
+from benchmarks.validation.intervention_level import ROUND_ALPHA, NoisyRound, run_noisy_round
 from search_spaces.designs import contrast_with_first
 from tests.analysis.comparison.test_rows import NAMES, make_evidence
 from trainables.seeds import numpy_generator
@@ -58,8 +58,8 @@ def test_rounds_without_an_effect_claim_one_at_most_as_often_as_they_may(noise: 
     world = NoisyRound(num_arms=7, **noise)
     outcomes = [run_noisy_round(world, number) for number in range(1500)]
     claims = sum(one.shared for one in outcomes) / len(outcomes)
-    error = (ALPHA / len(outcomes)) ** 0.5
-    assert claims <= ALPHA + 2 * error
+    error = (ROUND_ALPHA / len(outcomes)) ** 0.5
+    assert claims <= ROUND_ALPHA + 2 * error
     widths = [np.median([getattr(one, name) for one in outcomes]) for name in ("shared_width", "alone_width")]
     assert widths[0] < 0.75 * widths[1]
 

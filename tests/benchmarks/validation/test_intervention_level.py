@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.validation import intervention_level, validate_interventions
-from benchmarks.validation.goals import Judgement
+from benchmarks.validation.goals import Goals, Judgement
 from benchmarks.validation.intervention_level import RoundWorld, measure_claims
-from benchmarks.validation.statistics_goals import Goals
 
 POOL = "middle (0.05)"
 

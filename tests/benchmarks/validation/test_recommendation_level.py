@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.validation import validate_interventions
+from benchmarks.validation.goals import Goals
 from benchmarks.validation.recommendation_level import ALPHA, RecommendedRound, run_recommended_round
-from benchmarks.validation.statistics_goals import Goals
 from benchmarks.validation.validate_interventions import MISLEADING, RULES, tabulate_recommendations
 
 NUM_ROUNDS = 400

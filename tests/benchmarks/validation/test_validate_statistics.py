@@ -10,7 +10,7 @@ from analysis.statistics.metrics import compute_macro_f1
 from benchmarks.validation import plan_simulation, statistics_simulation, validate_statistics
 from benchmarks.validation.comparison_measures import measure_groups
 from benchmarks.validation.family_simulation import BINOMIAL_FAMILIES, GAUSSIAN_FAMILIES, measure_family
-from benchmarks.validation.goals import Judgement, list_problems
+from benchmarks.validation.goals import Goals, Judgement, Rate, list_problems
 from benchmarks.validation.selection_simulation import (
     CHUNK,
     RANKING_CASES,
@@ -18,7 +18,6 @@ from benchmarks.validation.selection_simulation import (
     measure_divergence,
     measure_ranking,
 )
-from benchmarks.validation.statistics_goals import Goals, Rate
 from benchmarks.validation.statistics_simulation import World
 from benchmarks.validation.validate_statistics import Counts
 

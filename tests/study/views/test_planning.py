@@ -109,6 +109,15 @@ def test_variances_that_nothing_measured_are_named_as_assumed() -> None:
         assert f"variances: assumed from {origin}" in describe_launch(spec, make_splits(2000), None)
 
 
+def test_a_study_whose_variances_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    simulate(tmp_path / "earlier", num_trials=4, asha={"enabled": False})
+    for name, reason in (("earlier", "compare"), ("missing", "missing")):
+        spec, _ = load_spec("demo", [f"search.warm_start={str(tmp_path / name)!r}"])
+        said = describe_launch(spec, make_splits(800), None)
+        assert "variances: assumed from " in said
+        assert reason in said.partition("; search.warm_start gives none: ")[2]
+
+
 @pytest.mark.parametrize("preset", preset_names())
 def test_a_preset_decides_twice_its_margin_as_often_as_not_or_says_that_it_does_not(preset: str) -> None:
     spec, _ = load_spec(preset)

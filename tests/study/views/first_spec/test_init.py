@@ -98,7 +98,8 @@ def test_the_spec_of_every_layout_can_be_prepared(layout: str, tmp_path: Path, r
     assert spec.search.fixed["interpolation"] == "bicubic", "nothing is interpolated"
     assert f"next: study inspect {tmp_path / 'first.toml'}" in got.output
     said = " ".join(got.output.split())
-    assert "twice the margin, with a chance of" in said
+    assert "decide a difference of 2.00 pp, twice the margin, with a chance of" in said
+    assert spec.confirm.margin == 0.01, "not chosen from what the images can decide"
     assert "more trials, about " in said, "the costs are measured"
     assert ("images of one group stay in one split" in got.output) == bool(grouped)
     comments = [line for line in (tmp_path / "first.toml").read_text().splitlines() if line.startswith("#")]
