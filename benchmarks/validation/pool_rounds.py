@@ -241,8 +241,8 @@ def _is_decided_without_guards(row: ComparisonRow, draw: _Draw) -> bool:
             row.image_variance,
             row.seed_image_variance or 0.0,
             seed_freedom=max(row.num_seeds - 1, 1),
-            num_images=freedom + 1,
-            confidence=row.confidence,
+            image_freedom=freedom,
+            alpha=1 - row.confidence,
         )
     )
     estimate = row.effect.estimate

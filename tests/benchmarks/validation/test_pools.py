@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.comparison.paired_difference import compare_arms
 from analysis.comparison.values import ComparisonRow, Verdict
 from analysis.statistics.metrics import compute_macro_f1
 from benchmarks.validation import pool_rounds, prediction_pools, validate_pools
@@ -98,7 +99,7 @@ def measure(monkeypatch: pytest.MonkeyPatch, cell: PoolCell, **changed: object) 
     def compare(*sides: object, **settings: object) -> ComparisonRow:
         return replace(plain(*sides, **settings), **changed)  # type: ignore[arg-type]
 
-    plain = pool_rounds.compare_arms
+    plain = compare_arms
     with monkeypatch.context() as patched:
         patched.setattr(pool_rounds, "compare_arms", compare)
         return measure_block(cell, 0)[0]
