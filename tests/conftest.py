@@ -40,8 +40,7 @@ LONGEST = (
     "journeys/test_own_images.py",
     "journeys/test_stop_and_resume.py",
     "journeys/test_own_loop_study.py",
-    "journeys/test_hand_over.py",
-    "study/cluster/test_hang_watch.py",
+    "study/cluster/test_tune_run.py",
     "faults/test_faults.py",
     "journeys/test_bad_input.py",
 )
