@@ -10,36 +10,24 @@ from pathlib import Path
 import pytest
 
 from study.state.record_book import RecordBook
+from tests.study.small_study import write_small_study
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(280)]
 
-SPEC = """
-name = "stopped"
-[data]
-source = "planted"
-num_images = 300
-[model]
-weights = "none"
-[train]
-image_size = 32
-batch_size = 16
-[search]
-factor = "interpolation"
-num_trials = 6
-max_epochs = 3
-keep_weights = "all"
-asha = { enabled = false }
-fixed = { class_weighting = "none", backbone = "resnet18" }
-"""
+SEARCH = {
+    **{"num_trials": 6, "max_epochs": 3, "keep_weights": "all"},
+    "fixed": {"class_weighting": "none", "backbone": "resnet18"},
+}
 STUDY = Path(sys.executable).parent / "study"
 
 
 def start(root: Path, command_name: str, *more: str) -> subprocess.Popen[str]:
     """Start or resume the study in a session of its own, as a shell would."""
-    (root / "spec.toml").write_text(SPEC)
+    train = {"image_size": 32, "batch_size": 16}
+    write_small_study(root / "spec.toml", "stopped", train=train, search=SEARCH)
     options = [str(root / "spec.toml"), "--storage", str(root)]
     if command_name == "resume":
         options = [str(root / "stopped"), "--search-only"]

@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import numpy as np
@@ -7,8 +8,8 @@ from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_
 
 from analysis.confusions.class_scores import compute_class_scores, compute_macro_f1_intervals
 from analysis.confusions.matrix import compute_confusion, compute_excess
-from analysis.statistics.arm_predictions import ArmPredictions
 from search_spaces.errors import UserInputError
+from tests.built_values import arm_of
 
 NAMES = ("cat", "dog", "frog", "ship")
 
@@ -23,15 +24,7 @@ def draw_arm(num_seeds=4, num_images=240, seed=0, seed_sd=0.0):
     return make_arm(labels, predicted)
 
 
-def make_arm(labels, predicted):
-    return ArmPredictions(
-        name="resnet18",
-        seeds=tuple(range(len(predicted))),
-        labels=labels,
-        sample_ids=np.arange(len(labels)),
-        predicted=predicted,
-        num_classes=4,
-    )
+make_arm = functools.partial(arm_of, num_classes=4)
 
 
 def test_counts_are_means_over_seeds_and_rates_lie_in_their_intervals():

@@ -20,93 +20,46 @@ from analysis.interventions.render import (
 )
 from analysis.interventions.values import (
     Collateral,
-    InterventionEffect,
     InterventionFindings,
     NotTried,
     Outcome,
     Prediction,
-    StatedIntervention,
     StatedInterventions,
     Target,
-    TargetEffect,
     TargetKind,
 )
 from analysis.report.pages import build_html, build_report_markdown
 from analysis.report.study_findings import Findings
-from analysis.statistics.interval import Interval
 from tests.analysis.findings_factory import make_findings
-
-
-def make_interval(estimate: float, width: float = 0.03) -> Interval:
-    return Interval(estimate=estimate, low=estimate - width, high=estimate + width)
+from tests.analysis.interventions.stated_values import effect_of, make_target_effect, stated_of
+from tests.built_values import interval_around
 
 
 def make_interventions(*, is_changed: bool = False) -> InterventionFindings:
     """Return a swap of backgrounds that held its prediction, and CutMix without a prediction, on a target that was seen."""
-    stated = (
-        StatedIntervention(
-            arm="background_swap",
-            title="rings of other classes in training",
-            symptom="frog loses 21.0 pp of accuracy with rings of other classes",
-            diagnosis="the models use the surroundings of the object",
-            verdict="FAIL",
-            changes={"ring_swap_probability": 0.5},
-            target=Target(kind=TargetKind.RING_GAP, classes=("frog",)),
-            spares="the F1 of the other classes",
-            prediction=Prediction(effect=make_interval(-0.21), basis="the whole gap"),
-            refuted_by="the ring gap rises",
-            is_seen=False,
-            num_target_images=120,
-        ),
-        StatedIntervention(
-            arm="cutmix",
-            title="CutMix",
-            symptom="cat is predicted as dog in 20.0 % of its images",
-            diagnosis="root cause mixed",
-            verdict="MATERIAL",
-            changes={"cutmix_probability": 0.5},
-            target=Target(kind=TargetKind.CELLS, classes=("cat",), cells=(("cat", "dog"),)),
-            spares="the F1 of the other classes",
-            prediction=Prediction(effect=None, basis="nothing says how far this goes"),
-            refuted_by="the rate of these cells does not fall",
-            is_seen=True,
-            num_target_images=90,
-        ),
+    swap = stated_of(
+        "background_swap",
+        title="rings of other classes in training",
+        symptom="frog loses 21.0 pp of accuracy with rings of other classes",
+        verdict="FAIL",
+        target=Target(kind=TargetKind.RING_GAP, classes=("frog",)),
+        prediction=Prediction(effect=interval_around(-0.21, 0.03), basis="the whole gap"),
+        refuted_by="the ring gap rises",
     )
-    target = TargetEffect(
-        effect=make_interval(-0.19),
-        treatment=0.02,
-        control=0.21,
-        verdict=Verdict.BETTER,
-        confidence=0.9875,
-        num_seeds=5,
-        num_images=120,
-    )
+    cutmix = stated_of("cutmix", title="CutMix", is_seen=True, num_target_images=90)
     effects = (
-        InterventionEffect(
-            stated=stated[0],
-            macro_f1=make_interval(0.012, 0.01),
-            macro_f1_verdict=Verdict.BETTER,
-            target=target,
+        effect_of(
+            swap,
+            interval_around(0.012, 0.01),
+            Verdict.BETTER,
+            make_target_effect(-0.19, 0.03),
             outcome=Outcome.HELD,
-            collateral=Collateral(class_name="ship", effect=make_interval(-0.01), num_certain=0),
-            ring_gap=make_interval(-0.08),
+            collateral=Collateral(class_name="ship", effect=interval_around(-0.01, 0.03), num_certain=0),
+            ring_gap=interval_around(-0.08, 0.03),
             cost_ratio=1.1,
             device_seconds=300.0,
-            note="",
         ),
-        InterventionEffect(
-            stated=stated[1],
-            macro_f1=None,
-            macro_f1_verdict=None,
-            target=None,
-            outcome=Outcome.NONE,
-            collateral=None,
-            ring_gap=None,
-            cost_ratio=None,
-            device_seconds=280.0,
-            note="fewer than two seeds finished in both arms",
-        ),
+        effect_of(cutmix, None, None, None, cost_ratio=None, note="fewer than two seeds finished in both arms"),
     )
     return InterventionFindings(
         stated=StatedInterventions(
@@ -118,7 +71,7 @@ def make_interventions(*, is_changed: bool = False) -> InterventionFindings:
             half_seed=0,
             num_choosing=740,
             num_judging=760,
-            interventions=stated,
+            interventions=(swap, cutmix),
             earlier_test_reads=1,
             not_tried=(NotTried(name="other_interpolation", reason="no image is resized"),),
         ),

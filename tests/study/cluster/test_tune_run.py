@@ -90,14 +90,12 @@ def test_injected_faults_end_five_trials_and_the_study_ends_normally(cluster: Cl
         finally:
             resource.setrlimit(resource.RLIMIT_AS, limits)
 
-    faults, crashes, exhausts = FAULTS, CRASHES, EXHAUSTS
-
     def train(trial_id: str, epoch: int, _: float) -> float | None:
-        if epoch == 2 and trial_id == crashes:
+        if epoch == 2 and trial_id == CRASHES:
             raise ValueError("the image is not an image")
-        if epoch == 2 and trial_id == exhausts:
+        if epoch == 2 and trial_id == EXHAUSTS:
             exhaust_memory()
-        return faults[trial_id] if epoch == 2 and trial_id in faults else 0.3 + 0.01 * int(trial_id) + 0.05 * epoch
+        return FAULTS[trial_id] if epoch == 2 and trial_id in FAULTS else 0.3 + 0.01 * int(trial_id) + 0.05 * epoch
 
     spec = make_spec({"retries": 0, "cpu": 0.5}, num_trials=NUM_TRIALS)
     book = RecordBook(Store(tmp_path))
