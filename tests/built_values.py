@@ -7,10 +7,16 @@ import numpy.typing as npt
 
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.interval import Interval
-from search_spaces.config import TrialConfig
+from search_spaces.config import TrialConfig, Value
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.predictions import Predictions
+
+# A configuration of the space transfer_learning.
+BASE: dict[str, Value] = {
+    **{"backbone": "resnet18", "max_lr": 0.05, "backbone_lr_ratio": 0.1, "cutmix_probability": 0.0},
+    **{"class_weighting": "none", "interpolation": "bicubic", "weight_decay": 1e-4, "label_smoothing": 0.0},
+}
 
 
 def interval_around(estimate: float, width: float) -> Interval:

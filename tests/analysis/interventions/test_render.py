@@ -10,24 +10,7 @@ from rich.console import Console
 from analysis.comparison.tables import build_table_rows
 from analysis.comparison.values import Verdict
 from analysis.formats.figures import figure_to_png
-from analysis.interventions.render import (
-    STATED_CHANGED,
-    build_intervention_csv,
-    build_intervention_rich_table,
-    build_stated_rich_table,
-    format_effect,
-    plot_interventions,
-)
-from analysis.interventions.values import (
-    Collateral,
-    InterventionFindings,
-    NotTried,
-    Outcome,
-    Prediction,
-    StatedInterventions,
-    Target,
-    TargetKind,
-)
+from analysis.interventions import render, values
 from analysis.report.pages import build_html, build_report_markdown
 from analysis.report.study_findings import Findings
 from tests.analysis.findings_factory import make_findings
@@ -35,15 +18,15 @@ from tests.analysis.interventions.stated_values import effect_of, make_target_ef
 from tests.built_values import interval_around
 
 
-def make_interventions(*, is_changed: bool = False) -> InterventionFindings:
+def make_interventions(*, is_changed: bool = False) -> values.InterventionFindings:
     """Return a swap of backgrounds that held its prediction, and CutMix without a prediction, on a target that was seen."""
     swap = stated_of(
         "background_swap",
         title="rings of other classes in training",
         symptom="frog loses 21.0 pp of accuracy with rings of other classes",
         verdict="FAIL",
-        target=Target(kind=TargetKind.RING_GAP, classes=("frog",)),
-        prediction=Prediction(effect=interval_around(-0.21, 0.03), basis="the whole gap"),
+        target=values.Target(kind=values.TargetKind.RING_GAP, classes=("frog",)),
+        prediction=values.Prediction(effect=interval_around(-0.21, 0.03), basis="the whole gap"),
         refuted_by="the ring gap rises",
     )
     cutmix = stated_of("cutmix", title="CutMix", is_seen=True, num_target_images=90)
@@ -53,16 +36,16 @@ def make_interventions(*, is_changed: bool = False) -> InterventionFindings:
             interval_around(0.012, 0.01),
             Verdict.BETTER,
             make_target_effect(-0.19, 0.03),
-            outcome=Outcome.HELD,
-            collateral=Collateral(class_name="ship", effect=interval_around(-0.01, 0.03), num_certain=0),
+            outcome=values.Outcome.HELD,
+            collateral=values.Collateral(class_name="ship", effect=interval_around(-0.01, 0.03), num_certain=0),
             ring_gap=interval_around(-0.08, 0.03),
             cost_ratio=1.1,
             device_seconds=300.0,
         ),
         effect_of(cutmix, None, None, None, cost_ratio=None, note="fewer than two seeds finished in both arms"),
     )
-    return InterventionFindings(
-        stated=StatedInterventions(
+    return values.InterventionFindings(
+        stated=values.StatedInterventions(
             created="2026-01-20T12:00:00+00:00",
             parent="studies/cifar10-backbones",
             round=1,
@@ -73,7 +56,7 @@ def make_interventions(*, is_changed: bool = False) -> InterventionFindings:
             num_judging=760,
             interventions=(swap, cutmix),
             earlier_test_reads=1,
-            not_tried=(NotTried(name="other_interpolation", reason="no image is resized"),),
+            not_tried=(values.NotTried(name="other_interpolation", reason="no image is resized"),),
         ),
         is_changed=is_changed,
         control="control",
@@ -85,7 +68,7 @@ def make_interventions(*, is_changed: bool = False) -> InterventionFindings:
     )
 
 
-def make_findings_with(found: InterventionFindings) -> Findings:
+def make_findings_with(found: values.InterventionFindings) -> Findings:
     findings = make_findings()
     return replace(findings, interventions=found, figures=findings.figures | {"interventions": "interventions.png"})
 
@@ -114,7 +97,7 @@ def test_both_reports_show_the_chain_and_whether_it_was_changed(is_changed: bool
             "Not tried: other_interpolation, since no image is resized.",
         ):
             assert text in report.replace("\\", ""), text
-        assert (STATED_CHANGED in report) == is_changed
+        assert (render.STATED_CHANGED in report) == is_changed
 
 
 def test_a_study_without_interventions_has_no_such_section() -> None:
@@ -129,23 +112,23 @@ def test_a_study_without_interventions_has_no_such_section() -> None:
 def test_terminal_lines_and_csv_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     found = make_interventions(is_changed=True)
     console = Console(width=200)
-    console.print(build_intervention_rich_table(found))
-    console.print(build_stated_rich_table(found.stated))
+    console.print(render.build_intervention_rich_table(found))
+    console.print(render.build_stated_rich_table(found.stated))
     shown = " ".join(capsys.readouterr().out.split())
     assert "prediction: held" in shown
     assert "refuted if the ring gap rises" in shown
     assert shown.count("Not tried: other_interpolation") == 2
-    line = format_effect(found.effects[0], is_changed=True)
+    line = render.format_effect(found.effects[0], is_changed=True)
     assert line.endswith("1.1x cost, 5 min 00 s | STATEMENTS CHANGED")
     assert "ring gap of frog | predicted -21.0 [-24.0, -18.0] | measured -19.0 [-22.0, -16.0] BETTER" in line
-    swap, cutmix = csv.DictReader(io.StringIO(build_intervention_csv(found)))
+    swap, cutmix = csv.DictReader(io.StringIO(render.build_intervention_csv(found)))
     assert float(swap["measured_pp"]) == pytest.approx(-19)
     assert (swap["outcome"], swap["recommended"], swap["statements_changed"]) == ("held", "True", "True")
     assert (cutmix["measured_pp"], cutmix["seen"], cutmix["outcome"]) == ("", "True", "no prediction")
 
 
 def test_the_figure_has_an_interval_for_each_prediction_and_each_measurement() -> None:
-    figure = plot_interventions(make_interventions().effects)
+    figure = render.plot_interventions(make_interventions().effects)
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["background_swap"]
     assert len(axes.containers) == 2

@@ -13,16 +13,7 @@ from analysis.comparison.render import describe_verdict
 from analysis.comparison.tables import build_table_rows
 from analysis.comparison.values import Verdict
 from analysis.confusions.render import describe_images_to_decide
-from analysis.formats.numbers import (
-    escape_markdown,
-    flatten_passport,
-    format_bytes,
-    format_count,
-    format_interval,
-    format_percent,
-    format_seconds,
-    format_value,
-)
+from analysis.formats import numbers
 from analysis.report.pages import PageSection, build_html, build_report_markdown, build_search_page
 from analysis.report.sentences import describe_missing_gates
 from analysis.report.study_findings import Findings
@@ -185,7 +176,7 @@ def test_the_verdicts_the_gate_and_the_arms_come_first(build) -> None:
         assert f"{row.effect} {row.interval}" in top
     for arm in findings.arms:
         assert f"{arm.arm} passes the minimum" in top
-        assert format_interval(arm.test_macro_f1, 2) in top
+        assert numbers.format_interval(arm.test_macro_f1, 2) in top
     assert "1 warning" in top
 
 
@@ -228,22 +219,22 @@ def test_the_report_contains_all_findings(build) -> None:
     text = (Page(text).text if build is render_html else text).replace("\\", "")
     for arm in findings.arms:
         for score in arm.class_scores:
-            assert format_interval(score.f1) in text
+            assert numbers.format_interval(score.f1) in text
         for value in (arm.num_parameters, arm.train_images_per_second):
-            assert format_count(value) in text
-        assert format_percent(arm.confirm_macro_f1, 2) in text
+            assert numbers.format_count(value) in text
+        assert numbers.format_percent(arm.confirm_macro_f1, 2) in text
         assert ", ".join(map(str, arm.seeds)) in text
     for search in findings.search:
-        assert format_percent(search.share) in text
-        assert f"{format_seconds(search.saved_device_seconds)} (33 %)" in text
+        assert numbers.format_percent(search.share) in text
+        assert f"{numbers.format_seconds(search.saved_device_seconds)} (33 %)" in text
         assert search.best_trial_id in text
     for importance in findings.importances:
         assert importance.parameter in text
-        assert format_percent(importance.importance) in text
+        assert numbers.format_percent(importance.importance) in text
     assert "0.80 [-0.35, 0.99]" in text
     assert findings.search_notes[0] in text
     assert f"initialized with the trials of {findings.warm_start}" in text
-    for key, value in flatten_passport(findings.passport):
+    for key, value in numbers.flatten_passport(findings.passport):
         assert key in text
         assert value in text
     for row in findings.rows:
@@ -269,7 +260,7 @@ def test_the_report_contains_all_findings(build) -> None:
     assert "machine-specific; recipe undecided" in text
     for arm in findings.arms:
         for cell in arm.directed[:15]:
-            assert format_interval(cell.rate) in text
+            assert numbers.format_interval(cell.rate) in text
             assert describe_images_to_decide(cell) in text
     assert "0x5, 31x2" in text
     assert "location of the cue: bottom side" in text
@@ -424,7 +415,7 @@ def test_sentences_of_verdicts(verdict: Verdict, materiality: str, sentence: str
 
 
 def test_formats_of_numbers() -> None:
-    assert [format_seconds(s) for s in (0, 7.44, 59, 59.96, 60, 200, 3599.6, 3600, 7500)] == [
+    assert [numbers.format_seconds(s) for s in (0, 7.44, 59, 59.96, 60, 200, 3599.6, 3600, 7500)] == [
         "0 s",
         "7.4 s",
         "59 s",
@@ -435,15 +426,15 @@ def test_formats_of_numbers() -> None:
         "1 h 00 min",
         "2 h 05 min",
     ]
-    assert [format_bytes(b) for b in (0, 512, 2048, 3 << 30, 5 << 40)] == [
+    assert [numbers.format_bytes(b) for b in (0, 512, 2048, 3 << 30, 5 << 40)] == [
         "—",
         "512 B",
         "2.0 KiB",
         "3.0 GiB",
         "5.0 TiB",
     ]
-    assert [format_count(c) for c in (950, 1874.4, 11_181_642)] == ["950", "1,874", "11.2 M"]
-    assert [format_value(v) for v in (True, 0.00316227, 3, "x", None, [], [1, 2.5])] == [
+    assert [numbers.format_count(c) for c in (950, 1874.4, 11_181_642)] == ["950", "1,874", "11.2 M"]
+    assert [numbers.format_value(v) for v in (True, 0.00316227, 3, "x", None, [], [1, 2.5])] == [
         "yes",
         "0.003162",
         "3",
@@ -452,8 +443,8 @@ def test_formats_of_numbers() -> None:
         "none",
         "1, 2.5",
     ]
-    assert format_percent(None) == "—"
-    assert escape_markdown("a|b<c>\nd") == "a\\|b&lt;c&gt; d"
+    assert numbers.format_percent(None) == "—"
+    assert numbers.escape_markdown("a|b<c>\nd") == "a\\|b&lt;c&gt; d"
 
 
 def test_the_same_findings_give_the_same_report() -> None:

@@ -13,7 +13,13 @@ CONFIG = TrialConfig(
     arm="resnet18", seed=7, hyperparameters={"max_lr": 0.05, "backbone": "resnet18"}, fixed={"max_epochs": 2}
 )
 METRICS = metrics_of(
-    1, 0.7, train_loss=0.1 + 0.2, search_loss=1 / 3, per_class_f1=(0.6, 0.8), part_seconds=(("start", 0.5),)
+    1,
+    0.7,
+    train_loss=0.1 + 0.2,
+    backbone_lr=1e-7,
+    search_loss=1 / 3,
+    per_class_f1=(0.6, 0.8),
+    part_seconds=(("start", 0.5),),
 )
 DIVERGED = {
     "epoch": 2,

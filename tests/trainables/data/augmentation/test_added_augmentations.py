@@ -26,16 +26,7 @@ from tests.trainables.data.augmentation.test_pipeline import (
     make_labels,
     to_pixels,
 )
-from trainables.data.augmentation.colors import (
-    NUM_BINS,
-    OPERATIONS,
-    adjust_contrast,
-    adjust_hue,
-    adjust_saturation,
-    draw_operations,
-    jitter_colors,
-    trivially_augment,
-)
+from trainables.data.augmentation import colors
 from trainables.data.augmentation.crops import (
     NUM_RECTANGLE_DRAWS,
     choose_rectangles,
@@ -180,16 +171,16 @@ def test_a_padding_that_cannot_be_used_is_refused() -> None:
 
 
 def test_operations_are_those_of_torchvisions_trivial_augment_wide() -> None:
-    published = v2.TrivialAugmentWide(num_magnitude_bins=NUM_BINS)._AUGMENTATION_SPACE
-    assert [operation.name for operation in OPERATIONS] == list(published)
-    for operation in OPERATIONS:
+    published = v2.TrivialAugmentWide(num_magnitude_bins=colors.NUM_BINS)._AUGMENTATION_SPACE
+    assert [operation.name for operation in colors.OPERATIONS] == list(published)
+    for operation in colors.OPERATIONS:
         strengths, signed = published[operation.name]
-        values = strengths(NUM_BINS, SIZE, SIZE)
+        values = strengths(colors.NUM_BINS, SIZE, SIZE)
         assert operation.magnitudes == ((0.0,) if values is None else tuple(float(v) for v in values))
         assert operation.signed == signed
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", colors.OPERATIONS, ids=lambda operation: operation.name)
 def test_an_operation_equals_torchvisions_in_every_pixel(operation: Any) -> None:
     """At every third strength."""
     images, published = make_images(2, 40).permute(0, 3, 1, 2), v2.TrivialAugmentWide()
@@ -205,17 +196,17 @@ def test_an_operation_equals_torchvisions_in_every_pixel(operation: Any) -> None
 
 
 def test_operations_and_strengths_are_drawn_uniformly() -> None:
-    drawn = draw_operations(NUM_BINS * 400, generator())
+    drawn = colors.draw_operations(colors.NUM_BINS * 400, generator())
     assert chisquare(list(Counter(number for number, _ in drawn).values())).pvalue > 0.01
-    assert {number for number, _ in drawn} == set(range(len(OPERATIONS)))
-    for number, operation in enumerate(OPERATIONS):
+    assert {number for number, _ in drawn} == set(range(len(colors.OPERATIONS)))
+    for number, operation in enumerate(colors.OPERATIONS):
         strengths = [magnitude for other, magnitude in drawn if other == number]
         if len(operation.magnitudes) == 1:
             assert set(strengths) == {0.0}
             continue
         expected = Counter(abs(m) for m in operation.magnitudes)
         counts = Counter(abs(m) for m in strengths)
-        scale = len(strengths) / NUM_BINS
+        scale = len(strengths) / colors.NUM_BINS
         observed = [counts[value] for value in expected]
         assert chisquare(observed, [scale * share for share in expected.values()]).pvalue > 1e-3, operation.name
         negative = sum(m < 0 for m in strengths) / len(strengths)
@@ -224,18 +215,20 @@ def test_operations_and_strengths_are_drawn_uniformly() -> None:
 
 def test_each_image_passes_through_its_own_operation() -> None:
     pixels = make_pixels(100, 20)
-    found = trivially_augment(pixels, generator(2))
-    for image, (number, magnitude), result in zip(pixels, draw_operations(100, generator(2)), found, strict=True):
-        expected = OPERATIONS[number].apply(image[None].to(torch.uint8), magnitude)[0]
+    found = colors.trivially_augment(pixels, generator(2))
+    for image, (number, magnitude), result in zip(
+        pixels, colors.draw_operations(100, generator(2)), found, strict=True
+    ):
+        expected = colors.OPERATIONS[number].apply(image[None].to(torch.uint8), magnitude)[0]
         assert torch.equal(result, expected.float())
 
 
 @pytest.mark.parametrize(
     ("adjust", "published", "low", "high"),
     [
-        (adjust_contrast, functional.adjust_contrast, 0.0, 2.0),
-        (adjust_saturation, functional.adjust_saturation, 0.0, 2.0),
-        (adjust_hue, functional.adjust_hue, -0.5, 0.5),
+        (colors.adjust_contrast, functional.adjust_contrast, 0.0, 2.0),
+        (colors.adjust_saturation, functional.adjust_saturation, 0.0, 2.0),
+        (colors.adjust_hue, functional.adjust_hue, -0.5, 0.5),
     ],
 )
 def test_colors_are_adjusted_as_by_torchvision(
@@ -255,7 +248,7 @@ def test_color_jitter_draws_factors_uniformly_per_image_in_a_fixed_order() -> No
     pixels = make_pixels(600, 8) / 4 + 96  # 96 to 160, so that nothing saturates
 
     def jitter(**fractions: float) -> Tensor:
-        return jitter_colors(pixels, AugmentationKeys(**fractions), generator(7))
+        return colors.jitter_colors(pixels, AugmentationKeys(**fractions), generator(7))
 
     contrast = jitter(contrast_fraction=0.3).std((1, 2, 3)) / pixels.std((1, 2, 3))
     spread = jitter(saturation_fraction=0.3)
@@ -264,15 +257,15 @@ def test_color_jitter_draws_factors_uniformly_per_image_in_a_fixed_order() -> No
         assert kstest(factors.numpy(), "uniform", args=(0.7, 0.6)).pvalue > 0.01
     together = jitter(contrast_fraction=0.3, saturation_fraction=0.3, hue_fraction=0.2)
     shift = (2 * torch.rand((3, 600), generator=generator(7)) - 1)[2] * 0.2
-    expected = adjust_saturation(
-        adjust_contrast(pixels, contrast[:, None, None, None]), saturation[:, None, None, None]
+    expected = colors.adjust_saturation(
+        colors.adjust_contrast(pixels, contrast[:, None, None, None]), saturation[:, None, None, None]
     )
-    torch.testing.assert_close(together, adjust_hue(expected, shift[:, None, None, None]), rtol=0, atol=0.05)
+    torch.testing.assert_close(together, colors.adjust_hue(expected, shift[:, None, None, None]), rtol=0, atol=0.05)
 
 
 def test_a_gray_image_has_no_hue_and_saturation_to_change() -> None:
     gray = make_pixels()[:, :1].expand(-1, 3, -1, -1)
-    changed = jitter_colors(gray, AugmentationKeys(saturation_fraction=0.9, hue_fraction=0.5), generator())
+    changed = colors.jitter_colors(gray, AugmentationKeys(saturation_fraction=0.9, hue_fraction=0.5), generator())
     torch.testing.assert_close(changed, gray.contiguous(), rtol=0, atol=0.03)
 
 
@@ -322,8 +315,8 @@ def test_additions_on_a_gpu_equal_the_cpus() -> None:
     fractions = AugmentationKeys(contrast_fraction=0.4, saturation_fraction=0.4, hue_fraction=0.2)
     steps: list[Callable[[Tensor], Tensor]] = [
         lambda batch: pad_and_crop(batch, 3, "reflect", generator()),
-        lambda batch: trivially_augment(batch, generator()),
-        lambda batch: jitter_colors(batch, fractions, generator()),
+        lambda batch: colors.trivially_augment(batch, generator()),
+        lambda batch: colors.jitter_colors(batch, fractions, generator()),
         lambda batch: erase_rectangles(batch.clone(), 0.5, generator()),
     ]
     for step in steps:
