@@ -69,19 +69,9 @@ def test_every_epoch_records_where_its_time_went(study_folder: Path) -> None:
 
 def test_layout_on_disk_is_the_documented_one(study_folder: Path) -> None:
     store = Store(study_folder)
-    for name in (
-        paths.SPEC,
-        paths.PASSPORT,
-        paths.PLAN,
-        paths.FINDINGS,
-        paths.COMPARISON_CSV,
-        paths.ARMS_CSV,
-        paths.SIDE_METRICS_CSV,
-        paths.COMPARISON_MARKDOWN,
-        paths.COMPARISON_LATEX,
-        paths.REPORT_HTML,
-        paths.REPORT_MARKDOWN,
-    ):
+    tables = (paths.COMPARISON_CSV, paths.ARMS_CSV, paths.SIDE_METRICS_CSV)
+    reports = (paths.COMPARISON_MARKDOWN, paths.COMPARISON_LATEX, paths.REPORT_HTML, paths.REPORT_MARKDOWN)
+    for name in (paths.SPEC, paths.PASSPORT, paths.PLAN, paths.FINDINGS, *tables, *reports):
         assert store.exists(name), name
     for record in RecordBook(store):
         folder = study_folder / paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder

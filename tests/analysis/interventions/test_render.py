@@ -83,19 +83,11 @@ def test_both_reports_show_the_chain_and_whether_it_was_changed(is_changed: bool
     )
     for report in reports:
         for text in (
-            "frog loses 21.0 pp of accuracy",
-            "FAIL",
-            "-21.0 [-24.0, -18.0]",
-            "-19.0 [-22.0, -16.0]",
-            "held",
-            "ship -1.0",
-            "1.1x cost",
-            "no prediction",
-            "cat as dog, 90 images, seen",
-            "fewer than two seeds finished",
-            "The test split was read 2 times",
+            "frog loses 21.0 pp of accuracy", "FAIL", "-21.0 [-24.0, -18.0]", "-19.0 [-22.0, -16.0]", "held",
+            "ship -1.0", "1.1x cost", "no prediction", "cat as dog, 90 images, seen",
+            "fewer than two seeds finished", "The test split was read 2 times",
             "Not tried: other_interpolation, since no image is resized.",
-        ):
+        ):  # fmt: skip
             assert text in report.replace("\\", ""), text
         assert (render.STATED_CHANGED in report) == is_changed
 

@@ -71,9 +71,7 @@ def rename_everything(findings: Findings, name: str) -> Findings:
     arms = tuple(
         dataclasses.replace(
             arm,
-            arm=name,
-            device=name,
-            trial_id=name,
+            **dict.fromkeys(("arm", "device", "trial_id"), name),
             confirmation_ids=(name,),
             hyperparameters={name: name},
             class_scores=tuple(dataclasses.replace(s, class_name=name) for s in arm.class_scores),
@@ -91,29 +89,22 @@ def rename_everything(findings: Findings, name: str) -> Findings:
     )
     return dataclasses.replace(
         findings,
-        study=name,
-        created=name,
-        factor=name,
+        **dict.fromkeys(("study", "created", "factor", "warm_start", "cam_note"), name),
+        **dict.fromkeys(("search_notes", "warnings"), (name,)),
         class_names=(name,) * len(findings.class_names),
         search=tuple(dataclasses.replace(a, arm=name, best_trial_id=name) for a in findings.search),
         rung_findings=tuple(dataclasses.replace(r, arm=name) for r in findings.rung_findings),
         importances=tuple(dataclasses.replace(i, arm=name, parameter=name) for i in findings.importances),
-        search_notes=(name,),
-        warm_start=name,
         arms=arms,
         rows=tuple(
             dataclasses.replace(
                 r,
-                treatment=name,
-                control=name,
-                settles=name,
+                **dict.fromkeys(("treatment", "control", "settles"), name),
                 side_metrics=tuple(dataclasses.replace(m, group=name) for m in r.side_metrics),
             )
             for r in findings.rows
         ),
         panels=panels,
-        cam_note=name,
-        warnings=(name,),
         passport={name: {name: [name]}},
     )
 
@@ -322,22 +313,12 @@ def test_markdown_tables_and_figure_links() -> None:
 
 
 def test_a_study_without_factor_gate_panels_and_figures_has_a_report() -> None:
+    nothing = ("rows", "panels", "rungs", "rung_findings", "importances", "search_notes", "warnings")
     findings = dataclasses.replace(
         make_findings(),
-        factor="",
-        minimum=None,
-        rows=(),
-        panels=(),
-        cam_note="",
-        rungs=(),
-        rung_findings=(),
-        importances=(),
-        search_notes=(),
-        search_page="",
-        allocation="pooled",
-        warm_start="",
-        warnings=(),
-        figures={},
+        **dict.fromkeys(nothing, ()),
+        **dict.fromkeys(("factor", "cam_note", "search_page", "warm_start"), ""),
+        **{"minimum": None, "allocation": "pooled", "figures": {}},
         arms=tuple(dataclasses.replace(arm, minimum_cleared=None) for arm in make_findings().arms),
     )
     for text in (Page(render_html(findings)).text, render_markdown(findings)):
