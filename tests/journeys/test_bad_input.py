@@ -1,5 +1,6 @@
 """Bad input: exit status 2, one message with the place, the rule and the value (a line per problem), and nothing is written."""
 
+import functools
 import io
 import re
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from torchvision.models import resnet18
 from search_spaces.format import FORMAT
 from study.state.sealed_files import write_sealed_toml
 from tests.study.command_line import run_cli
+from tests.trainables.data.sources.layout_files import write_classes
 from trainables.storage.store import Store
 
 SPEC = """
@@ -34,15 +36,7 @@ LAUNCHED = f"format = {FORMAT}\n{SPEC}"
 FOLDER_SPEC = SPEC.replace("num_images = 400\n", "")
 
 
-def write_folder(root: Path, *, classes: int = 3, images: int = 12, mode: str = "RGB") -> Path:
-    generator = np.random.default_rng(0)
-    for c in range(classes):
-        folder = root / f"class{c}"
-        folder.mkdir(parents=True)
-        for i in range(images):
-            pixels = generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).convert(mode).save(folder / f"{i:03d}.png")
-    return root
+write_folder = functools.partial(write_classes, classes=("class0", "class1", "class2"), size=16)
 
 
 def truncated_png() -> bytes:
@@ -145,19 +139,19 @@ def test_parquet_without_a_label_column(refuse: Callable[..., str], tmp_path: Pa
 
 
 def test_image_that_cannot_be_decoded_is_named(refuse: Callable[..., str], tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "data")
+    root = write_folder(tmp_path / "data", per_class=12)
     (root / "class1" / "broken.png").write_bytes(truncated_png())
     refuse("data.source=folder", f"data.path={root}", spec=FOLDER_SPEC, mentions=("broken.png",))
 
 
 def test_blank_images_are_named(refuse: Callable[..., str], tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "data")
+    root = write_folder(tmp_path / "data", per_class=12)
     Image.new("L", (16, 16), 128).save(root / "class2" / "gray.png")
     refuse("data.source=folder", f"data.path={root}", spec=FOLDER_SPEC, mentions=("blank", "gray.png"))
 
 
 def test_class_missing_from_a_split_is_named(refuse: Callable[..., str], tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "data", images=30)
+    root = write_folder(tmp_path / "data", per_class=30)
     for path in sorted((root / "class1").iterdir())[2:]:
         path.unlink()
     refuse("data.source=folder", f"data.path={root}", spec=FOLDER_SPEC, mentions=("class1",))
