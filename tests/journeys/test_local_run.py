@@ -29,7 +29,7 @@ from tests.study.small_study import write_small_study
 from trainables.records.record import EpochReport, TrialRecord, TrialState
 from trainables.storage.store import StorageError, Store
 
-STUDY: dict[str, Any] = {"search": {"max_epochs": 2}, "analyze": {"num_audit_images": 20}}
+STUDY = {"analyze": {"num_audit_images": 20}}
 # Ray cannot be imported, as on a machine that has none.
 WITHOUT_RAY = """
 import sys
@@ -60,7 +60,9 @@ def test_a_study_needs_no_ray_from_its_spec_to_its_report_and_its_reproduction(t
 
 def test_a_trial_of_two_processes_is_reproduced_bit_for_bit(tmp_path: Path) -> None:
     write_small_study(tmp_path / "spec.toml", "alone", **STUDY)
-    options = [word for text in ("train.processes=2", "resources.cpu=2") for word in ("--set", text)]
+    options = [
+        word for text in ("train.processes=2", "resources.cpu=2", "search.max_epochs=2") for word in ("--set", text)
+    ]
     launched = run_cli("launch", tmp_path / "spec.toml", "--storage", tmp_path, "--local", *options)
     assert launched.status == 0, launched
     first, *_ = load_study(Store(tmp_path / "alone")).book.of_stage("search")
