@@ -49,12 +49,12 @@ def truncated_png() -> bytes:
 def refuse(tmp_path: Path) -> Callable[..., str]:
     """Return a function that launches a spec, expects a refusal, and returns its message."""
 
-    def launch(*overrides: str, spec: str = SPEC, mentions: tuple[str, ...] = (), command: str = "launch") -> str:
+    def launch(*overrides: str, spec: str = SPEC, mentions: tuple[str, ...] = ()) -> str:
         path = tmp_path / "spec.toml"
         path.write_text(spec)
         storage = tmp_path / "studies"
         arguments = [a for override in overrides for a in ("--set", override)]
-        outcome = run_cli(command, path, "--storage", storage, *arguments)
+        outcome = run_cli("launch", path, "--storage", storage, "--local", *arguments)
         assert outcome.status == 2, outcome
         assert not storage.exists()
         lines = outcome.errors.strip().splitlines()
@@ -188,7 +188,6 @@ def test_no_network_for_a_download_says_what_to_fetch(
     )
 
 
-@pytest.mark.ray_cluster
 def test_fewer_devices_than_one_trial_needs(refuse: Callable[..., str]) -> None:
     refuse("resources.cpu=4096", mentions=("4096 CPUs", "resnet18"))
 

@@ -31,7 +31,7 @@ from trainables.models.backbones import prepare_inputs
 from trainables.storage.store import Store
 
 SEARCH = {
-    **{"factor": "tuning", "num_trials": 4, "max_trials_per_arm": 3, "max_epochs": 2},
+    **{"factor": "tuning", "num_trials": 4, "max_trials_per_arm": 3},
     "ranges": {"tuning": ["full", "probe"], "cutmix_probability": [0.1, 0.5]},
     "fixed": {"backbone": "resnet18", "class_weighting": "none", "interpolation": "bicubic"},
 }
