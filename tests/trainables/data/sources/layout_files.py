@@ -4,12 +4,26 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from search_spaces.errors import UserInputError
+from trainables.data.sources import load_image_set
 
 SIZE = 8
 MASK_WIDTH, MASK_HEIGHT = 48, 32
+
+
+def refuse_source(source: str, path: Path | str | None, *words: str, **options: Any) -> str:
+    """Assert that loading is refused with a message that contains `words`; return the message."""
+    with pytest.raises(UserInputError) as caught:
+        load_image_set(source, path, **options)
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    return message
 
 
 def write_image(file: Path, number: int, size: int = SIZE) -> Path:

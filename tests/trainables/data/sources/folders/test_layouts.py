@@ -17,6 +17,7 @@ from PIL import Image
 
 from search_spaces.errors import UserInputError
 from tests.trainables.data.sources.layout_files import (
+    refuse_source,
     write_classes,
     write_image,
     write_imagefolder,
@@ -48,12 +49,7 @@ def load(path: Path, **options: Any) -> tuple[ImageSet, dict[str, int]]:
 
 
 def refuse(path: Path, *words: str, **options: Any) -> str:
-    with pytest.raises(UserInputError) as caught:
-        load_image_set("folder", path, **options)
-    message = str(caught.value)
-    for word in words:
-        assert word in message, message
-    return message
+    return refuse_source("folder", path, *words, **options)
 
 
 # --- class folders ---------------------------------------------------------------------------------------------------
