@@ -1,11 +1,12 @@
 """The goals of the default search: what its tables say about given searches, and one simulated search of each side."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from benchmarks.search import goal_sides, goal_tables, watched_search
+from benchmarks.search import curve_surrogate, goal_sides, goal_tables, watched_search
 from benchmarks.search.curve_surrogate import CurveSurrogate, fit_arm
 from benchmarks.search.goal_sides import (
     JUDGED,
@@ -29,6 +30,15 @@ from benchmarks.search.replay_measures import compute_rate_ratio, judge_wrong
 from benchmarks.search.search_replay import RECORDED
 from benchmarks.search.watched_search import TOLERANCES_PP, Watched
 from trainables.seeds import numpy_generator
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    """Few trees predict five times as fast; how well is a question of other tests. This process starts no others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curve_surrogate, "NUM_TREES", 20)
+        patch.setattr(goal_sides, "run_parallel", lambda function, calls: [function(*call) for call in calls])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +141,7 @@ def test_each_side_is_simulated_in_each_landscape(landscape: Landscape, monkeypa
     monkeypatch.setattr(goal_sides, "BUDGET_IN_FULL_TRIALS", 12.0)
     for module in (goal_sides, watched_search):
         monkeypatch.setattr(module, "EARLY_IN_FULL_TRIALS", 8.0)
-    found = simulate_sides({RECORDED: landscape, "beside": replace(landscape, has_goals=False)}, 2, is_whole=True)
+    found = simulate_sides({RECORDED: landscape, "beside": replace(landscape, has_goals=False)}, 1, is_whole=True)
     assert {call.side for call in found if call.landscape == RECORDED} == set(list_sides())
     assert {call.side for call in found if call.landscape == "beside"} == set(JUDGED)
     assert all(np.isfinite(one.regret_pp) and one.regret_pp > -1e-9 for one in found.values())
