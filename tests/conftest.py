@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from search_spaces.extensions import trusting_code
+from tests import made_once
 
 # With several workers of pytest-xdist, each has a core of its own.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
@@ -22,6 +23,14 @@ def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """All workers share what is made once per run."""
+    base = tmp_path_factory.getbasetemp()
+    made_once.places[:] = [(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"]
+    made_once.places[0].mkdir(exist_ok=True)
 
 
 @pytest.fixture
@@ -40,8 +49,7 @@ LONGEST = (
     "journeys/test_own_images.py",
     "journeys/test_stop_and_resume.py",
     "journeys/test_own_loop_study.py",
-    "journeys/test_hand_over.py",
-    "study/cluster/test_hang_watch.py",
+    "study/cluster/test_tune_run.py",
     "faults/test_faults.py",
     "journeys/test_bad_input.py",
 )

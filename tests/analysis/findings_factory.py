@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from analysis.search.values import ParameterImportance, RungFinding, SearchArm, 
 from analysis.shortcuts.values import AuditVerdict, ClassAudit, ClassGap, ColorLoss, FrequencyAudit, PairPull, RingAudit
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.interval import Interval, TwoIntervals
+from tests.built_values import arm_of
 from trainables.seeds import numpy_generator
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -56,19 +58,8 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
         for (a, b), cost in zip(pairs, costs, strict=True)
     )
     panels = (make_panel(17, "both correct"), make_panel(204, "most confused pair"))
-    keys = [
-        "root_causes",
-        "clever_hans",
-        "tuning_curves",
-        "arm_shares",
-        "class_f1",
-        "comparison",
-        "learning_curves",
-        "rungs",
-        "panel_01",
-        "panel_02",
-    ]
-    keys += [f"confusion_{arm}" for arm in arms]
+    keys = ["root_causes", "clever_hans", "tuning_curves", "arm_shares", "class_f1", "comparison", "learning_curves"]
+    keys += ["rungs", "panel_01", "panel_02", *(f"confusion_{arm}" for arm in arms)]
     return Findings(
         study="cifar10-backbones",
         created="2026-01-15T12:00:00+00:00",
@@ -109,14 +100,7 @@ def make_predictions(arm: str, skill: float, num_classes: int, num_images: int) 
         noise = numpy_generator(seed, arm).normal(0, 0.5, (num_images, num_classes))
         scores = 2 * skill * np.eye(num_classes)[labels] + bias[labels] + hardness + noise
         predicted.append(scores.argmax(axis=1))
-    return ArmPredictions(
-        name=arm,
-        seeds=SEEDS,
-        labels=labels.astype(np.int64),
-        sample_ids=np.arange(num_images, dtype=np.int64),
-        predicted=np.stack(predicted).astype(np.int64),
-        num_classes=num_classes,
-    )
+    return arm_of(labels, predicted, arm, seeds=SEEDS, num_classes=num_classes)
 
 
 def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], minimum: float | None) -> ArmFinding:
@@ -180,20 +164,21 @@ SIDE_METRICS = (
     SideMetric(name="log loss", group="", treatment=0.5123, control=0.5435, difference=both(-0.0312, -0.05, -0.0124)),
     SideMetric(name="accuracy", group="rigid", treatment=0.9, control=0.8, difference=both(0.1, 0.05, 0.15)),
 )
+FAILED: dict[str, Any] = {"verdict": AuditVerdict.FAIL, "recipe_verdict": AuditVerdict.UNDECIDED}
 FREQUENCIES = FrequencyAudit(
     waves=((0, 5), (31, 2)),
     gap=both(0.01, -0.01, 0.03),
-    verdict=AuditVerdict.FAIL,
-    recipe_verdict=AuditVerdict.UNDECIDED,
-    classes=(
-        ClassGap(
-            class_name="airplane",
-            gap=both(0.2, 0.02, 0.38),
-            verdict=AuditVerdict.FAIL,
-            recipe_verdict=AuditVerdict.UNDECIDED,
-        ),
-    ),
+    classes=(ClassGap(class_name="airplane", gap=both(0.2, 0.02, 0.38), **FAILED),),
+    **FAILED,
 )
+
+
+def make_candidate(layer: str, side: int, method: str, num_images: int, road: float, similarity: float) -> CamCandidate:
+    """Return a method with maps of `side` cells a side, of which none is empty."""
+    values: dict[str, Any] = {"num_images": num_images, "road": road, "standard_error": 0.015, "empty_share": 0.0}
+    return CamCandidate(layer=layer, map_size=(side, side), method=method, similarity=similarity, **values)
+
+
 ADMISSION = CamAdmission(
     layer="layer2",
     map_size=(4, 4),
@@ -207,26 +192,8 @@ ADMISSION = CamAdmission(
     object_focus=both(0.12, 0.08, 0.16),
     method="HiResCAM",
     candidates=(
-        CamCandidate(
-            layer="layer2",
-            map_size=(4, 4),
-            method="HiResCAM",
-            num_images=96,
-            road=0.0719,
-            standard_error=0.015,
-            empty_share=0.0,
-            similarity=0.03,
-        ),
-        CamCandidate(
-            layer="layer1",
-            map_size=(8, 8),
-            method="LayerCAM",
-            num_images=32,
-            road=0.104,
-            standard_error=0.009,
-            empty_share=0.0,
-            similarity=0.78,
-        ),
+        make_candidate("layer2", 4, "HiResCAM", 96, 0.0719, 0.03),
+        make_candidate("layer1", 8, "LayerCAM", 32, 0.104, 0.78),
     ),
 )
 
@@ -293,55 +260,22 @@ def make_causes(class_names: tuple[str, ...]) -> tuple[RootCause, ...]:
     effects = tuple(
         CueEffect(cue=cue, effect=both(value, value - 0.4, value + 0.4)) for cue, value in strengths.items()
     )
-    lead = both(0.9, 0.3, 1.5)
-    named = RootCause(
-        classes=class_names[:2],
-        effects=effects,
-        cause="texture",
-        recipe_cause="mixed",
-        lead=lead,
-        num_images=31,
-        note="",
-    )
-    none = both(0.0, 0.0, 0.0)
-    too_few = RootCause(
-        classes=class_names[1:3],
-        effects=(),
-        cause="mixed",
-        recipe_cause="mixed",
-        lead=none,
-        num_images=3,
-        note="too few images",
-    )
-    directed = RootCause(
-        classes=(class_names[1], class_names[0]),
-        effects=effects,
-        cause="mixed",
-        recipe_cause=None,
-        lead=lead,
-        num_images=22,
-        num_references=60,
-        note="one model",
-        is_directed=True,
-    )
+    mixed: dict[str, Any] = {"cause": "mixed", "recipe_cause": "mixed"}
+    measured: dict[str, Any] = {"effects": effects, "lead": both(0.9, 0.3, 1.5)}
+    named = RootCause(classes=class_names[:2], num_images=31, note="", **measured, **mixed | {"cause": "texture"})
+    unknown: dict[str, Any] = {"effects": (), "lead": both(0.0, 0.0, 0.0)}
+    too_few = RootCause(classes=class_names[1:3], num_images=3, note="too few images", **unknown, **mixed)
+    one_way: dict[str, Any] = {"num_references": 60, "note": "one model", "is_directed": True, "recipe_cause": None}
+    directed = RootCause(classes=class_names[1::-1], num_images=22, **measured, **mixed | one_way)
     return named, too_few, directed
 
 
 def make_search_arm(arm: str, share: float) -> SearchArm:
     """Return the search of one arm with ten trials."""
-    return SearchArm(
-        arm=arm,
-        num_trials=10,
-        num_completed=4,
-        num_pruned=5,
-        num_failed=1,
-        device_seconds=7200 * share,
-        share=share,
-        best_macro_f1=0.81,
-        best_trial_id="00017",
-        saved_device_seconds=3600 * share,
-        saved_fraction=1 / 3,
-    )
+    counts = {"num_trials": 10, "num_completed": 4, "num_pruned": 5, "num_failed": 1}
+    saved = {"saved_device_seconds": 3600 * share, "saved_fraction": 1 / 3}
+    best: dict[str, Any] = {"best_macro_f1": 0.81, "best_trial_id": "00017"}
+    return SearchArm(arm=arm, device_seconds=7200 * share, share=share, **counts, **saved, **best)
 
 
 def make_tuning_curve(arm: str, scale: float) -> TuningCurve:
@@ -381,35 +315,14 @@ def make_importances(arms: list[str]) -> tuple[ParameterImportance, ...]:
 
 def make_panel(sample_id: int, reason: str) -> CamPanel:
     """Return a panel of two arms, of which the second predicts the wrong class and has chosen maps beside Grad-CAM."""
+    right: dict[str, Any] = {"predicted_class": "cat", "predicted_probability": 0.91, "true_probability": 0.91}
+    wrong: dict[str, Any] = {"predicted_class": "dog", "predicted_probability": 0.62, "true_probability": 0.31}
+    is_empty = sample_id == 204
+    chosen: dict[str, Any] = {"degenerate": False, "method": "HiResCAM"}
     views = (
-        CamView(
-            arm="resnet18",
-            layer="layer3",
-            map_size=(4, 4),
-            predicted_class="cat",
-            predicted_probability=0.91,
-            true_probability=0.91,
-            degenerate=False,
-        ),
-        CamView(
-            arm="resnet50",
-            layer="layer4",
-            map_size=(7, 7),
-            predicted_class="dog",
-            predicted_probability=0.62,
-            true_probability=0.31,
-            degenerate=sample_id == 204,
-        ),
-        CamView(
-            arm="resnet50",
-            layer="layer3",
-            map_size=(14, 14),
-            predicted_class="dog",
-            predicted_probability=0.62,
-            true_probability=0.31,
-            degenerate=False,
-            method="HiResCAM",
-        ),
+        CamView(arm="resnet18", layer="layer3", map_size=(4, 4), degenerate=False, **right),
+        CamView(arm="resnet50", layer="layer4", map_size=(7, 7), degenerate=is_empty, **wrong),
+        CamView(arm="resnet50", layer="layer3", map_size=(14, 14), **wrong, **chosen),
     )
     figure = "panel_01.png" if sample_id == 17 else "panel_02.png"
     return CamPanel(sample_id=sample_id, true_class="cat", reason=reason, views=views, figure=figure)
@@ -431,28 +344,13 @@ def make_arm_cams(panel: CamPanel) -> tuple[ArmCam, ...]:
 
 def make_baselines(verdict: Verdict = Verdict.UNDECIDED, *, handed_over: str = LINEAR_PROBE) -> BaselineFindings:
     """Return two probes, that on resnet18 chosen, and resnet50 against it on the test split."""
-    shared = {"num_images": 335, "num_train": 335}
+    shared: dict[str, Any] = {"num_images": 335, "num_train": 335}
     scores = {"search_macro_f1": 0.66, "confirm_macro_f1": 0.671, "test_macro_f1": 0.659}
-    probe = Baseline(
-        name=LINEAR_PROBE,
-        backbone="resnet18",
-        strength=0.01,
-        class_weights="balanced",
-        seconds=14.2,
-        **scores,
-        **shared,
-    )
+    fit: dict[str, Any] = {"strength": 0.01, "class_weights": "balanced", "seconds": 14.2}
+    probe = Baseline(name=LINEAR_PROBE, backbone="resnet18", **fit, **scores, **shared)
     sampled = {"num_images": 5000, "num_train": 20_000, "class_weights": "none", "search_macro_f1": 0.61}
-    majority = Baseline(
-        name=MAJORITY,
-        backbone="",
-        class_name="cat",
-        search_macro_f1=0.07,
-        confirm_macro_f1=0.072,
-        test_macro_f1=0.0712,
-        seconds=0.0,
-        **shared,
-    )
+    scores = {"search_macro_f1": 0.07, "confirm_macro_f1": 0.072, "test_macro_f1": 0.0712}
+    majority = Baseline(name=MAJORITY, backbone="", class_name="cat", seconds=0.0, **scores, **shared)
     row = dataclasses.replace(
         make_findings().rows[0],
         treatment="resnet50",

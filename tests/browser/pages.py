@@ -20,8 +20,8 @@ from analysis.report.galleries import ThumbnailSheets
 from analysis.report.pages import build_html, build_search_page
 from search_spaces.config import TrialConfig
 from tests.analysis.findings_factory import SEEDS, SKILLS, make_findings, make_predictions
-from trainables.records.record import EpochRecord, TrialRecord, TrialState
-from trainables.training.predictions import Predictions
+from tests.built_values import epoch_of, metrics_of, predictions_of, record_of
+from trainables.records.record import TrialRecord
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -92,12 +92,7 @@ def make_evidence(arm: str, skill: float, num_images: int) -> ArmEvidence:
     drawn = make_predictions(arm, skill, 10, num_images)
     generator = np.random.default_rng(len(arm))
     predictions = [
-        Predictions(
-            sample_ids=drawn.sample_ids,
-            labels=drawn.labels,
-            logits=(4 * np.eye(10)[own] + generator.normal(0, 0.5, (num_images, 10))).astype(np.float32),
-            split="test",
-        )
+        predictions_of(drawn.labels, 4 * np.eye(10)[own] + generator.normal(0, 0.5, (num_images, 10)))
         for own in drawn.predicted
     ]
     runs = [make_trial(number, arm, seed=seed) for number, seed in enumerate(SEEDS)]
@@ -107,34 +102,12 @@ def make_evidence(arm: str, skill: float, num_images: int) -> ArmEvidence:
 def make_trial(number: int, arm: str, seed: int = 0) -> TrialRecord:
     """Return a trial of three epochs whose scores rise with its number; one hyperparameter is conditional."""
     epochs = tuple(
-        EpochRecord(
-            epoch=epoch,
-            train_loss=1.0,
-            search_loss=1.0,
-            macro_f1=0.5 + 0.04 * number + 0.02 * epoch,
-            per_class_f1=(0.5, 0.5),
-            head_lr=0.1,
-            backbone_lr=0.1,
-            train_seconds=1.0,
-            evaluate_seconds=0.1,
-            train_images_per_second=100.0,
-            peak_memory_bytes=1,
-            device_seconds=float(epoch),
-            order=10 * number + epoch,
-            decision="continue",
-        )
+        epoch_of(metrics_of(epoch, 0.5 + 0.04 * number + 0.02 * epoch), order=10 * number + epoch)
         for epoch in (1, 2, 3)
     )
     values: dict[str, float | int | str | bool] = {"max_lr": 0.001 * 2.0**number, "interpolation": "bicubic"}
     if number % 2:
         values |= {"cutmix_probability": 0.1 * number, "interpolation": "bilinear"}
-    return TrialRecord(
-        trial_id=f"{number:05d}",
-        stage="search",
-        config=TrialConfig(arm=arm, seed=seed, hyperparameters=values, fixed={"max_epochs": 3}),
-        fingerprint="",
-        state=TrialState.COMPLETE,
-        suggested_order=10 * number,
-        epochs=epochs,
-        device_seconds=3.0,
-    )
+    config = TrialConfig(arm=arm, seed=seed, hyperparameters=values, fixed={"max_epochs": 3})
+    more = {"suggested_order": 10 * number, "device_seconds": 3.0}
+    return record_of(config, trial_id=f"{number:05d}", epochs=epochs, **more)

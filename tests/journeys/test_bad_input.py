@@ -1,5 +1,6 @@
 """Bad input: exit status 2, one message with the place, the rule and the value (a line per problem), and nothing is written."""
 
+import functools
 import io
 import re
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from torchvision.models import resnet18
 from search_spaces.format import FORMAT
 from study.state.sealed_files import write_sealed_toml
 from tests.study.command_line import run_cli
+from tests.trainables.data.sources.layout_files import write_classes
 from trainables.storage.store import Store
 
 SPEC = """
@@ -34,15 +36,7 @@ LAUNCHED = f"format = {FORMAT}\n{SPEC}"
 FOLDER_SPEC = SPEC.replace("num_images = 400\n", "")
 
 
-def write_folder(root: Path, *, classes: int = 3, images: int = 12, mode: str = "RGB") -> Path:
-    generator = np.random.default_rng(0)
-    for c in range(classes):
-        folder = root / f"class{c}"
-        folder.mkdir(parents=True)
-        for i in range(images):
-            pixels = generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).convert(mode).save(folder / f"{i:03d}.png")
-    return root
+write_folder = functools.partial(write_classes, classes=("class0", "class1", "class2"), size=16)
 
 
 def truncated_png() -> bytes:
@@ -55,12 +49,12 @@ def truncated_png() -> bytes:
 def refuse(tmp_path: Path) -> Callable[..., str]:
     """Return a function that launches a spec, expects a refusal, and returns its message."""
 
-    def launch(*overrides: str, spec: str = SPEC, mentions: tuple[str, ...] = (), command: str = "launch") -> str:
+    def launch(*overrides: str, spec: str = SPEC, mentions: tuple[str, ...] = ()) -> str:
         path = tmp_path / "spec.toml"
         path.write_text(spec)
         storage = tmp_path / "studies"
         arguments = [a for override in overrides for a in ("--set", override)]
-        outcome = run_cli(command, path, "--storage", storage, *arguments)
+        outcome = run_cli("launch", path, "--storage", storage, "--local", *arguments)
         assert outcome.status == 2, outcome
         assert not storage.exists()
         lines = outcome.errors.strip().splitlines()
@@ -100,6 +94,7 @@ def refuse(tmp_path: Path) -> Callable[..., str]:
         ("name=a/b", ("name must be at most 64 letters, digits", "but got 'a/b'")),
         ("confirm.looks=[1]", ("confirm.looks", "2")),
         ("resources.gpu=1.5", ("one GPU or a fraction", "1.5", "resnet18")),
+        ("search.num_trials", ("key=value",)),
         ("train.hard_fraction=0.25", ("needs train.hard_group, but it is empty; name one of round, angular",)),
     ],
 )
@@ -107,10 +102,6 @@ def test_impossible_values_are_refused_by_name(
     refuse: Callable[..., str], override: str, mentions: tuple[str, ...]
 ) -> None:
     refuse(override, mentions=mentions)
-
-
-def test_override_without_a_value_is_refused(refuse: Callable[..., str]) -> None:
-    refuse("search.num_trials", mentions=("key=value",))
 
 
 def test_invalid_toml_is_refused_with_its_place(refuse: Callable[..., str]) -> None:
@@ -148,19 +139,19 @@ def test_parquet_without_a_label_column(refuse: Callable[..., str], tmp_path: Pa
 
 
 def test_image_that_cannot_be_decoded_is_named(refuse: Callable[..., str], tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "data")
+    root = write_folder(tmp_path / "data", per_class=12)
     (root / "class1" / "broken.png").write_bytes(truncated_png())
     refuse("data.source=folder", f"data.path={root}", spec=FOLDER_SPEC, mentions=("broken.png",))
 
 
 def test_blank_images_are_named(refuse: Callable[..., str], tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "data")
+    root = write_folder(tmp_path / "data", per_class=12)
     Image.new("L", (16, 16), 128).save(root / "class2" / "gray.png")
     refuse("data.source=folder", f"data.path={root}", spec=FOLDER_SPEC, mentions=("blank", "gray.png"))
 
 
 def test_class_missing_from_a_split_is_named(refuse: Callable[..., str], tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "data", images=30)
+    root = write_folder(tmp_path / "data", per_class=30)
     for path in sorted((root / "class1").iterdir())[2:]:
         path.unlink()
     refuse("data.source=folder", f"data.path={root}", spec=FOLDER_SPEC, mentions=("class1",))
@@ -197,7 +188,6 @@ def test_no_network_for_a_download_says_what_to_fetch(
     )
 
 
-@pytest.mark.ray_cluster
 def test_fewer_devices_than_one_trial_needs(refuse: Callable[..., str]) -> None:
     refuse("resources.cpu=4096", mentions=("4096 CPUs", "resnet18"))
 
@@ -213,46 +203,37 @@ def test_study_name_that_exists_says_how_to_resume(tmp_path: Path) -> None:
     assert [p.name for p in (storage / "bad").iterdir()] == ["spec.toml"]
 
 
-def test_unknown_study_names_the_nearest(tmp_path: Path) -> None:
-    (tmp_path / "demo").mkdir()
+@pytest.fixture
+def launched(tmp_path: Path) -> Path:
+    """The folder of a study `demo` that was launched and has no trial."""
     write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", LAUNCHED)
-    outcome = run_cli("status", "demmo", "--storage", tmp_path)
-    assert outcome.status == 2
-    assert "'demo'" in outcome.errors
+    return tmp_path / "demo"
 
 
-def test_reproduce_refuses_to_change_the_trial(tmp_path: Path) -> None:
-    (tmp_path / "demo").mkdir()
-    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", LAUNCHED)
-    outcome = run_cli("reproduce", "demo", "--storage", tmp_path, "--set", "train.batch_size=3")
-    assert outcome.status == 2
-    assert "train.batch_size" in outcome.errors
-
-
-def test_compare_before_the_search_has_finished_says_how_to_finish_it(tmp_path: Path) -> None:
-    (tmp_path / "demo").mkdir()
-    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", LAUNCHED)
-    outcome = run_cli("compare", "demo", "--storage", tmp_path)
-    assert outcome.status == 2
-    assert "0 of 4 trials" in outcome.errors
-    assert "study resume" in outcome.errors
-
-
-@pytest.mark.parametrize("command", ["analyze", "report"])
-def test_command_before_its_stage_is_refused(tmp_path: Path, command: str) -> None:
-    (tmp_path / "demo").mkdir()
-    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", LAUNCHED)
-    outcome = run_cli(command, "demo", "--storage", tmp_path)
+@pytest.mark.parametrize(
+    ("command", "mentions"),
+    [
+        (("status", "demmo"), ("'demo'",)),
+        (("reproduce", "demo", "--set", "train.batch_size=3"), ("train.batch_size",)),
+        (("compare", "demo"), ("0 of 4 trials", "study resume")),
+        (("analyze", "demo"), ("study resume",)),
+        (("report", "demo"), ("study resume",)),
+    ],
+    ids=lambda given: given[0],
+)
+def test_commands_that_a_study_without_trials_cannot_have(
+    launched: Path, command: tuple[str, ...], mentions: tuple[str, ...]
+) -> None:
+    outcome = run_cli(*command, "--storage", launched.parent)
     assert outcome.status == 2
     assert len(outcome.errors.strip().splitlines()) <= 2
+    assert all(word in outcome.errors for word in mentions), outcome
 
 
-def test_damaged_record_is_named(tmp_path: Path) -> None:
-    folder = tmp_path / "demo"
-    (folder / "trials" / "00000").mkdir(parents=True)
-    write_sealed_toml(Store(folder), "spec.toml", LAUNCHED)
-    (folder / "trials" / "00000" / "record.json").write_text('{"trial_id": "00000", ')
-    outcome = run_cli("status", "demo", "--storage", tmp_path)
+def test_damaged_record_is_named(launched: Path) -> None:
+    (launched / "trials" / "00000").mkdir(parents=True)
+    (launched / "trials" / "00000" / "record.json").write_text('{"trial_id": "00000", ')
+    outcome = run_cli("status", "demo", "--storage", launched.parent)
     assert outcome.status == 2
     assert "00000/record.json is damaged" in outcome.errors
 
@@ -263,12 +244,7 @@ def test_budget_too_small_for_a_full_trial_of_every_arm_is_refused_with_the_numb
     assert re.search(r"full trial of each \([0-9]+ for resnet18, [0-9]+ for resnet50\), so [0-9]+ or more", message)
 
 
-def test_warm_start_from_another_space_is_refused_with_what_differs(refuse: Callable[..., str], tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    write_sealed_toml(
-        Store(other),
-        "spec.toml",
-        LAUNCHED.replace("max_epochs = 2", "max_epochs = 2\nranges = { max_lr = [0.01, 0.1] }"),
-    )
-    refuse(f"search.warm_start={other}", mentions=("same space", "max_lr is log [0.01, 0.1], here log [0.001, 1.0]"))
+def test_warm_start_from_another_space_is_refused_with_what_differs(refuse: Callable[..., str], launched: Path) -> None:
+    text = LAUNCHED.replace("max_epochs = 2", "max_epochs = 2\nranges = { max_lr = [0.01, 0.1] }")
+    write_sealed_toml(Store(launched), "spec.toml", text)
+    refuse(f"search.warm_start={launched}", mentions=("same space", "max_lr is log [0.01, 0.1], here log [0.001, 1.0]"))

@@ -15,6 +15,7 @@ from search_spaces.errors import UserInputError
 from study.cluster.tasks import Task, run_task
 from study.confirmation import trained_models
 from study.state.paths import TrialPaths
+from tests.built_values import record_of
 from tests.trainables.training.test_checkpoint import DIVERGED, METRICS, make_checkpoint
 from tests.trainables.training.test_loop import CONFIG, CPU, DATA, change
 from trainables.records.record import RECORD, TrialRecord, TrialState
@@ -24,14 +25,7 @@ from trainables.training.epoch_metrics import EpochMetrics, Stopwatch
 from trainables.training.loop import TrainingRun
 from trainables.trial_worker import TrialWorker
 
-RUNNING = TrialRecord(
-    trial_id="00000",
-    stage="confirmation",
-    config=CONFIG,
-    fingerprint=CONFIG.fingerprint,
-    state=TrialState.RUNNING,
-    suggested_order=0,
-)
+RUNNING = record_of(CONFIG, stage="confirmation", state=TrialState.RUNNING)
 
 
 class PoisonedRun(TrainingRun):

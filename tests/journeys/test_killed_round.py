@@ -8,44 +8,29 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from study.state import paths
 from study.state.record_book import RecordBook
+from tests.study.small_study import write_small_study
 from trainables.damaged_files import DamagedFileError
 from trainables.storage.store import Store
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.long_faults, pytest.mark.timeout(900)]
 
-SPEC = """
-name = "parent"
-seed = 2
-[data]
-source = "planted"
-num_images = 700
-test_fraction = 0.4
-[model]
-weights = "none"
-[train]
-image_size = 32
-batch_size = 32
-precision = "fp32"
-[search]
-factor = "class_weighting"
-num_trials = 2
-max_epochs = 2
-asha = { enabled = false }
-ranges = { class_weighting = ["none", "inverse_frequency"] }
-fixed = { backbone = "resnet18", interpolation = "bicubic", cutmix_probability = 0.0 }
-[confirm]
-top_k = 1
-looks = [2]
-margin = 0.05
-[analyze]
-num_panels = 0
-num_audit_images = 0
-"""
+STUDY: dict[str, Any] = {
+    "seed": 2,
+    "data": {"num_images": 700, "test_fraction": 0.4},
+    "train": {"image_size": 32},
+    "search": {
+        **{"factor": "class_weighting", "max_epochs": 2},
+        "ranges": {"class_weighting": ["none", "inverse_frequency"]},
+        "fixed": {"backbone": "resnet18", "interpolation": "bicubic", "cutmix_probability": 0.0},
+    },
+    "confirm": {"margin": 0.05},
+}
 STUDY = Path(sys.executable).parent / "study"
 ROUND = "parent-intervene-1"
 # What depends on the speed of the machine.
@@ -77,7 +62,7 @@ def read_table(root: Path) -> list[dict[str, str]]:
 
 def test_a_round_that_was_killed_goes_on_to_the_same_table(tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    (tmp_path / "spec.toml").write_text(SPEC)
+    write_small_study(tmp_path / "spec.toml", "parent", **STUDY)
     finish(start("run", tmp_path / "spec.toml", "--storage", killed))
     shutil.copytree(killed, whole)
     only = ("--only", "cutmix", "--only", "weighted_loss")

@@ -23,33 +23,11 @@ from study.state import paths
 from study.state.record_book import MemoryBook, StudyInterrupted
 from tests.study.command_line import run_cli
 from tests.study.simulated import FIXED, make_report, make_spec
+from tests.study.small_study import write_small_study
 from trainables.records.record import EpochReport, TrialRecord, TrialState
 from trainables.storage.store import StorageError, Store
 
-SPEC = """
-name = "alone"
-[data]
-source = "planted"
-num_images = 300
-[model]
-weights = "none"
-[train]
-image_size = 16
-batch_size = 32
-precision = "fp32"
-[search]
-factor = "interpolation"
-num_trials = 2
-max_epochs = 2
-asha = { enabled = false }
-fixed = { backbone = "resnet18", class_weighting = "none", cutmix_probability = 0.0 }
-[confirm]
-top_k = 1
-looks = [2]
-[analyze]
-num_panels = 0
-num_audit_images = 20
-"""
+STUDY = {"analyze": {"num_audit_images": 20}}
 # Ray cannot be imported, as on a machine that has none.
 WITHOUT_RAY = """
 import sys
@@ -60,7 +38,7 @@ cli.main()
 
 
 def test_a_study_needs_no_ray_from_its_spec_to_its_report_and_its_reproduction(tmp_path: Path) -> None:
-    (tmp_path / "spec.toml").write_text(SPEC)
+    write_small_study(tmp_path / "spec.toml", "alone", **STUDY)
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", WITHOUT_RAY, *map(str, arguments)]
@@ -79,8 +57,10 @@ def test_a_study_needs_no_ray_from_its_spec_to_its_report_and_its_reproduction(t
 
 
 def test_a_trial_of_two_processes_is_reproduced_bit_for_bit(tmp_path: Path) -> None:
-    (tmp_path / "spec.toml").write_text(SPEC)
-    options = [word for text in ("train.processes=2", "resources.cpu=2") for word in ("--set", text)]
+    write_small_study(tmp_path / "spec.toml", "alone", **STUDY)
+    options = [
+        word for text in ("train.processes=2", "resources.cpu=2", "search.max_epochs=2") for word in ("--set", text)
+    ]
     launched = run_cli("launch", tmp_path / "spec.toml", "--storage", tmp_path, "--local", *options)
     assert launched.status == 0, launched
     first, *_ = load_study(Store(tmp_path / "alone")).book.of_stage("search")
@@ -119,7 +99,7 @@ def test_asha_without_ray_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_process_and_an_address_exclude_each_other_but_the_environment_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "spec.toml").write_text(SPEC)
+    write_small_study(tmp_path / "spec.toml", "alone", **STUDY)
     refused = run_cli("run", tmp_path / "spec.toml", "--local", "--address", "10.0.0.1:6379")
     assert refused.status == 2
     assert "--local runs in this process, but --address names a cluster" in refused.errors

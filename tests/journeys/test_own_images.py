@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -11,65 +12,33 @@ import torch
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.inputs.preparation import prepare
-from study.spec.reading import parse_spec
+from study.spec.reading import validate_spec
 from study.state import paths
 from study.state.record_book import RecordBook
 from study.state.sealed_files import read_sealed_json
 from study.views.notebook import load
+from tests.built_values import BASE
 from tests.study.command_line import run_cli
-from tests.trainables.data.sources.layout_files import (
-    draw_mask,
-    write_classes,
-    write_image,
-    write_imagefolder,
-    write_listed,
-)
+from tests.study.small_study import small_study, write_small_study
+from tests.trainables.data.sources import layout_files
 from trainables.records.record import TrialState
 from trainables.storage.store import Store
 from trainables.training.loop import TrainingRun
 
-SPEC = """
-name = "own"
-[data]
-source = "folder"
-path = "{path}"
-{data}
-[model]
-weights = "none"
-[train]
-image_size = 8
-batch_size = 8
-precision = "fp32"
-[search]
-factor = "interpolation"
-num_trials = 2
-max_epochs = 1
-asha = {{ enabled = false }}
-fixed = {{ backbone = "resnet18", class_weighting = "none" }}
-[confirm]
-top_k = 1
-looks = [2]
-[analyze]
-num_panels = 0
-num_audit_images = 0
-"""
-HYPERPARAMETERS = {
-    "backbone": "resnet18",
-    "interpolation": "bicubic",
-    "max_lr": 0.001,
-    "backbone_lr_ratio": 0.5,
-    "weight_decay": 0.01,
-    "label_smoothing": 0.0,
-    "cutmix_probability": 0.5,
-    "class_weighting": "none",
-    "class_weight_strength": 0.0,
-}
+
+def own_images(path: Path, **data: str) -> dict[str, Any]:
+    """Return what the spec of a study of a folder or manifest has instead of the scenes."""
+    return {
+        "data": {"source": "folder", "path": str(path), "num_images": None, **data},
+        "train": {"image_size": 8, "batch_size": 8},
+        "search": {"fixed": {"backbone": "resnet18", "class_weighting": "none"}},
+    }
 
 
 def test_a_study_runs_from_a_manifest_with_groups_to_its_report(tmp_path: Path) -> None:
-    manifest = write_listed(tmp_path / "images", count=80, per_group=4)
-    (tmp_path / "spec.toml").write_text(SPEC.format(path=manifest, data='group = "patient"'))
-    outcome = run_cli("run", tmp_path / "spec.toml", "--storage", tmp_path / "studies", "--local")
+    manifest = layout_files.write_listed(tmp_path / "images", count=80, per_group=4)
+    spec = write_small_study(tmp_path / "spec.toml", "own", **own_images(manifest, group="patient"))
+    outcome = run_cli("run", spec, "--storage", tmp_path / "studies", "--local")
     assert outcome.status == 0, outcome
     store = Store(tmp_path / "studies" / "own")
     assert store.exists(paths.REPORT_HTML)
@@ -96,14 +65,14 @@ def check_files_are_named(store: Store, files: list[str]) -> None:
 
 
 def test_classes_with_one_image_and_files_that_are_not_used_are_named_at_the_launch(tmp_path: Path) -> None:
-    write_classes(write_classes(tmp_path / "images"), ("eel",), per_class=6, start=900_000)
+    layout_files.write_classes(layout_files.write_classes(tmp_path / "images"), ("eel",), per_class=6, start=900_000)
     for name in ("a.heic", "b.HEIC", "notes.txt"):
         (tmp_path / "images" / "eel" / name).write_bytes(b"other")
-    write_image(tmp_path / "images" / "poster.png", 7)
-    draw_mask(3, 5).save(tmp_path / "images" / "eel" / "000_mask.png")
-    (tmp_path / "spec.toml").write_text(SPEC.format(path=tmp_path / "images", data=""))
+    layout_files.write_image(tmp_path / "images" / "poster.png", 7)
+    layout_files.draw_mask(3, 5).save(tmp_path / "images" / "eel" / "000_mask.png")
+    spec = write_small_study(tmp_path / "spec.toml", "own", **own_images(tmp_path / "images"))
     with mock.patch("study.stages.stage.connect_cluster", side_effect=UserInputError("no cluster")):
-        outcome = run_cli("run", tmp_path / "spec.toml", "--storage", tmp_path, width=1000)
+        outcome = run_cli("run", spec, "--storage", tmp_path, width=1000)
     assert outcome.errors == "error: no cluster\n"
     assert (
         "2 .heic (not an image), 1 .txt (not an image), 1 .png (an image beside the class folders); `study inspect"
@@ -118,8 +87,10 @@ def test_classes_with_one_image_and_files_that_are_not_used_are_named_at_the_lau
 
 def train(path: Path) -> tuple[TrainingRun, dict[str, int]]:
     """Return a trial of a study of the folder, after its only epoch, and the sizes of the splits."""
-    prepared = prepare(parse_spec(SPEC.format(path=path, data=""), "test"))
-    config = TrialConfig(arm="bicubic", seed=0, hyperparameters=HYPERPARAMETERS, fixed=prepared.fixed)
+    prepared = prepare(validate_spec(small_study("own", **own_images(path)), where="test"))
+    config = TrialConfig(
+        arm="bicubic", seed=0, hyperparameters={**BASE, "cutmix_probability": 0.5}, fixed=prepared.fixed
+    )
     run = TrainingRun(config, prepared.data, device=torch.device("cpu"), weights="none")
     run.run_epoch()
     sizes = {name: len(getattr(prepared.splits, name)) for name in ("train", "search", "confirm", "test")}
@@ -127,13 +98,13 @@ def train(path: Path) -> tuple[TrainingRun, dict[str, int]]:
 
 
 def test_a_trial_of_an_imagefolder_with_published_splits(tmp_path: Path) -> None:
-    run, sizes = train(write_imagefolder(tmp_path, {"train": 40, "validation": 16, "test": 12}))
+    run, sizes = train(layout_files.write_imagefolder(tmp_path, {"train": 40, "validation": 16, "test": 12}))
     assert sizes == {"train": 40, "search": 8, "confirm": 8, "test": 12}
     assert run.predict("test").logits.shape == (12, 2)
 
 
 def test_a_trial_of_nested_class_folders(tmp_path: Path) -> None:
-    run, sizes = train(write_classes(tmp_path, ("animals/cat", "animals/dog", "cars")))
+    run, sizes = train(layout_files.write_classes(tmp_path, ("animals/cat", "animals/dog", "cars")))
     assert sizes == {"train": 30, "search": 9, "confirm": 9, "test": 12}
     predictions = run.predict("confirm")
     assert predictions.logits.shape == (9, 3)

@@ -20,14 +20,14 @@ OVERRIDES = (
     "data.source=abstudy_example.source:load",
     "search.sampler=abstudy_example.sampler:make_sampler",
     'search.space.backbone.choices=["abstudy_example.backbone:build"]',
-    "data.num_images=400",
+    "data.num_images=300",
     "data.test_fraction=0.4",
-    "search.num_trials=4",
+    "search.num_trials=2",
     "search.max_epochs=2",
     "search.asha.enabled=false",
     "confirm.top_k=1",
     "analyze.num_panels=1",
-    "analyze.num_audit_images=40",
+    "analyze.num_audit_images=20",
 )
 
 

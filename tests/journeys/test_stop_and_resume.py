@@ -10,36 +10,24 @@ from pathlib import Path
 import pytest
 
 from study.state.record_book import RecordBook
+from tests.study.small_study import write_small_study
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(280)]
 
-SPEC = """
-name = "stopped"
-[data]
-source = "planted"
-num_images = 300
-[model]
-weights = "none"
-[train]
-image_size = 32
-batch_size = 16
-[search]
-factor = "interpolation"
-num_trials = 6
-max_epochs = 3
-keep_weights = "all"
-asha = { enabled = false }
-fixed = { class_weighting = "none", backbone = "resnet18" }
-"""
+SEARCH = {
+    **{"num_trials": 5, "max_epochs": 3, "keep_weights": "all"},
+    "fixed": {"class_weighting": "none", "backbone": "resnet18"},
+}
 STUDY = Path(sys.executable).parent / "study"
 
 
 def start(root: Path, command_name: str, *more: str) -> subprocess.Popen[str]:
     """Start or resume the study in a session of its own, as a shell would."""
-    (root / "spec.toml").write_text(SPEC)
+    train = {"image_size": 32, "batch_size": 16}
+    write_small_study(root / "spec.toml", "stopped", train=train, search=SEARCH)
     options = [str(root / "spec.toml"), "--storage", str(root)]
     if command_name == "resume":
         options = [str(root / "stopped"), "--search-only"]
@@ -74,17 +62,17 @@ def test_stopped_and_killed_study_is_resumed_without_losing_or_repeating_a_finis
     assert "Traceback" not in errors
     stopped = finished(tmp_path)
     process = start(tmp_path, "resume")
-    wait_for_finished(tmp_path, len(stopped) + 2, process)
+    wait_for_finished(tmp_path, len(stopped) + 1, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=100)
     killed = finished(tmp_path)
-    assert len(stopped) < len(killed) < 6
+    assert len(stopped) < len(killed) < 5
     # What began on Ray ends in a process without it.
     process = start(tmp_path, "resume", "--local")
     output, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors + output
     after = finished(tmp_path)
-    assert len(after) == 6
+    assert len(after) == 5
     assert {i: killed[i] for i in stopped} == stopped
     assert {i: after[i] for i in killed} == killed
     assert all([e.epoch for e in r.epochs] == [1, 2, 3] for r in after.values())

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from search_spaces.errors import UserInputError
 from search_spaces.extensions import TRUST
 from study.cluster import connection
 from tests.study.command_line import Outcome, run_cli
+from tests.study.small_study import write_small_study
 from trainables.models.catalog import find_backbone
 
 MODULE = """
@@ -41,31 +43,15 @@ def make_sampler(seed):
 def build(*, num_classes):
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
 """
-SPEC = """
-name = "own"
-[data]
-source = "trust_mine:load"
-[model]
-weights = "none"
-[train]
-image_size = 16
-batch_size = 16
-precision = "fp32"
-[search]
-factor = "interpolation"
-sampler = "trust_mine:make_sampler"
-num_trials = 2
-max_epochs = 1
-asha = { enabled = false }
-ranges = { backbone = ["trust_mine:build"] }
-fixed = { class_weighting = "none", cutmix_probability = 0.0 }
-[confirm]
-top_k = 1
-looks = [2]
-[analyze]
-num_panels = 0
-num_audit_images = 0
-"""
+STUDY: dict[str, Any] = {
+    "data": {"source": "trust_mine:load", "num_images": None},
+    "train": {"batch_size": 16},
+    "search": {
+        "sampler": "trust_mine:make_sampler",
+        "ranges": {"backbone": ["trust_mine:build"]},
+        "fixed": {"class_weighting": "none", "cutmix_probability": 0.0},
+    },
+}
 EVIL = """
 name = "harmless"
 data = { source = "shutil:rmtree", path = "./victim" }
@@ -81,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with a module, a spec that names it, and its finished study."""
     root = tmp_path_factory.mktemp("trust")
     (root / "trust_mine.py").write_text(MODULE)
-    (root / "own.toml").write_text(SPEC)
+    write_small_study(root / "own.toml", "own", **STUDY)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setattr(sys, "path", list(sys.path))

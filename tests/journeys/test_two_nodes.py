@@ -18,39 +18,20 @@ import pytest
 from study.state.paths import AUDIT_PARTS, FINDINGS
 from study.state.record_book import RecordBook
 from tests.faults.nodes import LocalCluster, local_cluster
-from trainables.records.record import TrialState
+from tests.study.small_study import write_small_study
+from trainables.records.record import TrialRecord, TrialState
 from trainables.storage.store import Store
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(400)]
 
 BIN = Path(sys.executable).parent
-SPEC = """
-name = "two-nodes"
-[data]
-source = "planted"
-num_images = 500
-[model]
-weights = "none"
-[train]
-image_size = 32
-batch_size = 32
-[search]
-num_trials = 6
-max_epochs = 2
-asha = { enabled = false }
-fixed = { class_weighting = "none", backbone = "resnet18" }
-factor = "interpolation"
-[confirm]
-top_k = 1
-looks = [2]
-[analyze]
-num_panels = 2
-num_audit_images = 60
-[resources]
-gpu = 1
-cpu = 1
-device = "cpu"
-"""
+STUDY: dict[str, Any] = {
+    "data": {"num_images": 500},
+    "train": {"image_size": 32},
+    "search": {"num_trials": 6, "max_epochs": 2, "fixed": {"class_weighting": "none", "backbone": "resnet18"}},
+    "analyze": {"num_panels": 2, "num_audit_images": 60},
+    "resources": {"gpu": 1, "cpu": 1, "device": "cpu"},
+}
 # Every process with this on its path that computes a convolution leaves a file with its number. One image is not counted: the
 # launch passes a black one through each network, to see whether it takes the size.
 LOGGER = """
@@ -74,19 +55,13 @@ builtins.__import__ = logged
 """
 
 
-def call(*command: str | Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        list(map(str, command)), env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("two_nodes")
     for name in ("log", "site", "storage"):
         (made / name).mkdir()
     (made / "site" / "sitecustomize.py").write_text(LOGGER)
-    (made / "spec.toml").write_text(SPEC)
+    write_small_study(made / "spec.toml", "two-nodes", **STUDY)
     return made
 
 
@@ -97,20 +72,24 @@ def nodes(folder: Path) -> Iterator[LocalCluster]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def cluster(nodes: LocalCluster) -> tuple[str, dict[str, str]]:
-    """Address and environment of the nodes."""
-    return nodes.address, {**os.environ, **nodes.environment}
-
-
-def start(nodes: LocalCluster, *command: str | Path) -> subprocess.Popen[str]:
+def start(nodes: LocalCluster, *command: str | Path, **variables: str) -> subprocess.Popen[str]:
+    """Start a command on the nodes."""
+    address = () if "RAY_ADDRESS" in variables else ("--address", nodes.address)
     return subprocess.Popen(
-        [BIN / "study", *map(str, command), "--address", nodes.address],
-        env={**os.environ, **nodes.environment},
+        [BIN / "study", *map(str, command), *address],
+        env={**os.environ, **nodes.environment, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def intruder(nodes: LocalCluster, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A driver with a wrong token, which Ray lets wait for half a minute: that is beside the other tests."""
+    with start(nodes, "launch", folder / "spec.toml", "--storage", folder / "none", RAY_AUTH_TOKEN="f" * 64) as started:
+        yield started
+        started.kill()
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +107,21 @@ def read_forensics(study: Path) -> tuple[Any, Any]:
     return findings["arms"], [panel["views"] for panel in findings["panels"]]
 
 
-def test_trials_hold_gpus_and_both_nodes_work(cluster: tuple[str, dict[str, str]], tmp_path: Path) -> None:
-    address, environment = cluster
-    spec = tmp_path / "spec.toml"
-    spec.write_text(SPEC)
-    done = call(BIN / "study", "launch", spec, "--storage", tmp_path, "--address", address, environment=environment)
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert "3 node(s), 2 CPUs, 2 GPUs" in done.stdout
-    records = RecordBook(Store(tmp_path / "two-nodes")).of_stage("search")
+def launch(
+    nodes: LocalCluster, folder: Path, storage: Path, *overrides: str, **variables: str
+) -> tuple[int, str, list[TrialRecord]]:
+    """Run a short search; return the exit status of its driver, the output, and the trials."""
+    short = ("data.num_images=200", "search.max_epochs=1", *overrides)
+    options = [word for override in short for word in ("--set", override)]
+    started = start(nodes, "launch", folder / "spec.toml", "--storage", storage, *options, **variables)
+    output, _ = started.communicate(timeout=200)
+    return started.returncode, output, list(RecordBook(Store(storage / "two-nodes")).of_stage("search"))
+
+
+def test_trials_hold_gpus_and_both_nodes_work(nodes: LocalCluster, folder: Path, tmp_path: Path) -> None:
+    status, output, records = launch(nodes, folder, tmp_path)
+    assert status == 0, output
+    assert "3 node(s), 2 CPUs, 2 GPUs" in output
     assert [r.state for r in records] == [TrialState.COMPLETE] * 6
     assert len({r.node for r in records}) == 2
     assert {r.config.arm for r in records} == {"bicubic", "bilinear"}
@@ -154,33 +140,24 @@ def test_forensics_compute_on_the_nodes_and_nothing_in_the_driver(driver: subpro
 
 
 def test_gpu_without_cuda_fails_with_its_reason_instead_of_computing_elsewhere(
-    cluster: tuple[str, dict[str, str]], tmp_path: Path
+    nodes: LocalCluster, folder: Path, tmp_path: Path
 ) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine's GPUs are real")
-    address, environment = cluster
-    spec = tmp_path / "spec.toml"
-    spec.write_text(SPEC)
-    overrides = ["--set", "resources.device=auto", "--set", "resources.retries=0", "--set", "search.num_trials=2"]
+    overrides = ("resources.device=auto", "resources.retries=0", "search.num_trials=2")
     # As inside of a Ray job, where Ray sets the address.
-    inside = {**environment, "RAY_ADDRESS": address}
-    done = call(BIN / "study", "launch", spec, "--storage", tmp_path, *overrides, environment=inside)
-    assert "3 node(s)" in done.stdout, done.stderr + done.stdout
-    records = RecordBook(Store(tmp_path / "two-nodes")).of_stage("search")
+    _, output, records = launch(nodes, folder, tmp_path, *overrides, RAY_ADDRESS=nodes.address)
+    assert "3 node(s)" in output
     assert [r.state for r in records] == [TrialState.FAILED] * 2
     assert all("torch finds no CUDA device" in r.reason for r in records)
 
 
-def test_wrong_token_is_refused(cluster: tuple[str, dict[str, str]], tmp_path: Path) -> None:
-    address, environment = cluster
-    spec = tmp_path / "spec.toml"
-    spec.write_text(SPEC)
-    wrong = {**environment, "RAY_AUTH_TOKEN": "f" * 64}
-    refused = call(BIN / "study", "launch", spec, "--storage", tmp_path, "--address", address, environment=wrong)
-    assert refused.returncode == 2, refused.stderr + refused.stdout
-    assert not (tmp_path / "two-nodes").exists()
+def test_wrong_token_is_refused(intruder: subprocess.Popen[str], folder: Path) -> None:
+    output, _ = intruder.communicate(timeout=200)
+    assert intruder.returncode == 2, output
+    assert not (folder / "none" / "two-nodes").exists()
 
 
 @pytest.mark.long_faults

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -19,6 +20,7 @@ from study.state.sealed_files import read_sealed_toml, write_sealed_toml
 from tests.faults.payloads import place_payloads
 from tests.faults.storage import damage_files
 from tests.study.command_line import Outcome, run_cli
+from tests.study.small_study import write_small_study
 from trainables.records.record import TrialState
 from trainables.storage.store import Store
 from trainables.training.epoch_metrics import PARTS
@@ -28,43 +30,25 @@ pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(600)]
 
 # 1.5 million parameters (ResNet18 has 11.2 million): most tests here copy the weights of the study.
 SMALLER = "torchvision:mobilenet_v3_small"
-SPEC = f"""
-name = "small"
-seed = 3
-[data]
-source = "planted"
-num_images = 700
-search_fraction = 0.2
-confirm_fraction = 0.2
-test_fraction = 0.3
-[model]
-weights = "none"
-[train]
-image_size = 32
-batch_size = 32
-precision = "fp32"
-rotation_degrees = 5.0
-[search]
-num_trials = 5
-max_epochs = 2
-asha = {{ first_rung = 1, reduction_factor = 2.0 }}
-ranges = {{ backbone = ["resnet18", "{SMALLER}"] }}
-fixed = {{ interpolation = "bicubic", label_smoothing = 0.0, class_weighting = "none" }}
-[confirm]
-top_k = 1
-looks = [2]
-margin = 0.05
-[analyze]
-num_panels = 2
-num_audit_images = 60
-"""
+SPEC: dict[str, Any] = {
+    "seed": 3,
+    "data": {"num_images": 500, "search_fraction": 0.2, "confirm_fraction": 0.2, "test_fraction": 0.3},
+    "train": {"image_size": 32, "rotation_degrees": 5.0},
+    "search": {
+        **{"factor": None, "num_trials": 5, "max_epochs": 2, "asha": {"first_rung": 1, "reduction_factor": 2.0}},
+        "ranges": {"backbone": ["resnet18", SMALLER]},
+        "fixed": {"interpolation": "bicubic", "label_smoothing": 0.0, "class_weighting": "none"},
+    },
+    "confirm": {"margin": 0.05},
+    "analyze": {"num_panels": 2, "num_audit_images": 40},
+}
 
 
 @pytest.fixture(scope="module")
 def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that was run to its report."""
     root = tmp_path_factory.mktemp("studies")
-    (root / "spec.toml").write_text(SPEC)
+    write_small_study(root / "spec.toml", "small", **SPEC)
     with mock.patch.object(Cluster, "capacity", autospec=True, side_effect=Cluster.capacity) as capacity:
         outcome = run_cli("run", root / "spec.toml", "--storage", root, "--profile")
     assert capacity.call_count == 2, "the cluster is checked once for each of the two arms"
@@ -85,19 +69,9 @@ def test_every_epoch_records_where_its_time_went(study_folder: Path) -> None:
 
 def test_layout_on_disk_is_the_documented_one(study_folder: Path) -> None:
     store = Store(study_folder)
-    for name in (
-        paths.SPEC,
-        paths.PASSPORT,
-        paths.PLAN,
-        paths.FINDINGS,
-        paths.COMPARISON_CSV,
-        paths.ARMS_CSV,
-        paths.SIDE_METRICS_CSV,
-        paths.COMPARISON_MARKDOWN,
-        paths.COMPARISON_LATEX,
-        paths.REPORT_HTML,
-        paths.REPORT_MARKDOWN,
-    ):
+    tables = (paths.COMPARISON_CSV, paths.ARMS_CSV, paths.SIDE_METRICS_CSV)
+    reports = (paths.COMPARISON_MARKDOWN, paths.COMPARISON_LATEX, paths.REPORT_HTML, paths.REPORT_MARKDOWN)
+    for name in (paths.SPEC, paths.PASSPORT, paths.PLAN, paths.FINDINGS, *tables, *reports):
         assert store.exists(name), name
     for record in RecordBook(store):
         folder = study_folder / paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
@@ -275,7 +249,7 @@ def test_resume_with_other_data_is_refused(study_folder: Path, tmp_path: Path) -
     shutil.copytree(study_folder, tmp_path / "other")
     store = Store(tmp_path / "other")
     text = read_sealed_toml(store, paths.SPEC)
-    write_sealed_toml(store, paths.SPEC, text.replace("num_images = 700", "num_images = 710"))
+    write_sealed_toml(store, paths.SPEC, text.replace("num_images = 500", "num_images = 510"))
     outcome = run_cli("resume", tmp_path / "other")
     assert outcome.status == 2
     assert "other data" in outcome.errors

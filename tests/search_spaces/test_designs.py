@@ -15,27 +15,12 @@ from search_spaces.designs import (
 )
 from search_spaces.errors import UserInputError
 from search_spaces.space_tables import load_space
+from tests.built_values import BASE
 
 TRANSFER_LEARNING = load_space("transfer_learning")
-BASE = {
-    "backbone": "resnet18",
-    "max_lr": 0.05,
-    "backbone_lr_ratio": 0.1,
-    "cutmix_probability": 0.0,
-    "class_weighting": "none",
-    "interpolation": "bicubic",
-    "weight_decay": 1e-4,
-    "label_smoothing": 0.0,
-}
 CHANGES = {
-    "cutmix_probability": 0.5,
-    "backbone": "resnet50",
-    "label_smoothing": 0.1,
-    "interpolation": "bilinear",
-    "max_lr": 0.1,
-    "weight_decay": 1e-3,
-    "backbone_lr_ratio": 1.0,
-    "class_weighting": "group",
+    **{"cutmix_probability": 0.5, "backbone": "resnet50", "label_smoothing": 0.1, "interpolation": "bilinear"},
+    **{"max_lr": 0.1, "weight_decay": 1e-3, "backbone_lr_ratio": 1.0, "class_weighting": "group"},
 }
 
 

@@ -1,11 +1,11 @@
 """Studies on disk whose trials trained nothing: simulated curves, real records."""
 
 import math
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import tomli_w
 import torch
 
@@ -19,15 +19,17 @@ from study.results.findings import compute_findings
 from study.scheduling.director import ConfirmationDirector, want
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import with_overrides
+from study.spec.study_spec import StudySpec
 from study.state import paths
 from study.state.record_book import RecordBook
 from study.state.sealed_files import write_sealed_json, write_sealed_toml
+from tests.built_values import predictions_of
+from tests.made_once import made_once
 from tests.study.simulated import FIXED, Curve, drive, learning_curve, make_spec
 from trainables.data.images import ImageSet
 from trainables.records.record import TrialRecord, TrialState, best_trials
 from trainables.records.trial_files import TrialFiles
 from trainables.storage.store import Store
-from trainables.training.predictions import Predictions
 
 ARMS = ("resnet18", "resnet50")
 STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAILED": "FAIL"}
@@ -38,8 +40,18 @@ def curve_with_failures(record: TrialRecord, epoch: int) -> float | None:
 
 
 def simulate(folder: Path, max_events: int | None = None, **search: object) -> OpenStudy:
-    """Return a searched study on disk, with weights of its complete trials that hold the trial's number."""
-    store, spec = Store(folder), make_spec(**search)
+    """Return a searched study on disk, with weights of its complete trials that hold the trial's number.
+
+    The search is made once per run, and copied to `folder`.
+    """
+    kind = f"search of {max_events} events, {sorted(search.items())}"
+    made = made_once(kind, lambda place: _search(Store(place), make_spec(**search), max_events))
+    shutil.copytree(made, folder, dirs_exist_ok=True)
+    store = Store(folder)
+    return OpenStudy(store=store, spec=make_spec(**search), book=RecordBook(store))
+
+
+def _search(store: Store, spec: StudySpec, max_events: int | None) -> None:
     write_sealed_toml(store, paths.SPEC, tomli_w.dumps(spec.model_dump(exclude_none=True)))
     data = {"class_names": ["cat", "dog"], "num_images": {"search": 40}, "stored_size": [48, 48]}
     write_sealed_json(store, paths.PASSPORT, {"data": data})
@@ -49,7 +61,6 @@ def simulate(folder: Path, max_events: int | None = None, **search: object) -> O
     for record in book.of_stage("search"):
         if record.state is TrialState.COMPLETE:
             book.save(write_weights(store, record))
-    return OpenStudy(store=store, spec=spec, book=book)
 
 
 def analyze_here(study: OpenStudy, image_set: ImageSet) -> Findings:
@@ -94,12 +105,7 @@ def confirm(study: OpenStudy, *, read_test: bool, num_seeds: int = 2, curve: Cur
     wanted = [trial for winner in winners.values() for trial in want(winner, seeds)]
     drive(ConfirmationDirector(study.book, wanted), curve)
     write_plan(study.store, make_plan(study.spec, winners, seeds[::-1]))
-    predictions = Predictions(
-        sample_ids=np.arange(4),
-        labels=np.array([0, 0, 1, 1]),
-        logits=np.array([[1, 0], [1, 0], [0, 1], [1, 0]], dtype=np.float32),
-        split="test",
-    )
+    predictions = predictions_of([0, 0, 1, 1], [[1, 0], [1, 0], [0, 1], [1, 0]])
     for record in study.book.of_stage("confirmation"):
         stored = study.book.save(write_weights(study.store, record))
         if read_test:

@@ -7,8 +7,8 @@ from study.cluster.tasks import Stage
 from study.scheduling.director import Director
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
+from tests.built_values import metrics_of
 from trainables.records.record import EpochReport, TrialRecord
-from trainables.training.epoch_metrics import EpochMetrics
 
 Curve = Callable[[TrialRecord, int], float | None]
 FIXED: dict[str, float | int | str | bool] = {"max_epochs": 6}
@@ -39,19 +39,7 @@ def make_report(
     epoch: int, macro_f1: float | None, device_seconds: float, train_loss: float | None = 1.0
 ) -> EpochReport:
     """Return a report as a trial's actor sends it."""
-    metrics = EpochMetrics(
-        epoch=epoch,
-        train_loss=train_loss,
-        search_loss=1.0,
-        macro_f1=macro_f1,
-        per_class_f1=(macro_f1,) * 2,
-        head_lr=0.1,
-        backbone_lr=0.01,
-        train_seconds=device_seconds,
-        evaluate_seconds=0.25,
-        train_images_per_second=100.0,
-        peak_memory_bytes=1,
-    )
+    metrics = metrics_of(epoch, macro_f1, train_loss=train_loss, train_seconds=device_seconds)
     return EpochReport(metrics=metrics, device_seconds=device_seconds, device="simulated")
 
 

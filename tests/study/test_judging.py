@@ -111,11 +111,7 @@ def test_arms_with_other_seeds_are_compared_and_the_note_says_what_is_left_out(t
     outcome = judge(shown, tmp_path, "--to", str(tmp_path / "out"))
     assert outcome.status == 0, outcome
     written = pd.read_csv(tmp_path / "out" / "comparison.csv")
-    assert (written.loc[0, "verdict"], written.loc[0, "num_seeds"], written.loc[0, "num_control_seeds"]) == (
-        "BETTER",
-        3,
-        4,
-    )
+    assert list(written.loc[0, ["verdict", "num_seeds", "num_control_seeds"]]) == ["BETTER", 3, 4]
     text = " ".join(outcome.output.split())
     assert "| 3 and 4 seeds |" in text
     assert "Seeds of new are not those of old, so that their runs do not pair" in text
@@ -393,7 +389,6 @@ def test_groups_and_predicted_classes_alone_beside_macro_f1(tmp_path: Path) -> N
     assert found["group"].fillna("").tolist() == [""] * 6 + ["odd"] * 6
     assert found["difference"].abs().max() == 0
     assert found["recipe_high"].max() < 0.1
-    assert "the group 'odd' names the class 'x'" in run_cli("judge", *files, "--group", "odd=x").errors
     for name, scores in (("old", probabilities), ("new", right)):
         write_arrays(tmp_path / f"{name}.npz", labels=labels, predictions=scores.argmax(axis=1))
     outcome = run_cli("judge", *files, "--to", tmp_path / "out")
@@ -428,12 +423,6 @@ def test_forensics_refuse_arguments_that_do_not_fit(tmp_path: Path) -> None:
     for options, message in (
         (("--class-names", "a,b"), "10 classes need as many names, but got 2: a, b"),
         (("--human-counts", str(tmp_path / "people.npy")), "human counts must be (images, classes)"),
-        (("--human-counts", str(tmp_path / "none.npy")), "there is no file"),
-        (
-            ("--group", "hard=class 1,class 99", "--group", "easy=class 0"),
-            "the group 'hard' names the class 'class 99'",
-        ),
-        (("--group", "hard"), "--group takes NAME=CLASS,CLASS"),
     ):
         outcome = judge(make_table(), tmp_path, *options)
         assert outcome.status == 2

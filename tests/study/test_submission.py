@@ -18,33 +18,10 @@ from study.results.findings import load_findings
 from study.spec.reading import parse_spec
 from tests.faults.nodes import LocalCluster, free_port, local_cluster
 from tests.study.command_line import Outcome, run_cli
+from tests.study.small_study import write_small_study
 from trainables.storage.store import Store
 
 BIN = Path(sys.executable).parent
-SPEC = """
-name = "submitted"
-[data]
-source = "planted"
-num_images = 200
-[model]
-weights = "none"
-[train]
-image_size = 32
-batch_size = 32
-precision = "fp32"
-[search]
-factor = "interpolation"
-num_trials = 2
-max_epochs = 1
-asha = { enabled = false }
-fixed = { backbone = "resnet18", class_weighting = "none", cutmix_probability = 0.0 }
-[confirm]
-top_k = 1
-looks = [2]
-[analyze]
-num_panels = 0
-num_audit_images = 0
-"""
 # The tests' environment has Ray without the client of its job server, whose agents open ports without a token (R14).
 HAS_CLIENT = pytest.mark.skipif(find_spec("aiohttp") is None, reason="needs abstudy[submit]")
 ADDRESS = ("--address", "http://head:8265")
@@ -76,9 +53,7 @@ class FakeServer:
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
-    file = tmp_path / "mine.toml"
-    file.write_text(SPEC)
-    return file
+    return write_small_study(tmp_path / "mine.toml", "submitted", data={"num_images": 200}, train={"image_size": 32})
 
 
 def submit(monkeypatch: pytest.MonkeyPatch, server: FakeServer, *arguments: str | Path) -> Outcome:

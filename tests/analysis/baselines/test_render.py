@@ -7,15 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from analysis.baselines.render import (
-    BASELINE_HEADER,
-    build_baseline_csv,
-    build_baseline_rich_table,
-    compare_with_probe,
-    describe_below_table,
-    describe_handover,
-    list_baseline_cells,
-)
+from analysis.baselines import render
 from analysis.baselines.values import describe_baselines
 from analysis.comparison.tables import PLAN_CHANGED
 from analysis.comparison.values import ArmDivergence, Question, Verdict
@@ -47,14 +39,14 @@ def test_the_lines_before_training_have_every_baseline_and_note() -> None:
         "a stratified sample of 5,000 of 20,000 training images, 31 s",
         "There is no probe of convnext: it has no pretrained weights.",
     ]
-    assert describe_handover(UNTRAINED) == []
+    assert render.describe_handover(UNTRAINED) == []
 
 
 def test_a_single_probe_is_not_marked_as_chosen() -> None:
     single = replace(FOUND, probes=FOUND.probes[:1])
-    assert "chosen" not in " ".join(describe_baselines(single)) + str(list_baseline_cells(single))
-    assert "chosen" in str(list_baseline_cells(FOUND)[1])
-    assert "chosen" not in str(list_baseline_cells(FOUND)[2])
+    assert "chosen" not in " ".join(describe_baselines(single)) + str(render.list_baseline_cells(single))
+    assert "chosen" in str(render.list_baseline_cells(FOUND)[1])
+    assert "chosen" not in str(render.list_baseline_cells(FOUND)[2])
 
 
 @pytest.mark.parametrize(
@@ -67,14 +59,14 @@ def test_a_single_probe_is_not_marked_as_chosen() -> None:
     ],
 )
 def test_the_verdict_names_the_score_and_the_seconds_of_the_probe(verdict: Verdict, verb: str, end: str) -> None:
-    assert compare_with_probe(make_baselines(verdict), "The arm") == (
+    assert render.compare_with_probe(make_baselines(verdict), "The arm") == (
         f"The arm {verb} a linear probe on frozen features of resnet18 (macro-F1 65.9 % after 14 s){end}: "
         "-0.4 pp [-3.1, +2.3]"
     )
 
 
 def test_the_handover_says_why_and_what_the_interval_covers() -> None:
-    why, verdict, scope = describe_handover(FOUND)
+    why, verdict, scope = render.describe_handover(FOUND)
     assert why == (
         "On the confirm split, the linear probe on resnet18 (67.1 %) has a higher macro-F1 than the mean of every arm "
         "(resnet50: 60.0 %): "
@@ -84,28 +76,28 @@ def test_the_handover_says_why_and_what_the_interval_covers() -> None:
     assert "(95 % confidence, 5 seeds, 1,500 test images) covers new seeds of resnet50 and new test images." in scope
     assert "The probe is one fixed model for these training images." in scope
     assert "has its own alpha, outside the family of arms" in scope
-    assert describe_handover(make_baselines(handed_over="resnet50"))[0] == (
+    assert render.describe_handover(make_baselines(handed_over="resnet50"))[0] == (
         "On the confirm split, resnet50 has the highest mean macro-F1 of the arms (70.0 %), not below the linear "
         "probe on resnet18 (67.1 %): it is handed over."
     )
 
 
 def test_an_interval_for_one_seed_covers_no_new_seeds() -> None:
-    _, verdict, scope = describe_handover(with_row(question=Question.MODELS, num_seeds=1))
+    _, verdict, scope = render.describe_handover(with_row(question=Question.MODELS, num_seeds=1))
     assert "for these models: -0.4 pp" in verdict
     assert "1 seed, 1,500 test images) covers new test images." in scope
 
 
 def test_without_a_probe_the_winner_is_handed_over_and_no_verdict_is_given() -> None:
-    assert describe_handover(WITHOUT_PROBE) == [
+    assert render.describe_handover(WITHOUT_PROBE) == [
         "On the confirm split, resnet50 has the highest mean macro-F1 of the arms (60.0 %): it is handed over."
     ]
-    assert describe_below_table(WITHOUT_PROBE) == describe_handover(WITHOUT_PROBE)
-    assert describe_below_table(FOUND)[-1] == FOUND.notes[0]
+    assert render.describe_below_table(WITHOUT_PROBE) == render.describe_handover(WITHOUT_PROBE)
+    assert render.describe_below_table(FOUND)[-1] == FOUND.notes[0]
 
 
 def test_what_would_decide_the_row_and_a_changed_plan_are_said() -> None:
-    lines = describe_handover(with_row(settles="about 9 seeds would settle it (now 5)", plan_changed=True))
+    lines = render.describe_handover(with_row(settles="about 9 seeds would settle it (now 5)", plan_changed=True))
     assert lines[-2:] == ["resnet50 vs linear-probe: about 9 seeds would settle it (now 5).", PLAN_CHANGED]
 
 
@@ -114,18 +106,18 @@ def test_a_row_that_divergence_decides_shows_the_interval_over_all_runs() -> Non
     lost = ArmDivergence(arm="resnet50", rate=rate, num_diverged=3, num_runs=5, epochs=(0, 0, 0))
     over_all = Interval(estimate=-0.4, low=-0.7, high=-0.1)
     found = with_row(verdict=Verdict.WORSE, divergence=(lost,), all_runs_effect=over_all)
-    assert compare_with_probe(found, "It").endswith("over all runs: -40.0 pp [-70.0, -10.0]")
-    assert any("linear-probe: resnet50: 3 of 5 runs diverged" in line for line in describe_handover(found))
+    assert render.compare_with_probe(found, "It").endswith("over all runs: -40.0 pp [-70.0, -10.0]")
+    assert any("linear-probe: resnet50: 3 of 5 runs diverged" in line for line in render.describe_handover(found))
 
 
 def test_the_table_has_a_line_per_baseline_and_fits_the_terminal() -> None:
-    cells = list_baseline_cells(FOUND)
+    cells = render.list_baseline_cells(FOUND)
     assert cells[0] == ["majority class", "7.00 %", "7.20 %", "7.12 %", "335", "0 s"]
     assert cells[2] == ["linear probe on resnet50", "61.00 %", "67.10 %", "65.90 %", "5,000 of 20,000", "31 s"]
-    assert all(len(row) == len(BASELINE_HEADER) for row in cells)
-    assert list_baseline_cells(UNTRAINED)[1][3] == "—"
+    assert all(len(row) == len(render.BASELINE_HEADER) for row in cells)
+    assert render.list_baseline_cells(UNTRAINED)[1][3] == "—"
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(build_baseline_rich_table(FOUND))
+    console.print(render.build_baseline_rich_table(FOUND))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80
     for cell in (*cells[0], "65.90 %", "67.10 %", "31 s"):
@@ -133,10 +125,10 @@ def test_the_table_has_a_line_per_baseline_and_fits_the_terminal() -> None:
 
 
 def test_the_csv_has_the_row_on_the_line_of_the_chosen_probe_alone() -> None:
-    majority, chosen, other = csv.DictReader(io.StringIO(build_baseline_csv(FOUND)))
+    majority, chosen, other = csv.DictReader(io.StringIO(render.build_baseline_csv(FOUND)))
     numbers = [float(chosen[key]) for key in ("effect_pp", "low_pp", "high_pp", "test_macro_f1", "strength")]
     assert numbers == pytest.approx([-0.4, -3.1, 2.3, 0.659, 0.01])
     assert (chosen["verdict"], chosen["treatment"], chosen["backbone"]) == ("UNDECIDED", "resnet50", "resnet18")
     assert {line[key] for line in (majority, other) for key in ("effect_pp", "low_pp", "high_pp", "verdict")} == {""}
     assert (majority["name"], majority["strength"], other["num_train"]) == ("majority class", "", "20000")
-    assert all(line["verdict"] == "" for line in csv.DictReader(io.StringIO(build_baseline_csv(UNTRAINED))))
+    assert all(line["verdict"] == "" for line in csv.DictReader(io.StringIO(render.build_baseline_csv(UNTRAINED))))

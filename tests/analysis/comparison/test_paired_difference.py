@@ -20,27 +20,21 @@ from analysis.comparison.paired_difference import (
 )
 from analysis.comparison.values import Question, Verdict
 from analysis.confusions.class_scores import compute_macro_f1_intervals
-from analysis.statistics.arm_predictions import ArmAverage, ArmPredictions, stack_predictions
+from analysis.statistics.arm_predictions import ArmAverage, stack_predictions
 from analysis.statistics.crossed_interval import compute_t_quantile
 from analysis.statistics.interval import Interval
 from search_spaces.designs import make_factorial_design
 from search_spaces.errors import UserInputError
 from search_spaces.space_tables import load_space
-from trainables.training.predictions import Predictions
+from tests.built_values import arm_of, predictions_of
 
 NUM_CLASSES = 4
 SETTINGS = {"margin": 0.005, "alpha": 0.05, "num_rows": 1, "cost_ratio": None}
 
 
 def make_arm(name, labels, predicted, seeds=None):
-    return ArmPredictions(
-        name=name,
-        seeds=tuple(range(len(predicted))) if seeds is None else seeds,
-        labels=labels,
-        sample_ids=np.arange(len(labels)),
-        predicted=predicted,
-        num_classes=NUM_CLASSES,
-    )
+    more = {} if seeds is None else {"seeds": seeds}
+    return arm_of(labels, predicted, name, num_classes=NUM_CLASSES, **more)
 
 
 def draw_arms(seed, num_seeds=5, num_images=400, shift=0.0, seed_sd=0.05):
@@ -253,7 +247,7 @@ def test_one_arms_interval_covers_its_macro_f1():
 
 def make_predictions(ids, labels, seed=0, split="test", num_classes=NUM_CLASSES):
     logits = np.random.default_rng(seed).normal(size=(len(ids), num_classes)).astype(np.float32)
-    return Predictions(sample_ids=np.array(ids), labels=np.array(labels, dtype=np.int64), logits=logits, split=split)
+    return predictions_of(labels, logits, sample_ids=np.array(ids), split=split)
 
 
 def test_stacking_pairs_by_sample_id_and_sorts_seeds():

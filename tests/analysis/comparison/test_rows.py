@@ -24,6 +24,7 @@ from analysis.statistics.variances import guard_image_variance
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World, first_seeds
 from search_spaces.config import TrialConfig
 from search_spaces.designs import Contrast, contrast_with_first
+from tests.built_values import predictions_of, record_of
 from trainables.records.record import TrialRecord, TrialState
 from trainables.training.predictions import Predictions
 
@@ -54,13 +55,8 @@ def make_evidence(
             source=make_record(name, 0),
             runs=[make_record(name, s, diverged=name == "treatment" and s in diverged) for s in seeds],
             predictions=[
-                Predictions(
-                    sample_ids=arm.sample_ids,
-                    labels=arm.labels,
-                    logits=np.eye(NUM_CLASSES, dtype=np.float32)[
-                        0 * arm.predicted[s] if name == "treatment" and s in diverged else arm.predicted[s]
-                    ],
-                    split="test",
+                predictions_of(
+                    arm.labels, np.eye(NUM_CLASSES)[(name != "treatment" or s not in diverged) * arm.predicted[s]]
                 )
                 for s in seeds
             ],
@@ -70,17 +66,9 @@ def make_evidence(
 
 
 def make_record(arm: str, seed: int, *, diverged: bool = False) -> TrialRecord:
-    return TrialRecord(
-        trial_id=f"{seed:05d}",
-        stage="confirmation",
-        config=TrialConfig(arm=arm, seed=seed, hyperparameters={}, fixed={}),
-        fingerprint="x",
-        state=TrialState.FAILED if diverged else TrialState.COMPLETE,
-        diverged=diverged,
-        last_finite_epoch=seed if diverged else None,
-        suggested_order=0,
-        device_seconds=2.0,
-    )
+    config = TrialConfig(arm=arm, seed=seed, hyperparameters={}, fixed={})
+    ended = {"state": TrialState.FAILED, "diverged": True, "last_finite_epoch": seed} if diverged else {}
+    return record_of(config, trial_id=f"{seed:05d}", stage="confirmation", device_seconds=2.0, **ended)
 
 
 def replace_diverged(record: TrialRecord, seeds: set[int]) -> TrialRecord:

@@ -6,6 +6,7 @@ from sklearn import metrics as sk
 
 from analysis.comparison.exploratory import METRICS, _score, compute_side_metrics
 from search_spaces.errors import UserInputError
+from tests.built_values import predictions_of
 from trainables.training.predictions import Predictions
 
 NAMES = ("cat", "dog", "ship")
@@ -18,12 +19,7 @@ def draw(seed: int, skill: float, repeats: np.ndarray | None = None) -> Predicti
     logits = generator.standard_normal((240, 3))
     logits[np.arange(240), labels] += skill
     repeats = np.ones(240, dtype=np.int64) if repeats is None else repeats
-    return Predictions(
-        sample_ids=np.arange(repeats.sum()),
-        labels=np.repeat(labels, repeats),
-        logits=np.repeat(logits, repeats, axis=0).astype(np.float32),
-        split="test",
-    )
+    return predictions_of(np.repeat(labels, repeats), np.repeat(logits, repeats, axis=0))
 
 
 def test_values_are_those_of_scikit_learn() -> None:
@@ -79,7 +75,7 @@ def test_one_image_of_a_rare_class_makes_no_difference(name: str) -> None:
         predicted = labels.copy()
         predicted[980 + num_right :] = 0
         logits = 4 * np.eye(2, dtype=np.float32)[predicted]
-        return Predictions(sample_ids=np.arange(1000), labels=labels, logits=logits, split="test")
+        return predictions_of(labels, logits)
 
     for better in (10, 11):
         found = compute_side_metrics([[predict(better)]], [[predict(10)]], ("common", "rare"), {})

@@ -5,7 +5,8 @@ import pytest
 from analysis.search.search_findings import compute_warnings
 from search_spaces.config import TrialConfig
 from tests.analysis.findings_factory import make_search_arm
-from trainables.records.record import TrialRecord, TrialState
+from tests.built_values import record_of
+from trainables.records.record import TrialState
 
 
 @pytest.mark.parametrize(("shares_matter", "number"), [(True, 1), (False, 0)])
@@ -30,18 +31,9 @@ def test_unequal_device_time_is_a_warning_only_if_shares_matter(shares_matter: b
 )
 def test_a_run_that_diverged_is_named_with_what_scores_it(predictions: tuple[str, ...], epoch: int, shown: str) -> None:
     config = TrialConfig(arm="a", seed=1, hyperparameters={}, fixed={})
-    record = TrialRecord(
-        trial_id="00003",
-        stage="confirmation",
-        config=config,
-        fingerprint=config.fingerprint,
-        state=TrialState.FAILED,
-        reason="train_loss was not finite",
-        suggested_order=0,
-        predictions=predictions,
-        diverged=True,
-        last_finite_epoch=epoch,
-    )
+    ended = {"state": TrialState.FAILED, "reason": "train_loss was not finite", "diverged": True}
+    record = record_of(config, trial_id="00003", stage="confirmation", **ended, last_finite_epoch=epoch)
+    record = record.updated(predictions=predictions)
     (warning,) = compute_warnings([], [record], [], shares_matter=False)
     assert warning.startswith("Trial confirmation/00003 ")
     assert shown in warning

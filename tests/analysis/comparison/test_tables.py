@@ -8,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from analysis.arms.render import build_arm_csv, build_arm_rich_table, build_arm_table
-from analysis.arms.values import ArmFinding
 from analysis.comparison.render import describe_evidence, describe_verdict
 from analysis.comparison.tables import (
     BAR_WIDTH,
@@ -26,10 +25,9 @@ from analysis.comparison.tables import (
 )
 from analysis.comparison.values import ArmDivergence, ComparisonRow, Question, Verdict
 from analysis.confusions.render import build_pair_table
-from analysis.confusions.values import Confusion
 from analysis.formats.table_formats import to_latex, to_markdown
 from analysis.statistics.interval import Interval, TwoIntervals
-from tests.analysis.findings_factory import make_pairs
+from tests.analysis.findings_factory import make_findings, make_pairs
 
 ROW = ComparisonRow(
     treatment="ResNet50",
@@ -67,37 +65,14 @@ UNDECIDED = dataclasses.replace(
     models_verdict=Verdict.UNDECIDED,
     cost_ratio=None,
 )
-ARM = ArmFinding(
-    arm="ResNet18",
-    trial_id="007",
-    confirmation_ids=("001", "002"),
-    seeds=(1, 2),
-    hyperparameters={"lr": 0.1},
-    search_macro_f1=0.8,
-    confirm_macro_f1=0.79,
+ARM = dataclasses.replace(
+    make_findings().arms[0],
+    **{"arm": "ResNet18", "seeds": (1, 2), "search_macro_f1": 0.8, "confirm_macro_f1": 0.79, "minimum_cleared": True},
     test_macro_f1=TwoIntervals(
         models=Interval(estimate=0.78123, low=0.775, high=0.785), recipe=Interval(estimate=0.78123, low=0.77, high=0.79)
     ),
-    class_scores=(),
-    confusion=Confusion(counts=(), rates=(), excess=()),
-    confused_pairs=None,
-    clusters=(),
-    ring_audits=(),
-    pulls=(),
-    root_causes=(),
-    group_contrasts=(),
-    color_losses=(),
-    frequency_audit=None,
-    cam_admission=None,
-    minimum_cleared=True,
-    num_parameters=11_181_642,
-    device_seconds=1234.5,
-    train_images_per_second=2345.6,
-    forward_flops=3_628_146_688,
-    predict_images_per_second=9000.4,
-    points_per_device_hour=227.8,
-    peak_memory_bytes=1,
-    device="cpu",
+    **{"device_seconds": 1234.5, "train_images_per_second": 2345.6, "predict_images_per_second": 9000.4},
+    **{"points_per_device_hour": 227.8, "peak_memory_bytes": 1, "device": "cpu"},
 )
 
 

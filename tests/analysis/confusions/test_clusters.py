@@ -13,9 +13,9 @@ from analysis.confusions.rates import (
     compute_pair_rates,
 )
 from analysis.confusions.values import ConfusedPair, HumanExcess
-from analysis.statistics.arm_predictions import ArmPredictions
 from benchmarks.validation.cluster_tables import NUM_CLASSES, ConfusedArm
 from search_spaces.errors import UserInputError
+from tests.built_values import arm_of
 
 K = NUM_CLASSES
 NAMES = tuple("abcdefghij")
@@ -68,15 +68,7 @@ def test_a_strong_pair_does_not_bias_the_others() -> None:
 
 def test_no_errors_no_clusters() -> None:
     labels = np.arange(100) % K
-    arm = ArmPredictions(
-        name="perfect",
-        seeds=(1, 2),
-        labels=labels,
-        sample_ids=np.arange(100),
-        predicted=np.tile(labels, (2, 1)),
-        num_classes=K,
-    )
-    assert find_clusters(arm, NAMES) == ((), ())
+    assert find_clusters(arm_of(labels, np.tile(labels, (2, 1))), NAMES) == ((), ())
 
 
 def test_human_excess_and_its_word() -> None:

@@ -5,19 +5,13 @@ from sklearn.metrics import confusion_matrix
 
 from analysis.confusions.class_scores import MAX_CELLS, MAX_IMAGES, find_confusion_examples
 from analysis.statistics.arm_predictions import ArmPredictions
+from tests.built_values import arm_of
 
 NAMES = ("cat", "dog", "ship")
 
 
 def make_arm(labels: list[int], *predicted: list[int], num_classes: int = 3) -> ArmPredictions:
-    return ArmPredictions(
-        name="a",
-        seeds=tuple(range(len(predicted))),
-        labels=np.array(labels),
-        sample_ids=np.arange(len(labels)) + 100,
-        predicted=np.array(predicted),
-        num_classes=num_classes,
-    )
+    return arm_of(labels, predicted, sample_ids=np.arange(len(labels)) + 100, num_classes=num_classes)
 
 
 def test_images_are_sorted_by_the_seeds_that_confuse_them() -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from analysis.confusions.label_issues import list_label_issues
+from tests.built_values import predictions_of
 from trainables.training.predictions import Predictions
 
 NAMES = ("a", "b", "c", "d")
@@ -12,15 +13,9 @@ def make_predictions(labels: np.ndarray, truth: np.ndarray, num_seeds: int = 4) 
     """Return models that predict the true labels with noise."""
     rng = np.random.default_rng(0)
     shared = rng.normal(0, 0.5, (len(labels), len(NAMES)))
-    return [
-        Predictions(
-            sample_ids=np.arange(100, 100 + len(labels)),
-            labels=labels,
-            logits=(4 * np.eye(len(NAMES))[truth] + shared + rng.normal(0, 0.5, shared.shape)).astype(np.float32),
-            split="test",
-        )
-        for _ in range(num_seeds)
-    ]
+    ids, logits = np.arange(100, 100 + len(labels)), 4 * np.eye(len(NAMES))[truth] + shared
+    noise = (rng.normal(0, 0.5, shared.shape) for _ in range(num_seeds))
+    return [predictions_of(labels, logits + own, sample_ids=ids) for own in noise]
 
 
 def test_wrong_labels_are_listed_with_the_predicted_class() -> None:
@@ -43,9 +38,7 @@ def test_an_image_that_one_seed_classifies_correctly_is_no_issue() -> None:
     predictions = make_predictions(labels, truth)
     logits = predictions[1].logits.copy()
     logits[7] = 9 * np.eye(4)[labels[7]]
-    predictions[1] = Predictions(
-        sample_ids=predictions[1].sample_ids, labels=labels, logits=logits.astype(np.float32), split="test"
-    )
+    predictions[1] = predictions_of(labels, logits, sample_ids=predictions[1].sample_ids)
     assert list_label_issues(predictions, NAMES) == ()
 
 

@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import numpy as np
@@ -11,8 +12,8 @@ from analysis.confusions.class_scores import (
     compute_excess,
     compute_macro_f1_intervals,
 )
-from analysis.statistics.arm_predictions import ArmPredictions
 from search_spaces.errors import UserInputError
+from tests.built_values import arm_of
 
 NAMES = ("cat", "dog", "frog", "ship")
 
@@ -27,15 +28,7 @@ def draw_arm(num_seeds=4, num_images=240, seed=0, seed_sd=0.0):
     return make_arm(labels, predicted)
 
 
-def make_arm(labels, predicted):
-    return ArmPredictions(
-        name="resnet18",
-        seeds=tuple(range(len(predicted))),
-        labels=labels,
-        sample_ids=np.arange(len(labels)),
-        predicted=predicted,
-        num_classes=4,
-    )
+make_arm = functools.partial(arm_of, num_classes=4)
 
 
 def test_counts_are_means_over_seeds_and_rates_lie_in_their_intervals():

@@ -7,6 +7,7 @@ from scipy.stats import binom
 from analysis.confusions.rates import ALPHA, compute_directed_confusions
 from analysis.confusions.values import CONFUSION_TOLERANCE, DirectedConfusion, Materiality
 from analysis.statistics.arm_predictions import ArmPredictions
+from tests.built_values import arm_of
 
 NAMES = ("glass", "metal", "paper", "trash", "cardboard", "plastic")
 NUM_CELLS = 30
@@ -19,14 +20,7 @@ def make_arm(num_wrong: dict[tuple[int, int], int], num_images: int = 83, num_se
     for (true, called), number in num_wrong.items():
         own = np.flatnonzero((labels == true) & (predicted == true))[:number]
         predicted[own] = called
-    return ArmPredictions(
-        name="resnet18",
-        seeds=tuple(range(num_seeds)),
-        labels=labels,
-        sample_ids=np.arange(len(labels)),
-        predicted=np.tile(predicted, (num_seeds, 1)),
-        num_classes=6,
-    )
+    return arm_of(labels, np.tile(predicted, (num_seeds, 1)))
 
 
 def find(num_wrong: int, **options: int) -> DirectedConfusion:
@@ -75,7 +69,7 @@ def test_seeds_that_differ_leave_the_recipe_undecided() -> None:
     arm = make_arm({(3, 0): 20}, num_seeds=3)
     predicted = arm.predicted.copy()
     predicted[1, arm.labels == 3] = 3
-    varied = ArmPredictions(**{name: getattr(arm, name) for name in arm.__slots__} | {"predicted": predicted})
+    varied = arm_of(arm.labels, predicted)
     (cell,), _ = compute_directed_confusions(varied, NAMES)
     assert cell.verdict is Materiality.MATERIAL
     assert cell.recipe_verdict is Materiality.UNDECIDED

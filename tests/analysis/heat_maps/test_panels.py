@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from analysis.heat_maps.panels import MOST_CONFUSED, choose_panel_images
 from search_spaces.errors import UserInputError
+from tests.built_values import predictions_of
 from trainables.seeds import numpy_generator
 from trainables.training.predictions import Predictions
 
@@ -17,12 +18,7 @@ from trainables.training.predictions import Predictions
 def predict(labels: list[int], predicted: list[int], *, scale: float = 4.0, num_classes: int = 3) -> Predictions:
     logits = np.zeros((len(labels), num_classes), dtype=np.float32)
     logits[np.arange(len(labels)), predicted] = scale
-    return Predictions(
-        sample_ids=np.arange(len(labels), dtype=np.int64) * 10,
-        labels=np.array(labels, dtype=np.int64),
-        logits=logits,
-        split="test",
-    )
+    return predictions_of(labels, logits, sample_ids=np.arange(len(labels)) * 10)
 
 
 def random_arms(seed: int, num_images: int, num_arms: int, num_seeds: int) -> dict[str, list[Predictions]]:
@@ -30,18 +26,11 @@ def random_arms(seed: int, num_images: int, num_arms: int, num_seeds: int) -> di
     labels = generator.integers(0, 4, num_images)
     ids = generator.permutation(10 * num_images)[:num_images]
     skill = generator.normal(0, 1.5, (num_images, 1)) * np.eye(4)[labels]
-    return {
-        f"arm{a}": [
-            Predictions(
-                sample_ids=ids,
-                labels=labels,
-                logits=(skill + generator.normal(0, 1, (num_images, 4))).astype(np.float32),
-                split="test",
-            )
-            for _ in range(num_seeds)
-        ]
-        for a in range(num_arms)
-    }
+
+    def draw() -> Predictions:
+        return predictions_of(labels, skill + generator.normal(0, 1, (num_images, 4)), sample_ids=ids)
+
+    return {f"arm{a}": [draw() for _ in range(num_seeds)] for a in range(num_arms)}
 
 
 def correct_share(seeds: list[Predictions]) -> NDArray[np.float64]:

@@ -16,25 +16,18 @@ from analysis.interventions.effects import (
     mark_target,
 )
 from analysis.interventions.recommendation import find_lead, recommend, share_noninferior_levels
-from analysis.interventions.values import (
-    InterventionEffect,
-    Outcome,
-    Prediction,
-    StatedIntervention,
-    Target,
-    TargetEffect,
-    TargetKind,
-)
+from analysis.interventions.values import InterventionEffect, Outcome, Prediction, StatedIntervention, TargetEffect
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.families import Scale
 from analysis.statistics.interval import Interval
 from search_spaces.designs import make_factorial_runs
 from search_spaces.errors import UserInputError
 from tests.analysis.comparison.test_tables import ROW
+from tests.analysis.interventions.stated_values import TARGET, effect_of, make_target_effect, stated_of
+from tests.built_values import arm_of, interval_around
 from trainables.seeds import numpy_generator
 
 NAMES = ("cat", "dog", "ship")
-TARGET = Target(kind=TargetKind.CELLS, classes=("cat",), cells=(("cat", "dog"),))
 RULE = TargetRule(alpha=0.05, num_targets=2, num_looks=1, margin=0.01)
 
 
@@ -47,14 +40,7 @@ def make_arm(name: str, confused: float, lost: float = 0.0, num_seeds: int = 4, 
         noisy = (hardness + numpy_generator(seed, name).normal(0, 0.02, len(labels))) % 1
         predicted[seed, (labels == 0) & (noisy < confused)] = 1
         predicted[seed, (labels == 2) & (noisy < lost)] = 0
-    return ArmPredictions(
-        name=name,
-        seeds=tuple(range(num_seeds)),
-        labels=labels,
-        sample_ids=np.arange(len(labels)),
-        predicted=predicted,
-        num_classes=3,
-    )
+    return arm_of(labels, predicted, name)
 
 
 def test_the_target_is_the_share_of_its_classes_in_its_cells() -> None:
@@ -109,32 +95,13 @@ def test_a_certain_loss_is_not_hidden_by_a_class_of_few_images() -> None:
         predicted = np.where(right, labels, 0)
         # The rare class loses one image of eight in half of the runs, which is more than 6 pp.
         predicted[:, -8:] = np.where((np.arange(4) < (2 if name == "new" else 0))[:, None] & (np.arange(8) < 2), 0, 3)
-        return ArmPredictions(
-            name=name,
-            seeds=(0, 1, 2, 3),
-            labels=labels,
-            sample_ids=np.arange(len(labels)),
-            predicted=predicted,
-            num_classes=4,
-        )
+        return arm_of(labels, predicted, name)
 
     new, old = draw("new", [0.8, 0.8, 0.89, 1.0]), draw("old", [0.8, 0.8, 0.95, 1.0])
     loss = find_collateral(new, old, ("a", "b"), ("a", "b", "common", "rare"), 0.95)
     assert loss is not None
     assert (loss.class_name, loss.num_certain) == ("common", 1)
     assert loss.effect.high < 0
-
-
-def make_target_effect(estimate: float, width: float = 0.02, verdict: Verdict = Verdict.BETTER) -> TargetEffect:
-    return TargetEffect(
-        effect=Interval(estimate=estimate, low=estimate - width, high=estimate + width),
-        treatment=0.1,
-        control=0.1 - estimate,
-        verdict=verdict,
-        confidence=0.95,
-        num_seeds=4,
-        num_images=300,
-    )
 
 
 @pytest.mark.parametrize(
@@ -152,39 +119,13 @@ def make_target_effect(estimate: float, width: float = 0.02, verdict: Verdict = 
 def test_predictions_hold_or_are_refuted(
     predicted: float | None, measured: TargetEffect | None, outcome: Outcome
 ) -> None:
-    effect = None if predicted is None else Interval(estimate=predicted, low=predicted - 0.03, high=predicted + 0.03)
+    effect = None if predicted is None else interval_around(predicted, 0.03)
     assert judge_prediction(Prediction(effect=effect, basis="test"), measured) is outcome
 
 
 def make_effect(arm: str, macro_f1: float, verdict: Verdict, target: TargetEffect) -> InterventionEffect:
-    stated = StatedIntervention(
-        arm=arm,
-        title=arm,
-        symptom="",
-        diagnosis="",
-        verdict="MATERIAL",
-        changes={},
-        target=TARGET,
-        spares="",
-        prediction=Prediction(effect=None, basis=""),
-        refuted_by="",
-        is_seen=False,
-        num_target_images=300,
-    )
-    return InterventionEffect(
-        stated=stated,
-        p_noninferior=float(macro_f1 < 0.005),
-        noninferior_level=0.01,
-        macro_f1=Interval(estimate=macro_f1, low=macro_f1 - 0.01, high=macro_f1 + 0.01),
-        macro_f1_verdict=verdict,
-        target=target,
-        outcome=Outcome.NONE,
-        collateral=None,
-        ring_gap=None,
-        cost_ratio=1.0,
-        device_seconds=1.0,
-        note="",
-    )
+    level = {"p_noninferior": float(macro_f1 < 0.005), "noninferior_level": 0.01}
+    return effect_of(stated_of(arm), interval_around(macro_f1, 0.01), verdict, target, **level)
 
 
 def test_the_best_macro_f1_is_recommended_and_a_target_counts_only_without_loss() -> None:

@@ -10,108 +10,44 @@ from rich.console import Console
 from analysis.comparison.tables import build_table_rows
 from analysis.comparison.values import Verdict
 from analysis.formats.figures import figure_to_png
-from analysis.interventions.render import (
-    STATED_CHANGED,
-    build_intervention_csv,
-    build_intervention_rich_table,
-    build_stated_rich_table,
-    format_effect,
-    plot_interventions,
-)
-from analysis.interventions.values import (
-    Collateral,
-    InterventionEffect,
-    InterventionFindings,
-    NotTried,
-    Outcome,
-    Prediction,
-    StatedIntervention,
-    StatedInterventions,
-    Target,
-    TargetEffect,
-    TargetKind,
-)
+from analysis.interventions import render, values
 from analysis.report.pages import build_html, build_report_markdown
 from analysis.report.study_findings import Findings
-from analysis.statistics.interval import Interval
 from tests.analysis.findings_factory import make_findings
+from tests.analysis.interventions.stated_values import effect_of, make_target_effect, stated_of
+from tests.built_values import interval_around
 
 
-def make_interval(estimate: float, width: float = 0.03) -> Interval:
-    return Interval(estimate=estimate, low=estimate - width, high=estimate + width)
-
-
-def make_interventions(*, is_changed: bool = False) -> InterventionFindings:
+def make_interventions(*, is_changed: bool = False) -> values.InterventionFindings:
     """Return a swap of backgrounds that held its prediction, and CutMix without a prediction, on a target that was seen."""
-    stated = (
-        StatedIntervention(
-            arm="background_swap",
-            title="rings of other classes in training",
-            symptom="frog loses 21.0 pp of accuracy with rings of other classes",
-            diagnosis="the models use the surroundings of the object",
-            verdict="FAIL",
-            changes={"ring_swap_probability": 0.5},
-            target=Target(kind=TargetKind.RING_GAP, classes=("frog",)),
-            spares="the F1 of the other classes",
-            prediction=Prediction(effect=make_interval(-0.21), basis="the whole gap"),
-            refuted_by="the ring gap rises",
-            is_seen=False,
-            num_target_images=120,
-        ),
-        StatedIntervention(
-            arm="cutmix",
-            title="CutMix",
-            symptom="cat is predicted as dog in 20.0 % of its images",
-            diagnosis="root cause mixed",
-            verdict="MATERIAL",
-            changes={"cutmix_probability": 0.5},
-            target=Target(kind=TargetKind.CELLS, classes=("cat",), cells=(("cat", "dog"),)),
-            spares="the F1 of the other classes",
-            prediction=Prediction(effect=None, basis="nothing says how far this goes"),
-            refuted_by="the rate of these cells does not fall",
-            is_seen=True,
-            num_target_images=90,
-        ),
+    swap = stated_of(
+        "background_swap",
+        title="rings of other classes in training",
+        symptom="frog loses 21.0 pp of accuracy with rings of other classes",
+        verdict="FAIL",
+        target=values.Target(kind=values.TargetKind.RING_GAP, classes=("frog",)),
+        prediction=values.Prediction(effect=interval_around(-0.21, 0.03), basis="the whole gap"),
+        refuted_by="the ring gap rises",
     )
-    target = TargetEffect(
-        effect=make_interval(-0.19),
-        treatment=0.02,
-        control=0.21,
-        verdict=Verdict.BETTER,
-        confidence=0.9875,
-        num_seeds=5,
-        num_images=120,
-    )
+    cutmix = stated_of("cutmix", title="CutMix", is_seen=True, num_target_images=90)
     effects = (
-        InterventionEffect(
-            stated=stated[0],
-            macro_f1=make_interval(0.012, 0.01),
-            macro_f1_verdict=Verdict.BETTER,
-            target=target,
-            outcome=Outcome.HELD,
-            collateral=Collateral(class_name="ship", effect=make_interval(-0.01), num_certain=0),
-            ring_gap=make_interval(-0.08),
+        effect_of(
+            swap,
+            interval_around(0.012, 0.01),
+            Verdict.BETTER,
+            make_target_effect(-0.19, 0.03),
+            outcome=values.Outcome.HELD,
+            collateral=values.Collateral(class_name="ship", effect=interval_around(-0.01, 0.03), num_certain=0),
+            ring_gap=interval_around(-0.08, 0.03),
             cost_ratio=1.1,
             device_seconds=300.0,
-            note="",
             p_noninferior=0.001,
             noninferior_level=0.0125,
         ),
-        InterventionEffect(
-            stated=stated[1],
-            macro_f1=None,
-            macro_f1_verdict=None,
-            target=None,
-            outcome=Outcome.NONE,
-            collateral=None,
-            ring_gap=None,
-            cost_ratio=None,
-            device_seconds=280.0,
-            note="fewer than two seeds finished in both arms",
-        ),
+        effect_of(cutmix, None, None, None, cost_ratio=None, note="fewer than two seeds finished in both arms"),
     )
-    return InterventionFindings(
-        stated=StatedInterventions(
+    return values.InterventionFindings(
+        stated=values.StatedInterventions(
             created="2026-01-20T12:00:00+00:00",
             parent="studies/cifar10-backbones",
             round=1,
@@ -120,9 +56,9 @@ def make_interventions(*, is_changed: bool = False) -> InterventionFindings:
             half_seed=0,
             num_choosing=740,
             num_judging=760,
-            interventions=stated,
+            interventions=(swap, cutmix),
             earlier_test_reads=1,
-            not_tried=(NotTried(name="other_interpolation", reason="no image is resized"),),
+            not_tried=(values.NotTried(name="other_interpolation", reason="no image is resized"),),
         ),
         is_changed=is_changed,
         control="control",
@@ -134,7 +70,7 @@ def make_interventions(*, is_changed: bool = False) -> InterventionFindings:
     )
 
 
-def make_findings_with(found: InterventionFindings) -> Findings:
+def make_findings_with(found: values.InterventionFindings) -> Findings:
     findings = make_findings()
     return replace(findings, interventions=found, figures=findings.figures | {"interventions": "interventions.png"})
 
@@ -149,22 +85,14 @@ def test_both_reports_show_the_chain_and_whether_it_was_changed(is_changed: bool
     )
     for report in reports:
         for text in (
-            "frog loses 21.0 pp of accuracy",
-            "FAIL",
-            "-21.0 [-24.0, -18.0]",
-            "-19.0 [-22.0, -16.0]",
-            "held",
-            "ship -1.0",
-            "1.1x cost",
-            "no prediction",
-            "cat as dog, 90 images, seen",
-            "fewer than two seeds finished",
-            "The test split was read 2 times",
+            "frog loses 21.0 pp of accuracy", "FAIL", "-21.0 [-24.0, -18.0]", "-19.0 [-22.0, -16.0]", "held",
+            "ship -1.0", "1.1x cost", "no prediction", "cat as dog, 90 images, seen",
+            "fewer than two seeds finished", "The test split was read 2 times",
             "excluded at its level, 0.013 for background_swap and 0 for cutmix; a wrong recommendation",
             "Not tried: other_interpolation, since no image is resized.",
-        ):
+        ):  # fmt: skip
             assert text in report.replace("\\", ""), text
-        assert (STATED_CHANGED in report) == is_changed
+        assert (render.STATED_CHANGED in report) == is_changed
 
 
 def test_a_study_without_interventions_has_no_such_section() -> None:
@@ -179,16 +107,16 @@ def test_a_study_without_interventions_has_no_such_section() -> None:
 def test_terminal_lines_and_csv_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     found = make_interventions(is_changed=True)
     console = Console(width=200)
-    console.print(build_intervention_rich_table(found))
-    console.print(build_stated_rich_table(found.stated))
+    console.print(render.build_intervention_rich_table(found))
+    console.print(render.build_stated_rich_table(found.stated))
     shown = " ".join(capsys.readouterr().out.split())
     assert "prediction: held" in shown
     assert "refuted if the ring gap rises" in shown
     assert shown.count("Not tried: other_interpolation") == 2
-    line = format_effect(found.effects[0], is_changed=True)
+    line = render.format_effect(found.effects[0], is_changed=True)
     assert line.endswith("1.1x cost, 5 min 00 s | STATEMENTS CHANGED")
     assert "ring gap of frog | predicted -21.0 [-24.0, -18.0] | measured -19.0 [-22.0, -16.0] BETTER" in line
-    swap, cutmix = csv.DictReader(io.StringIO(build_intervention_csv(found)))
+    swap, cutmix = csv.DictReader(io.StringIO(render.build_intervention_csv(found)))
     assert float(swap["measured_pp"]) == pytest.approx(-19)
     assert (float(swap["p_noninferior"]), float(swap["noninferior_level"])) == (0.001, 0.0125)
     assert (swap["outcome"], swap["recommended"], swap["statements_changed"]) == ("held", "True", "True")
@@ -196,7 +124,7 @@ def test_terminal_lines_and_csv_say_the_same(capsys: pytest.CaptureFixture[str])
 
 
 def test_the_figure_has_an_interval_for_each_prediction_and_each_measurement() -> None:
-    figure = plot_interventions(make_interventions().effects)
+    figure = render.plot_interventions(make_interventions().effects)
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["background_swap"]
     assert len(axes.containers) == 2

@@ -13,16 +13,7 @@ from analysis.comparison.render import describe_verdict
 from analysis.comparison.tables import build_table_rows
 from analysis.comparison.values import Verdict
 from analysis.confusions.render import describe_images_to_decide
-from analysis.formats.numbers import (
-    escape_markdown,
-    flatten_passport,
-    format_bytes,
-    format_count,
-    format_interval,
-    format_percent,
-    format_seconds,
-    format_value,
-)
+from analysis.formats import numbers
 from analysis.report.pages import build_html, build_report_markdown, build_search_page
 from analysis.report.study_findings import Findings
 from analysis.report.summary import describe_missing_gates
@@ -80,9 +71,7 @@ def rename_everything(findings: Findings, name: str) -> Findings:
     arms = tuple(
         dataclasses.replace(
             arm,
-            arm=name,
-            device=name,
-            trial_id=name,
+            **dict.fromkeys(("arm", "device", "trial_id"), name),
             confirmation_ids=(name,),
             hyperparameters={name: name},
             class_scores=tuple(dataclasses.replace(s, class_name=name) for s in arm.class_scores),
@@ -100,29 +89,22 @@ def rename_everything(findings: Findings, name: str) -> Findings:
     )
     return dataclasses.replace(
         findings,
-        study=name,
-        created=name,
-        factor=name,
+        **dict.fromkeys(("study", "created", "factor", "warm_start", "cam_note"), name),
+        **dict.fromkeys(("search_notes", "warnings"), (name,)),
         class_names=(name,) * len(findings.class_names),
         search=tuple(dataclasses.replace(a, arm=name, best_trial_id=name) for a in findings.search),
         rung_findings=tuple(dataclasses.replace(r, arm=name) for r in findings.rung_findings),
         importances=tuple(dataclasses.replace(i, arm=name, parameter=name) for i in findings.importances),
-        search_notes=(name,),
-        warm_start=name,
         arms=arms,
         rows=tuple(
             dataclasses.replace(
                 r,
-                treatment=name,
-                control=name,
-                settles=name,
+                **dict.fromkeys(("treatment", "control", "settles"), name),
                 side_metrics=tuple(dataclasses.replace(m, group=name) for m in r.side_metrics),
             )
             for r in findings.rows
         ),
         panels=panels,
-        cam_note=name,
-        warnings=(name,),
         passport={name: {name: [name]}},
     )
 
@@ -185,7 +167,7 @@ def test_the_verdicts_the_gate_and_the_arms_come_first(build) -> None:
         assert f"{row.effect} {row.interval}" in top
     for arm in findings.arms:
         assert f"{arm.arm} passes the minimum" in top
-        assert format_interval(arm.test_macro_f1, 2) in top
+        assert numbers.format_interval(arm.test_macro_f1, 2) in top
     assert "1 warning" in top
 
 
@@ -228,22 +210,22 @@ def test_the_report_contains_all_findings(build) -> None:
     text = (Page(text).text if build is render_html else text).replace("\\", "")
     for arm in findings.arms:
         for score in arm.class_scores:
-            assert format_interval(score.f1) in text
+            assert numbers.format_interval(score.f1) in text
         for value in (arm.num_parameters, arm.train_images_per_second):
-            assert format_count(value) in text
-        assert format_percent(arm.confirm_macro_f1, 2) in text
+            assert numbers.format_count(value) in text
+        assert numbers.format_percent(arm.confirm_macro_f1, 2) in text
         assert ", ".join(map(str, arm.seeds)) in text
     for search in findings.search:
-        assert format_percent(search.share) in text
-        assert f"{format_seconds(search.saved_device_seconds)} (33 %)" in text
+        assert numbers.format_percent(search.share) in text
+        assert f"{numbers.format_seconds(search.saved_device_seconds)} (33 %)" in text
         assert search.best_trial_id in text
     for importance in findings.importances:
         assert importance.parameter in text
-        assert format_percent(importance.importance) in text
+        assert numbers.format_percent(importance.importance) in text
     assert "0.80 [-0.35, 0.99]" in text
     assert findings.search_notes[0] in text
     assert f"initialized with the trials of {findings.warm_start}" in text
-    for key, value in flatten_passport(findings.passport):
+    for key, value in numbers.flatten_passport(findings.passport):
         assert key in text
         assert value in text
     for row in findings.rows:
@@ -269,7 +251,7 @@ def test_the_report_contains_all_findings(build) -> None:
     assert "machine-specific; recipe undecided" in text
     for arm in findings.arms:
         for cell in arm.directed[:15]:
-            assert format_interval(cell.rate) in text
+            assert numbers.format_interval(cell.rate) in text
             assert describe_images_to_decide(cell) in text
     assert "0x5, 31x2" in text
     assert "location of the cue: bottom side" in text
@@ -331,22 +313,12 @@ def test_markdown_tables_and_figure_links() -> None:
 
 
 def test_a_study_without_factor_gate_panels_and_figures_has_a_report() -> None:
+    nothing = ("rows", "panels", "rungs", "rung_findings", "importances", "search_notes", "warnings")
     findings = dataclasses.replace(
         make_findings(),
-        factor="",
-        minimum=None,
-        rows=(),
-        panels=(),
-        cam_note="",
-        rungs=(),
-        rung_findings=(),
-        importances=(),
-        search_notes=(),
-        search_page="",
-        allocation="pooled",
-        warm_start="",
-        warnings=(),
-        figures={},
+        **dict.fromkeys(nothing, ()),
+        **dict.fromkeys(("factor", "cam_note", "search_page", "warm_start"), ""),
+        **{"minimum": None, "allocation": "pooled", "figures": {}},
         arms=tuple(dataclasses.replace(arm, minimum_cleared=None) for arm in make_findings().arms),
     )
     for text in (Page(render_html(findings)).text, render_markdown(findings)):
@@ -424,7 +396,7 @@ def test_sentences_of_verdicts(verdict: Verdict, materiality: str, sentence: str
 
 
 def test_formats_of_numbers() -> None:
-    assert [format_seconds(s) for s in (0, 7.44, 59, 59.96, 60, 200, 3599.6, 3600, 7500)] == [
+    assert [numbers.format_seconds(s) for s in (0, 7.44, 59, 59.96, 60, 200, 3599.6, 3600, 7500)] == [
         "0 s",
         "7.4 s",
         "59 s",
@@ -435,15 +407,15 @@ def test_formats_of_numbers() -> None:
         "1 h 00 min",
         "2 h 05 min",
     ]
-    assert [format_bytes(b) for b in (0, 512, 2048, 3 << 30, 5 << 40)] == [
+    assert [numbers.format_bytes(b) for b in (0, 512, 2048, 3 << 30, 5 << 40)] == [
         "—",
         "512 B",
         "2.0 KiB",
         "3.0 GiB",
         "5.0 TiB",
     ]
-    assert [format_count(c) for c in (950, 1874.4, 11_181_642)] == ["950", "1,874", "11.2 M"]
-    assert [format_value(v) for v in (True, 0.00316227, 3, "x", None, [], [1, 2.5])] == [
+    assert [numbers.format_count(c) for c in (950, 1874.4, 11_181_642)] == ["950", "1,874", "11.2 M"]
+    assert [numbers.format_value(v) for v in (True, 0.00316227, 3, "x", None, [], [1, 2.5])] == [
         "yes",
         "0.003162",
         "3",
@@ -452,8 +424,8 @@ def test_formats_of_numbers() -> None:
         "none",
         "1, 2.5",
     ]
-    assert format_percent(None) == "—"
-    assert escape_markdown("a|b<c>\nd") == "a\\|b&lt;c&gt; d"
+    assert numbers.format_percent(None) == "—"
+    assert numbers.escape_markdown("a|b<c>\nd") == "a\\|b&lt;c&gt; d"
 
 
 def test_the_same_findings_give_the_same_report() -> None:

@@ -16,7 +16,8 @@ from analysis.search.search_findings import (
 )
 from analysis.search.values import RungFinding
 from search_spaces.config import TrialConfig
-from trainables.records.record import EpochRecord, TrialRecord, TrialState
+from tests.built_values import epoch_of, metrics_of, record_of
+from trainables.records.record import TrialRecord, TrialState
 
 MAX_EPOCHS = 4
 
@@ -32,34 +33,15 @@ def make_record(
 ) -> TrialRecord:
     """Return a search record whose epochs have these macro-F1."""
     epochs = tuple(
-        EpochRecord(
-            epoch=epoch,
-            train_loss=1.0,
-            search_loss=1.0,
-            macro_f1=score,
-            per_class_f1=(score, score),
-            head_lr=0.1,
-            backbone_lr=0.1,
-            train_seconds=seconds_per_epoch,
-            evaluate_seconds=0.0,
-            train_images_per_second=1.0,
-            peak_memory_bytes=1,
-            device_seconds=epoch * seconds_per_epoch,
-            order=10 * index + epoch,
-            decision="continue",
+        epoch_of(
+            metrics_of(epoch, score, train_seconds=seconds_per_epoch, evaluate_seconds=0.0),
+            **{"device_seconds": epoch * seconds_per_epoch, "order": 10 * index + epoch},
         )
         for epoch, score in enumerate(scores, start=1)
     )
-    return TrialRecord(
-        trial_id=f"{index:05d}",
-        stage="search",
-        config=TrialConfig(arm=arm, seed=index, hyperparameters={}, fixed={"max_epochs": max_epochs}),
-        fingerprint="",
-        state=state,
-        suggested_order=10 * index,
-        epochs=epochs,
-        device_seconds=seconds_per_epoch * len(epochs),
-    )
+    config = TrialConfig(arm=arm, seed=index, hyperparameters={}, fixed={"max_epochs": max_epochs})
+    values = {"state": state, "suggested_order": 10 * index, "device_seconds": seconds_per_epoch * len(epochs)}
+    return record_of(config, trial_id=f"{index:05d}", epochs=epochs, **values)
 
 
 def by_arm(rungs: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

@@ -1,9 +1,22 @@
 """Audits of models on images, measured and judged at once."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from analysis.shortcuts.frequency_audit import judge_frequencies, measure_frequencies
 from analysis.shortcuts.ring_audit import judge_ring, measure_rings
 from analysis.shortcuts.swaps import AuditImages, Classify
 from analysis.shortcuts.values import FrequencyAudit, RingAudit
+
+
+def with_errors(predicted: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    """Return the predictions (3, N) of three models, of which each replaces a tenth by random classes."""
+    predictions = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        random = rng.random(len(predicted)) < 0.1
+        predictions.append(np.where(random, rng.integers(num_classes, size=len(predicted)), predicted))
+    return np.stack(predictions)
 
 
 def audit_rings(classify: Classify, audit_images: AuditImages) -> tuple[RingAudit, ...]:

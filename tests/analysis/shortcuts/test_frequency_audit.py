@@ -8,7 +8,7 @@ import pytest
 from analysis.shortcuts.frequency_audit import FrequencyMeasurement, find_waves, judge_frequencies, swap_waves
 from analysis.shortcuts.swaps import AuditImages, SwapEffects
 from analysis.shortcuts.values import AuditVerdict, FrequencyAudit
-from tests.analysis.shortcuts.audited import audit_frequencies, audit_rings
+from tests.analysis.shortcuts.audited import audit_frequencies, audit_rings, with_errors
 from trainables.data.sources.planted_scenes import make_planted_scenes
 
 K, SIDE = 4, 32
@@ -30,12 +30,7 @@ def make_images(num_images: int = 480, amplitude: float = 8.0, seed: int = 0) ->
 def predict_by_wave(images: np.ndarray) -> np.ndarray:
     """Return the predictions of three models that classify by the wave, with random errors."""
     power = np.abs(np.fft.fft(images[..., 0].mean(axis=2), axis=1))[:, PERIODS]
-    predicted = power.argmax(axis=1)
-    predictions = []
-    for seed in range(3):
-        rng = np.random.default_rng(seed)
-        predictions.append(np.where(rng.random(len(images)) < 0.1, rng.integers(K, size=len(images)), predicted))
-    return np.stack(predictions)
+    return with_errors(power.argmax(axis=1), K)
 
 
 def audit(audit_images: AuditImages, classify: Callable[[np.ndarray], np.ndarray] = predict_by_wave) -> FrequencyAudit:

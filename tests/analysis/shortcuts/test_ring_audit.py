@@ -6,19 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from analysis.shortcuts import swaps
 from analysis.shortcuts.frequency_audit import bound_color_losses, measure_color_losses
 from analysis.shortcuts.ring_audit import bound_pulls, measure_pull
-from analysis.shortcuts.swaps import (
-    AuditImages,
-    SwapEffects,
-    bound_classes,
-    bound_mean,
-    draw_partners,
-    fill_center,
-    find_few_edges,
-    judge_gap,
-    swap_ring,
-)
 from analysis.shortcuts.values import AuditVerdict
 from analysis.statistics.interval import Interval, TwoIntervals
 from search_spaces.errors import UserInputError
@@ -30,7 +20,7 @@ NAMES = ("a", "b", "c", "d")
 LEVELS = np.array([40, 100, 160, 220])
 
 
-def make_images(rho: float, num_images: int = 480, seed: int = 0) -> AuditImages:
+def make_images(rho: float, num_images: int = 480, seed: int = 0) -> swaps.AuditImages:
     """Return images whose center always shows the class; the ring shows it with probability rho, else a random class."""
     rng = np.random.default_rng(seed)
     labels = np.arange(num_images) % K
@@ -40,7 +30,7 @@ def make_images(rho: float, num_images: int = 480, seed: int = 0) -> AuditImages
     images[:, ring] = LEVELS[shown][:, None, None]
     masks = np.zeros((num_images, SIDE, SIDE), dtype=bool)
     masks[:, 10:22, 10:22] = True
-    return AuditImages(images=images, labels=labels, class_names=NAMES, masks=masks)
+    return swaps.AuditImages(images=images, labels=labels, class_names=NAMES, masks=masks)
 
 
 def read_ring(ring_share: float, num_seeds: int = 3) -> Callable[[np.ndarray], np.ndarray]:
@@ -93,7 +83,7 @@ def test_gap_grows_with_the_correlation() -> None:
 
 def test_failure_without_object_free_images_is_not_confirmed() -> None:
     audit_images = make_images(1.0)
-    everywhere = AuditImages(
+    everywhere = swaps.AuditImages(
         images=audit_images.images,
         labels=audit_images.labels,
         class_names=NAMES,
@@ -113,10 +103,12 @@ def test_without_masks_the_images_with_the_fewest_edges_are_used() -> None:
     noisy[np.ix_(rough, *(np.arange(n) for n in (SIDE, SIDE, 3)))] += np.where(
         ring[:, :, None], (np.indices((SIDE, SIDE)).sum(axis=0) % 2 * 20)[:, :, None], 0
     ).astype(np.uint8)
-    quiet = find_few_edges(noisy, audit_images.labels, ring)
+    quiet = swaps.find_few_edges(noisy, audit_images.labels, ring)
     assert quiet.sum() == 160
     assert not (quiet & rough).any()
-    (narrow, _) = audit_rings(read_ring(0.5), AuditImages(images=noisy, labels=audit_images.labels, class_names=NAMES))
+    (narrow, _) = audit_rings(
+        read_ring(0.5), swaps.AuditImages(images=noisy, labels=audit_images.labels, class_names=NAMES)
+    )
     assert narrow.object_free_by == "fewest edges in the ring"
     assert narrow.num_object_free == 160
 
@@ -129,7 +121,7 @@ def test_without_masks_a_failure_of_the_wide_ring_must_show_in_the_narrow_one() 
         return np.stack([predicted, predicted, predicted])
 
     audit_images = make_images(1.0)
-    blind = AuditImages(images=audit_images.images, labels=audit_images.labels, class_names=NAMES)
+    blind = swaps.AuditImages(images=audit_images.images, labels=audit_images.labels, class_names=NAMES)
     for images, is_confirmed in ((blind, False), (audit_images, True)):
         narrow, wide = audit_rings(read_inner_border, images)
         assert narrow.verdict is AuditVerdict.PASS
@@ -149,7 +141,7 @@ def test_without_masks_a_failure_of_the_wide_ring_must_show_in_the_narrow_one() 
     ],
 )
 def test_verdict_follows_the_rule(low: float, high: float, verdict: AuditVerdict) -> None:
-    assert judge_gap(Interval(estimate=(low + high) / 2, low=low, high=high)) is verdict
+    assert swaps.judge_gap(Interval(estimate=(low + high) / 2, low=low, high=high)) is verdict
 
 
 def test_pull_is_toward_the_class_of_the_ring() -> None:
@@ -167,20 +159,20 @@ def test_donors_are_other_images_of_the_requested_class() -> None:
     labels = np.repeat(np.arange(3), [2, 5, 9])
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        same, other = (draw_partners(labels, rng, same_class=s) for s in (True, False))
+        same, other = (swaps.draw_partners(labels, rng, same_class=s) for s in (True, False))
         assert (labels[same] == labels).all()
         assert (same != np.arange(len(labels))).all()
         assert (labels[other] != labels).all()
         assert len(set(same.tolist())) == len(labels)
     balanced = np.arange(60) % 3
     for seed in range(20):
-        partners = draw_partners(balanced, np.random.default_rng(seed), same_class=False)
+        partners = swaps.draw_partners(balanced, np.random.default_rng(seed), same_class=False)
         assert sorted(partners.tolist()) == list(range(60))
         assert (balanced[partners] != balanced).all()
     with pytest.raises(UserInputError, match="class 1 has one"):
-        draw_partners(np.array([0, 0, 1]), np.random.default_rng(0), same_class=True)
+        swaps.draw_partners(np.array([0, 0, 1]), np.random.default_rng(0), same_class=True)
     with pytest.raises(UserInputError, match="only one class"):
-        draw_partners(np.zeros(4, dtype=int), np.random.default_rng(0), same_class=False)
+        swaps.draw_partners(np.zeros(4, dtype=int), np.random.default_rng(0), same_class=False)
 
 
 def test_ring_is_swapped_and_center_filled_pixel_by_pixel() -> None:
@@ -188,10 +180,10 @@ def test_ring_is_swapped_and_center_filled_pixel_by_pixel() -> None:
     images, donors = rng.integers(256, size=(2, 3, 12, 16, 3), dtype=np.uint8)
     ring = make_ring(12, 16, 0.2)
     assert ring.sum() == 12 * 16 - 8 * 12
-    swapped = swap_ring(images, donors, ring)
+    swapped = swaps.swap_ring(images, donors, ring)
     assert (swapped[:, ring] == donors[:, ring]).all()
     assert (swapped[:, ~ring] == images[:, ~ring]).all()
-    filled = fill_center(images, ring, np.array([1, 2, 3], dtype=np.uint8))
+    filled = swaps.fill_center(images, ring, np.array([1, 2, 3], dtype=np.uint8))
     assert (filled[:, ~ring] == [1, 2, 3]).all()
     assert (filled[:, ring] == images[:, ring]).all()
     with pytest.raises(UserInputError, match="covers the whole image"):
@@ -202,7 +194,7 @@ def test_color_loss_is_the_accuracy_that_gray_images_lose() -> None:
     labels = np.arange(240) % K
     hues = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200], [130, 130, 60]])
     images = np.tile(hues[labels][:, None, None], (1, SIDE, SIDE, 1)).astype(np.uint8)
-    audit_images = AuditImages(images=images, labels=labels, class_names=NAMES)
+    audit_images = swaps.AuditImages(images=images, labels=labels, class_names=NAMES)
 
     def classify(given: np.ndarray) -> np.ndarray:
         predicted = np.abs(given[:, 0, 0, None].astype(int) - hues).sum(axis=2).argmin(axis=1)
@@ -223,8 +215,8 @@ def test_copies_of_an_image_in_one_group_add_no_certainty() -> None:
     copied, groups = np.repeat(values, 4, axis=1), np.repeat(np.arange(160), 4)
 
     def bound(given: np.ndarray, own: np.ndarray, groups: np.ndarray | None = None) -> list[TwoIntervals]:
-        effects = SwapEffects(values=given, labels=own, class_names=NAMES, groups=groups)
-        return [bound_mean(effects), *bound_classes(effects).values()]
+        effects = swaps.SwapEffects(values=given, labels=own, class_names=NAMES, groups=groups)
+        return [swaps.bound_mean(effects), *swaps.bound_classes(effects).values()]
 
     alone = bound(values, labels)
     grouped, ignored = (bound(copied, np.repeat(labels, 4), found) for found in (groups, None))

@@ -10,25 +10,11 @@ from analysis.comparison.other_intervals import compute_anytime_interval
 from analysis.comparison.paired_difference import compare_arms
 from analysis.comparison.power import PlannedTest, VarianceComponents, find_needed_seeds, forecast_looks
 from analysis.comparison.values import Verdict
-from analysis.statistics.arm_predictions import MIN_DISCORDANT, ArmAverage, ArmPredictions, measure_discordance
+from analysis.statistics.arm_predictions import MIN_DISCORDANT, ArmAverage, measure_discordance
 from analysis.statistics.variances import NO_GUARD, Guard, guard_image_variance
+from tests.built_values import arm_of
 
 SETTINGS = {"margin": 0.005, "alpha": 0.05, "num_rows": 1, "cost_ratio": None}
-
-
-def make_arm(
-    labels: np.ndarray, predicted: np.ndarray, name: str = "a", groups: np.ndarray | None = None
-) -> ArmPredictions:
-    predicted = np.atleast_2d(predicted)
-    return ArmPredictions(
-        name=name,
-        seeds=tuple(range(len(predicted))),
-        labels=labels,
-        sample_ids=np.arange(len(labels)),
-        predicted=predicted,
-        num_classes=int(labels.max()) + 1,
-        groups=groups,
-    )
 
 
 def draw_arms(generator, labels, num_seeds, accuracies):
@@ -39,7 +25,7 @@ def draw_arms(generator, labels, num_seeds, accuracies):
         own, noise = generator.normal(0, 0.5, len(labels)), generator.normal(0, 1, (num_seeds, len(labels)))
         right = difficulty + own + noise < special.ndtri(accuracy) * np.sqrt(5.25)
         wrong = (labels + 1 + generator.integers(0, num_classes - 1, right.shape)) % num_classes
-        arms.append(make_arm(labels, np.where(right, labels, wrong)))
+        arms.append(arm_of(labels, np.where(right, labels, wrong)))
     return arms
 
 
@@ -74,7 +60,7 @@ def test_four_images_in_one_direction_do_not_decide_and_p_mde_and_error_agree(nu
     labels = np.arange(60) % 3
     for number in (3, 4, 6, 9):
         wrong = np.tile(err(labels, list(range(number))), (num_seeds, 1))
-        sides = make_arm(labels, np.tile(labels, (num_seeds, 1))), make_arm(labels, wrong, "b")
+        sides = arm_of(labels, np.tile(labels, (num_seeds, 1))), arm_of(labels, wrong, "b")
         row = compare_arms(*sides, **SETTINGS)
         half_width = row.effect.high - row.effect.estimate
         assert (row.verdict is Verdict.BETTER) == (number > 4) == (row.p_value < 0.05)
@@ -90,12 +76,12 @@ def test_guard_is_the_larger_variance_and_follows_scale_and_classes():
     assert guard_image_variance(1.0 / 50, Guard(50), 2.0) == 1.0 / 50
     assert guard_image_variance(0.1 / 50, Guard(50), 2.0) > 0.1 / 50
     labels = np.arange(2000) % 10
-    side = make_arm(labels, labels)
+    side = arm_of(labels, labels)
     assert measure_discordance(side, side).guard == Guard(pytest.approx(2000), 1.0)
     double = ArmAverage(name="x", members=(side, side), scale=2.0)
     assert measure_discordance(double, double).guard.reach == 2.0
     few = np.repeat(np.arange(5), (200, 200, 200, 3, 3))
-    size = measure_discordance(make_arm(few, few), make_arm(few, few)).guard.size
+    size = measure_discordance(arm_of(few, few), arm_of(few, few)).guard.size
     # Between five times the smallest class and the number of images.
     assert 5 * 3 < size < 606 / 10
 
@@ -110,7 +96,7 @@ def test_a_row_of_many_differing_images_is_hardly_wider():
 
 def test_groups_count_as_groups_and_move_the_difference_as_far_as_their_images_do():
     labels, groups = np.arange(80) % 2, np.repeat(np.arange(20), 4)
-    right, wrong = make_arm(labels, labels, groups=groups), make_arm(labels, err(labels, [0, 1, 4]), "b", groups=groups)
+    right, wrong = arm_of(labels, labels, groups=groups), arm_of(labels, err(labels, [0, 1, 4]), "b", groups=groups)
     found = measure_discordance(right, wrong)
     assert (found.number, found.units) == (2, "20 groups of test images")
     assert found.guard == Guard(pytest.approx(20), pytest.approx(np.sqrt((0.5**2 + 0.25**2) / 2)))
@@ -122,7 +108,7 @@ def test_equivalent_needs_several_images_in_every_kind_of_row():
     for number in (MIN_DISCORDANT - 2, MIN_DISCORDANT + 1):
         half = number // 2
         predicted = [err(labels, list(range(half))), err(labels, list(range(100, 100 + number - half)))]
-        sides = [make_arm(labels, np.tile(p, (10, 1)), str(i)) for i, p in enumerate(predicted)]
+        sides = [arm_of(labels, np.tile(p, (10, 1)), str(i)) for i, p in enumerate(predicted)]
         row = compare_arms(*sides, **{**SETTINGS, "margin": 0.01})
         assert -0.01 < row.effect.low < row.effect.high < 0.01
         assert (row.verdict is Verdict.EQUIVALENT) == (number >= MIN_DISCORDANT)
@@ -136,7 +122,7 @@ def test_a_plan_promises_what_the_row_will_report():
     nothing = VarianceComponents.from_estimates(0.0, 0.0, 0.0, num_seeds=3, num_images=20)
     test = PlannedTest(looks=(5,), num_images=40, margin=0.005, alpha=0.05, num_rows=1)
     labels = np.arange(40) % 2
-    side = make_arm(labels, np.tile(labels, (5, 1)))
+    side = arm_of(labels, np.tile(labels, (5, 1)))
     for planned in (test, replace(test, is_anytime=True)):
         (look,) = forecast_looks(nothing, planned)
         assert look.power[0] == 0.0

@@ -5,13 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import confusion_matrix, f1_score, precision_score
 
-from analysis.statistics.metrics import (
-    compute_confusion_counts,
-    compute_f1_from_confusion,
-    compute_macro_f1,
-    compute_precision_from_confusion,
-    compute_weighted_macro_f1,
-)
+from analysis.statistics import metrics
 from search_spaces.errors import UserInputError
 
 
@@ -27,28 +21,28 @@ def classified(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
 @given(classified())
 def test_metrics_equal_scikit_learn_also_for_absent_classes(case):
     labels, predicted, num_classes = case
-    counts = compute_confusion_counts(labels, predicted, num_classes)
+    counts = metrics.compute_confusion_counts(labels, predicted, num_classes)
     names = list(range(num_classes))
     np.testing.assert_array_equal(counts, confusion_matrix(labels, predicted, labels=names))
     for compute, reference in (
-        (compute_f1_from_confusion, f1_score),
-        (compute_precision_from_confusion, precision_score),
+        (metrics.compute_f1_from_confusion, f1_score),
+        (metrics.compute_precision_from_confusion, precision_score),
     ):
         expected = reference(labels, predicted, labels=names, average=None, zero_division=0)
         np.testing.assert_allclose(compute(counts), expected, atol=1e-15)
     macro = f1_score(labels, predicted, labels=names, average="macro", zero_division=0)
-    assert compute_macro_f1(labels, predicted, num_classes) == pytest.approx(macro, abs=1e-15)
+    assert metrics.compute_macro_f1(labels, predicted, num_classes) == pytest.approx(macro, abs=1e-15)
 
 
 def test_leading_axes_are_kept_and_do_not_mix():
     rng = np.random.default_rng(0)
     labels, predicted = rng.integers(0, 4, 50), rng.integers(0, 4, (3, 2, 50))
-    counts = compute_confusion_counts(labels, predicted, 4)
+    counts = metrics.compute_confusion_counts(labels, predicted, 4)
     assert counts.shape == (3, 2, 4, 4)
     assert counts.dtype == np.int64
     for i in np.ndindex(3, 2):
-        np.testing.assert_array_equal(counts[i], compute_confusion_counts(labels, predicted[i], 4))
-    assert compute_macro_f1(labels, predicted, 4).shape == (3, 2)
+        np.testing.assert_array_equal(counts[i], metrics.compute_confusion_counts(labels, predicted[i], 4))
+    assert metrics.compute_macro_f1(labels, predicted, 4).shape == (3, 2)
 
 
 @settings(max_examples=30, deadline=None)
@@ -57,7 +51,7 @@ def test_weighted_macro_f1_equals_scikit_learn_with_sample_weight(case, seed):
     labels, predicted, num_classes = case
     weights = np.random.default_rng(seed).uniform(0.1, 2.0, (2, len(labels)))
     models = np.stack([predicted, labels, np.roll(predicted, 1)])
-    ours = compute_weighted_macro_f1(labels, models, weights, num_classes)
+    ours = metrics.compute_weighted_macro_f1(labels, models, weights, num_classes)
     assert ours.shape == (2, 3)
     for b in range(2):
         for m in range(3):
@@ -75,8 +69,8 @@ def test_weighted_macro_f1_equals_scikit_learn_with_sample_weight(case, seed):
 def test_unit_weights_give_the_unweighted_score():
     rng = np.random.default_rng(1)
     labels, predicted = rng.integers(0, 6, 200), rng.integers(0, 6, (4, 200))
-    weighted = compute_weighted_macro_f1(labels, predicted, np.ones((1, 200), dtype=np.float32), 6)
-    np.testing.assert_array_equal(weighted[0], compute_macro_f1(labels, predicted, 6))
+    weighted = metrics.compute_weighted_macro_f1(labels, predicted, np.ones((1, 200), dtype=np.float32), 6)
+    np.testing.assert_array_equal(weighted[0], metrics.compute_macro_f1(labels, predicted, 6))
 
 
 @pytest.mark.parametrize(
@@ -89,4 +83,4 @@ def test_unit_weights_give_the_unweighted_score():
 )
 def test_bad_classes_and_shapes_are_refused(labels, predicted, message):
     with pytest.raises(UserInputError, match=message):
-        compute_confusion_counts(np.array(labels), np.array(predicted), 3)
+        metrics.compute_confusion_counts(np.array(labels), np.array(predicted), 3)

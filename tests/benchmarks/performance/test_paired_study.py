@@ -22,7 +22,7 @@ needs_two_cores = pytest.mark.skipif(len(CORES) < 2, reason="P1-long needs Linux
 def _two_threads() -> Iterator[None]:
     """Let this process compute with two threads, and with the images of the search loaded, as before the second pair."""
     before = torch.get_num_threads()
-    study_ratios.load_data(600)
+    study_ratios.load_data(300)
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
@@ -41,7 +41,7 @@ def test_a_small_pair_trains_the_same_configurations_on_the_other_core(monkeypat
 
     monkeypatch.setattr(paired_study, "train_one", train)
     monkeypatch.setattr(study_ratios, "SPEC", study_ratios.SPEC.replace("max_epochs = 5", "max_epochs = 1"))
-    found = paired_study.run_pair(CORES[1], CORES[0], num_images=600, num_trials=2)
+    found = paired_study.run_pair(CORES[1], CORES[0], num_images=300, num_trials=2)
     assert [config for config, _ in trained] == [record.config for record in found.records]
     assert {core for _, cores in trained for core in cores} == {CORES[0]}
     assert len(found.epochs) == len(found.bare_epochs) == 2

@@ -1,11 +1,12 @@
 """The goals of the default search: what its tables say about given searches, and one simulated search of each side."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from benchmarks.search import goal_sides, watched_search
+from benchmarks.search import curve_surrogate, goal_sides, goal_tables, watched_search
 from benchmarks.search.curve_surrogate import CurveSurrogate, fit_arm
 from benchmarks.search.goal_sides import (
     JUDGED,
@@ -24,19 +25,20 @@ from benchmarks.search.goal_sides import (
     list_sides,
     simulate_sides,
 )
-from benchmarks.search.goal_tables import (
-    tabulate_choices,
-    tabulate_divergence,
-    tabulate_goals,
-    tabulate_times,
-    tabulate_trained,
-    tabulate_trials,
-)
 from benchmarks.search.replay_curves import encode, load_curves
 from benchmarks.search.replay_measures import compute_rate_ratio, judge_wrong
 from benchmarks.search.search_replay import RECORDED
 from benchmarks.search.watched_search import TOLERANCES_PP, Watched
 from trainables.seeds import numpy_generator
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    """Few trees predict five times as fast; how well is a question of other tests. This process starts no others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curve_surrogate, "NUM_TREES", 20)
+        patch.setattr(goal_sides, "run_parallel", lambda function, calls: [function(*call) for call in calls])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -86,20 +88,20 @@ def test_seeds_of_each_side(landscape: Landscape) -> None:
 def test_tables_say_what_the_intervals_decide(landscape: Landscape) -> None:
     regret = {OURS: 1.0, RANDOM: 1.01, PLAIN_STOCK: 2.0, STOCK_PORTFOLIO: 2.0, STOCK_BY_ARM: 1.5}
     found = make_found({OURS: 1, RANDOM: 1, PLAIN_STOCK: 20, STOCK_BY_ARM: 20}, regret)
-    verdicts = [row[-1] for row in tabulate_goals(found, RECORDED).rows]
+    verdicts = [row[-1] for row in goal_tables.tabulate_goals(found, RECORDED).rows]
     # Against stock without and with the portfolio, random search, TPE and one study per arm; of each of our sides.
     assert verdicts[:5] == ["met", "met", "open", "open", "met"]
     assert len(verdicts) == 13
-    times = {row[0]: row for row in tabulate_times(found, RECORDED, landscape).rows}
+    times = {row[0]: row for row in goal_tables.tabulate_times(found, RECORDED, landscape).rows}
     assert times["default / stock"][1:7] == ("1.5", "40", "0.150", "[0.150, 0.150]", "<= 0.25", "met")
-    trained = {row[0]: row for row in tabulate_trained(found, RECORDED, landscape).rows if row[1] == "1.5"}
+    trained = {row[0]: row for row in goal_tables.tabulate_trained(found, RECORDED, landscape).rows if row[1] == "1.5"}
     assert trained["default / random, portfolio"][2:5] == ("40", "0.250", "[0.250, 0.250]")
-    trials = {row[:2]: row[2:] for row in tabulate_trials(found, RECORDED).rows}
+    trials = {row[:2]: row[2:] for row in goal_tables.tabulate_trials(found, RECORDED).rows}
     # Of a regret of 1 pp, 2.5 are left before the first trial and .1 less after each; stock has 2 in the end, random search 1.01.
     assert trials["default", "stock"][:2] == ("40", "2.00")
     assert trials["default", "stock"][2].startswith("6 [")
     assert trials["stock", "default"][2] == "over 80 [over 80, over 80]"
-    choices = {row[0]: row for row in tabulate_choices(found, RECORDED).rows}
+    choices = {row[0]: row for row in goal_tables.tabulate_choices(found, RECORDED).rows}
     assert choices["stock"][4].startswith("20 [")
     assert choices["default"][2].startswith("1.0") or choices["default"][2].startswith("0.9")
     assert choices["default"][3].startswith("0.4") or choices["default"][3].startswith("0.3")
@@ -129,8 +131,8 @@ def test_sides_with_fewer_seeds_are_compared_over_those_that_both_have() -> None
     few = {call: one for call, one in found.items() if call.side != OURS or call.seed < 6}
     only = {call: one for call, one in found.items() if call.seed < 6}
     row = f"{OURS}: regret below that of {PLAIN_STOCK}"
-    (by_few,) = [cells for cells in tabulate_goals(few, RECORDED).rows if cells[0] == row]
-    (by_only,) = [cells for cells in tabulate_goals(only, RECORDED).rows if cells[0] == row]
+    (by_few,) = [cells for cells in goal_tables.tabulate_goals(few, RECORDED).rows if cells[0] == row]
+    (by_only,) = [cells for cells in goal_tables.tabulate_goals(only, RECORDED).rows if cells[0] == row]
     assert by_few == by_only
 
 
@@ -139,7 +141,7 @@ def test_each_side_is_simulated_in_each_landscape(landscape: Landscape, monkeypa
     monkeypatch.setattr(goal_sides, "BUDGET_IN_FULL_TRIALS", 12.0)
     for module in (goal_sides, watched_search):
         monkeypatch.setattr(module, "EARLY_IN_FULL_TRIALS", 8.0)
-    found = simulate_sides({RECORDED: landscape, "beside": replace(landscape, has_goals=False)}, 2, is_whole=True)
+    found = simulate_sides({RECORDED: landscape, "beside": replace(landscape, has_goals=False)}, 1, is_whole=True)
     assert {call.side for call in found if call.landscape == RECORDED} == set(list_sides())
     assert {call.side for call in found if call.landscape == "beside"} == set(JUDGED)
     assert all(np.isfinite(one.regret_pp) and one.regret_pp > -1e-9 for one in found.values())
@@ -164,5 +166,5 @@ def test_where_trials_diverge_their_device_time_is_compared(monkeypatch: pytest.
     assert [landscape.count_seeds(side, num_seeds, is_whole=True) for side in (OURS, STOCK_BY_ARM)] == [4, 0]
     found = simulate_sides({"d": landscape}, num_seeds, is_whole=True)
     assert {call.side for call in found} == set(WITH_DIVERGENCE)
-    shares = {row[0]: float(row[2].split()[0]) for row in tabulate_divergence(found, "d").rows}
+    shares = {row[0]: float(row[2].split()[0]) for row in goal_tables.tabulate_divergence(found, "d").rows}
     assert 0 < shares[OURS] < shares[PLAIN_STOCK]

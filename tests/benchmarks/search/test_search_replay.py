@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 import pytest
 
-from benchmarks.search import curve_surrogate
+from benchmarks.search import curve_surrogate, search_replay
 from benchmarks.search.curve_surrogate import CurveSurrogate, fit_arm
 from benchmarks.search.record_curves import write_parquet
 from benchmarks.search.replay_curves import (
@@ -39,18 +39,6 @@ from benchmarks.search.replay_sides import (
     simulate_study,
 )
 from benchmarks.search.replay_simulation import Outcome, Side, simulate
-from benchmarks.search.search_replay import (
-    DIVERGING,
-    EXTRA_TREES,
-    RANDOM_PER_ARM,
-    RECORDED,
-    SEARCH_MD,
-    Cell,
-    default_setting,
-    make_plan,
-    tabulate_goals,
-    tabulate_results,
-)
 from search_spaces.errors import UserInputError
 from search_spaces.portfolios import PORTFOLIOS
 from study.spec.study_spec import StudySpec
@@ -129,7 +117,7 @@ def test_a_study_is_a_function_of_its_seed(setting: Setting) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [STOCK_WITH_PORTFOLIO, replace(STOCK_PER_ARM, has_portfolio=True), default_setting()]
+    "setting", [STOCK_WITH_PORTFOLIO, replace(STOCK_PER_ARM, has_portfolio=True), search_replay.default_setting()]
 )
 def test_every_side_tries_the_portfolio_first_where_it_has_one(setting: Setting) -> None:
     simulated = make_simulated_spec()
@@ -303,39 +291,44 @@ def test_intervals_hold_their_estimates() -> None:
 
 
 def test_every_table_of_the_plan_tells_allocation_and_sampler_apart() -> None:
-    plan = make_plan(["random"], [4, 8, 64])
+    plan = search_replay.make_plan(["random"], [4, 8, 64])
     assert len(plan) == len(set(plan))
     tables = {(c.landscape, c.num_workers) for c in plan}
-    others = {"gap 0.5 pp", "gap 2 pp", EXTRA_TREES, DIVERGING}
-    assert tables == {(RECORDED, 4), (RECORDED, 8), (RECORDED, 64), *((name, 8) for name in others)}
+    others = {"gap 0.5 pp", "gap 2 pp", search_replay.EXTRA_TREES, search_replay.DIVERGING}
+    assert tables == {
+        (search_replay.RECORDED, 4),
+        (search_replay.RECORDED, 8),
+        (search_replay.RECORDED, 64),
+        *((name, 8) for name in others),
+    }
     for landscape, num_workers in tables:
-        for setting in (STOCK, STOCK_PER_ARM, RANDOM_PER_ARM, default_setting()):
-            assert Cell(setting=setting, num_workers=num_workers, landscape=landscape) in plan
-    gp = [c for c in make_plan(["gp"], [4, 8, 64]) if c.setting.sampler == "gp"]
+        for setting in (STOCK, STOCK_PER_ARM, search_replay.RANDOM_PER_ARM, search_replay.default_setting()):
+            assert search_replay.Cell(setting=setting, num_workers=num_workers, landscape=landscape) in plan
+    gp = [c for c in search_replay.make_plan(["gp"], [4, 8, 64]) if c.setting.sampler == "gp"]
     assert [(c.setting.allocation, c.setting.asha, c.num_workers) for c in gp] == [("per_arm", True, 8)]
     with pytest.raises(UserInputError, match="did you mean 'random'"):
-        make_plan(["randon"], [4])
+        search_replay.make_plan(["randon"], [4])
 
 
 def test_tables_name_the_default_the_difference_and_the_verdict() -> None:
     summary = Summary([make_measures(1.0, is_wrong=True), make_measures(3.0, is_wrong=False)])
-    cells = {Cell(setting=s, num_workers=8): summary for s in (STOCK, default_setting())}
-    grid = tabulate_results(cells, RECORDED, 8, "title")
+    cells = {search_replay.Cell(setting=s, num_workers=8): summary for s in (STOCK, search_replay.default_setting())}
+    grid = search_replay.tabulate_results(cells, search_replay.RECORDED, 8, "title")
     text = grid.to_markdown()
     assert "(default) | 2.00 [" in text
     assert "| 0.00 [0.00, 0.00] | 1/2 [0.01, 0.99] | 1.000 |" in text
-    assert [row[-1] for row in tabulate_goals(cells).rows] == ["met", "open", "open"]
+    assert [row[-1] for row in search_replay.tabulate_goals(cells).rows] == ["met", "open", "open"]
 
 
 def test_the_page_supports_what_the_spec_says_about_the_default_sampler() -> None:
     """On 8 workers, per arm with ASHA, by their intervals: "gp", which "auto" is for so few trials, has the least regret."""
-    section = re.split(r"^## ", SEARCH_MD.read_text(), flags=re.MULTILINE)
+    section = re.split(r"^## ", search_replay.SEARCH_MD.read_text(), flags=re.MULTILINE)
     (table, *_) = (part for part in section if ", 8 workers, budget" in part.partition("\n")[0])
     lines = [line for line in table.splitlines() if "per_arm, ASHA" in line and "no portfolio" not in line]
     rows = [line.strip("| ").split(" | ") for line in lines]
     regrets = {label: [float(bound) for bound in re.findall(r"-?\d+\.\d+", regret)] for label, regret, *_ in rows}
     assert len(regrets) == 4
-    assert default_setting().sampler == "auto"
+    assert search_replay.default_setting().sampler == "auto"
     (best,) = regrets.keys() & {"gp, per_arm, ASHA", "auto, per_arm, ASHA (default)"}
     assert all(low > regrets[best][2] for label, (_, low, _) in regrets.items() if label != best)
 

@@ -7,17 +7,10 @@ import pytest
 from scipy.stats import binomtest
 
 from analysis.statistics.metrics import compute_macro_f1
-from benchmarks.validation import plan_simulation, statistics_simulation, validate_statistics
+from benchmarks.validation import plan_simulation, selection_simulation, statistics_simulation, validate_statistics
 from benchmarks.validation.comparison_measures import measure_groups
 from benchmarks.validation.family_simulation import BINOMIAL_FAMILIES, GAUSSIAN_FAMILIES, measure_family
 from benchmarks.validation.goals import Goals, Judgement, Rate, list_problems
-from benchmarks.validation.selection_simulation import (
-    CHUNK,
-    RANKING_CASES,
-    DivergenceWorld,
-    measure_divergence,
-    measure_ranking,
-)
 from benchmarks.validation.statistics_simulation import World
 from benchmarks.validation.validate_statistics import Counts
 
@@ -109,16 +102,16 @@ def test_families_are_mostly_covered(world):
 
 
 def test_seeds_of_the_ranking_raise_the_error_and_fresh_ones_do_not():
-    found = measure_ranking(next(iter(RANKING_CASES.values())), 0)
-    limit = 0.025 + 3 * (0.025 * 0.975 / CHUNK) ** 0.5
-    assert found["fresh"] / CHUNK < limit < found["reused"] / CHUNK
+    found = selection_simulation.measure_ranking(next(iter(selection_simulation.RANKING_CASES.values())), 0)
+    limit = 0.025 + 3 * (0.025 * 0.975 / selection_simulation.CHUNK) ** 0.5
+    assert found["fresh"] / selection_simulation.CHUNK < limit < found["reused"] / selection_simulation.CHUNK
 
 
 def test_rare_divergence_is_covered_badly_by_few_seeds():
-    found = measure_divergence(DivergenceWorld(num_seeds=3, rate=0.1), 0)
-    assert 0.24 < found["all"] / CHUNK < 0.31
-    assert found["finished"] / CHUNK > 0.9
-    healthy = measure_divergence(DivergenceWorld(num_seeds=3, rate=0.0), 0)
+    found = selection_simulation.measure_divergence(selection_simulation.DivergenceWorld(num_seeds=3, rate=0.1), 0)
+    assert 0.24 < found["all"] / selection_simulation.CHUNK < 0.31
+    assert found["finished"] / selection_simulation.CHUNK > 0.9
+    healthy = selection_simulation.measure_divergence(selection_simulation.DivergenceWorld(num_seeds=3, rate=0.0), 0)
     assert healthy["all"] == healthy["finished"]
 
 

@@ -14,7 +14,6 @@ from sklearn.metrics import f1_score
 from analysis.baselines.values import LINEAR_PROBE
 from analysis.comparison.paired_difference import compare_arms
 from analysis.comparison.values import Verdict
-from analysis.statistics.arm_predictions import ArmPredictions
 from study.baselines.measuring import read_test_predictions
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import count_test_reads
@@ -23,36 +22,21 @@ from study.open_study import load_study, open_to_drive, read_baselines
 from study.results.comparison import choose_handover, compute_comparison, compute_handover
 from study.results.findings import load_findings
 from study.state import paths
+from tests.built_values import arm_of
 from tests.study.command_line import run_cli
+from tests.study.small_study import write_small_study
 from trainables.models.backbones import prepare_inputs
 from trainables.storage.store import Store
 
-SPEC = """
-name = "beat-it"
-[data]
-source = "planted"
-num_images = 300
-[model]
-weights = "{weights}"
-[train]
-image_size = 16
-batch_size = 32
-precision = "fp32"
-[search]
-factor = "tuning"
-num_trials = 4
-max_trials_per_arm = 3
-max_epochs = 2
-asha = {{ enabled = false }}
-ranges = {{ tuning = ["full", "probe"], cutmix_probability = [0.1, 0.5] }}
-fixed = {{ backbone = "resnet18", class_weighting = "none", interpolation = "bicubic" }}
-[confirm]
-top_k = 1
-looks = [2]
-[analyze]
-num_panels = 0
-num_audit_images = 0
-"""
+SEARCH = {
+    **{"factor": "tuning", "num_trials": 4, "max_trials_per_arm": 3},
+    "ranges": {"tuning": ["full", "probe"], "cutmix_probability": [0.1, 0.5]},
+    "fixed": {"backbone": "resnet18", "class_weighting": "none", "interpolation": "bicubic"},
+}
+
+
+def write_spec(folder: Path, weights: str = "none") -> None:
+    write_small_study(folder / "spec.toml", "beat-it", model={"weights": weights}, search=SEARCH)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("baselines")
     torch.manual_seed(0)
     torch.save(torchvision.models.resnet18().state_dict(), folder / "resnet18.pt")
-    (folder / "spec.toml").write_text(SPEC.format(weights=folder / "resnet18.pt"))
+    write_spec(folder, str(folder / "resnet18.pt"))
     outcome = run_cli("run", folder / "spec.toml", "--storage", folder, "--local", width=200)
     assert outcome.status == 0, outcome
     (folder / "printed.txt").write_text(outcome.output)
@@ -164,7 +148,7 @@ def test_an_arm_of_probes_has_no_more_trials_than_allowed_and_mixes_nothing(fold
 
 
 def test_without_weights_there_is_the_majority_class_and_the_reason(tmp_path: Path) -> None:
-    (tmp_path / "spec.toml").write_text(SPEC.format(weights="none"))
+    write_spec(tmp_path)
     outcome = run_cli("launch", tmp_path / "spec.toml", "--storage", tmp_path, "--local", width=300)
     assert outcome.status == 0, outcome
     assert "majority class" in outcome.output
@@ -185,7 +169,7 @@ def test_without_weights_there_is_the_majority_class_and_the_reason(tmp_path: Pa
     ],
 )
 def test_what_features_cannot_have_is_refused(setting: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "spec.toml").write_text(SPEC.format(weights="none"))
+    write_spec(tmp_path)
     options = ["--set", setting, "--set", "resources.cpu=2"]
     refused = run_cli("launch", tmp_path / "spec.toml", "--storage", tmp_path, "--local", *options, width=300)
     assert refused.status == 2
@@ -193,7 +177,7 @@ def test_what_features_cannot_have_is_refused(setting: str, message: str, tmp_pa
 
 
 def test_a_pooled_search_of_tuning_that_also_mixes_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "spec.toml").write_text(SPEC.format(weights="none"))
+    write_spec(tmp_path)
     options = ["--set", "search.allocation=pooled"]
     refused = run_cli("launch", tmp_path / "spec.toml", "--storage", tmp_path, "--local", *options, width=300)
     assert refused.status == 2
@@ -215,12 +199,7 @@ def test_the_row_against_a_fixed_probe_keeps_its_error(seed_sd: float) -> None:
 
         own = np.stack([predict(0.7 + seed_sd * generator.standard_normal()) for _ in seeds])
         probe = np.tile(predict(0.7), (len(seeds), 1))
-        sides = [
-            ArmPredictions(
-                name=name, seeds=seeds, labels=labels, sample_ids=np.arange(num_images), predicted=found, num_classes=3
-            )
-            for name, found in (("winner", own), (LINEAR_PROBE, probe))
-        ]
+        sides = [arm_of(labels, found, name) for name, found in (("winner", own), (LINEAR_PROBE, probe))]
         row = compare_arms(*sides, margin=0.01, alpha=0.05, num_rows=1, cost_ratio=None)
         wrong += row.verdict in {Verdict.BETTER, Verdict.WORSE}
     # The 99.9 % quantile of a binomial at alpha.

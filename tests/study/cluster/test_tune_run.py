@@ -1,62 +1,264 @@
-"""A process that starts slowly keeps its trial: another one that becomes free meanwhile takes a new trial."""
+"""Runs of Ray Tune: faulty, hanging and slow trials on one local Ray, and what Tune does to trials, without it."""
 
+import math
 import os
+import resource
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
+import torch
 from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
 
-from study.cluster.connection import connect_cluster
-from study.cluster.tune_run import run_trials
+from study.cluster.connection import Cluster, connect_cluster
+from study.cluster.tune_run import Asker, DirectedScheduler, DirectedSearcher, HangWatch, run_trials
+from study.scheduling.director import ConfirmationDirector, Director, want
 from study.scheduling.search_director import SearchDirector
-from study.state.record_book import MemoryBook
-from tests.study.simulated import FIXED, make_report, make_spec, make_stage
+from study.spec.study_spec import StudySpec
+from study.state.record_book import MemoryBook, RecordBook
+from study.views.replaying import replay_search
+from tests.study import simulated
+from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_stage
+from trainables.records.record import TrialState, best_trials
+from trainables.storage.store import Store
 from trainables.tune_adapter import encode_report
 
-# Enough for the first process until the second one is there, also on a busy machine.
-NUM_TRIALS = 14
+TIMEOUT = 3.0
 
 
-def make_trainable(folder: Path) -> type[tune.Trainable]:
-    """Return a trainable of short trials; all processes but the first one start slowly. Made here: it pickles by value."""
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """The Ray of all runs here."""
+    with connect_cluster(None) as started:
+        yield started
 
-    class SlowStart(tune.Trainable):  # type: ignore[misc]
+
+def make_spec(resources: dict[str, Any], **search: Any) -> StudySpec:
+    spec = simulated.make_spec(**search)
+    return spec.model_copy(update={"resources": spec.resources.model_copy(update=resources)})
+
+
+def make_trainable(
+    train: Callable[[str, int, float], float | None], set_up: Callable[[str], None] = lambda _: None
+) -> type[tune.Trainable]:
+    """Return a trainable of the macro-F1 that `train` returns for trial, epoch and GPUs. Made here: it pickles by value."""
+
+    class Simulated(tune.Trainable):  # type: ignore[misc]
         def setup(self, config: dict[str, Any]) -> None:
-            (folder / f"process {os.getpid()}").touch()
-            time.sleep(0.0 if config["trial_id"] == "00000" else 3.0)
+            set_up(config["trial_id"])
             self.reset_config(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self._epoch, self._trial_id = 0, new_config["trial_id"]
+            self._epoch, self._config = new_config["num_reported_epochs"], new_config
             return True
 
         def step(self) -> dict[str, str]:
-            time.sleep(0.2)
             self._epoch += 1
-            (folder / f"trial {self._trial_id} {os.getpid()}").touch()
-            return encode_report(make_report(self._epoch, 0.5, 1.0))
+            held = self._config["num_gpus"]
+            return encode_report(
+                make_report(self._epoch, train(self._config["trial_id"], self._epoch, held), held or 1.0)
+            )
 
-    return SlowStart
+    return Simulated
+
+
+FAULTS: dict[str, float | None] = {"00001": math.nan, "00002": math.inf, "00004": None}
+CRASHES, EXHAUSTS = "00005", "00007"
+NUM_TRIALS = 12
 
 
 @pytest.mark.ray_cluster
 @pytest.mark.timeout(240)
-def test_a_process_that_starts_slowly_is_not_replaced_by_one_that_is_free(tmp_path: Path) -> None:
-    spec = make_spec(num_trials=NUM_TRIALS, asha={"enabled": False})
-    spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"cpu": 0.5})})
-    director = SearchDirector(MemoryBook(), spec, FIXED)
-    with connect_cluster(None) as cluster:
-        run_trials(
-            director,
-            make_stage(2),
-            resources=spec.resources,
-            scratch=cluster.scratch,
-            trainable=make_trainable(tmp_path),
-        )
+def test_injected_faults_end_five_trials_and_the_study_ends_normally(cluster: Cluster, tmp_path: Path) -> None:
+    """Each ends at the faulty report, and nothing waits for it."""
+
+    def exhaust_memory() -> None:
+        """Leave the process no room for another tensor, then ask for one."""
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (used + 1_000_000, limits[1]))
+        try:
+            torch.zeros(100_000_000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, limits)
+
+    def train(trial_id: str, epoch: int, _: float) -> float | None:
+        if epoch == 2 and trial_id == CRASHES:
+            raise ValueError("the image is not an image")
+        if epoch == 2 and trial_id == EXHAUSTS:
+            exhaust_memory()
+        return FAULTS[trial_id] if epoch == 2 and trial_id in FAULTS else 0.3 + 0.01 * int(trial_id) + 0.05 * epoch
+
+    spec = make_spec({"retries": 0, "cpu": 0.5}, num_trials=NUM_TRIALS)
+    book = RecordBook(Store(tmp_path))
+    director = SearchDirector(book, spec, FIXED)
+    run_trials(
+        director, make_stage(3), resources=spec.resources, scratch=cluster.scratch, trainable=make_trainable(train)
+    )
+    records = book.of_stage("search")
+    assert director.is_exhausted
+    assert len(records) == NUM_TRIALS
+    failed = {r.trial_id: r for r in records if r.state is TrialState.FAILED}
+    assert set(failed) == {*FAULTS, CRASHES, EXHAUSTS}
+    for trial_id in FAULTS:
+        assert failed[trial_id].reason == "macro_f1 was not a finite number at epoch 2"
+        assert len(failed[trial_id].epochs) == 2
+    assert "ValueError: the image is not an image" in failed[CRASHES].reason
+    assert len(failed[CRASHES].epochs) == 1
+    assert "memory" in failed[EXHAUSTS].reason
+    for arm in ("resnet18", "resnet50"):
+        assert not {r.trial_id for r in best_trials(records, arm)} & set(failed)
+        states = [t.state for t in director._samplers[arm].trials]
+        assert all(state.is_finished() for state in states)
+        assert len(states) == sum(r.config.arm == arm for r in records)
+    replay = replay_search(records, {0: spec})
+    assert (replay.num_suggestions, replay.difference) == (NUM_TRIALS, "")
+
+
+@pytest.mark.ray_cluster
+@pytest.mark.timeout(240)
+def test_slow_set_up_is_waited_for_and_a_trial_that_hangs_is_retried(cluster: Cluster, tmp_path: Path) -> None:
+    """The first process of each trial is slow: trial 00000 in its set-up, trial 00001 in its second epoch."""
+
+    def sleep_once(trial_id: str) -> None:
+        if not (tmp_path / trial_id).exists():
+            (tmp_path / trial_id).touch()
+            time.sleep(3 * TIMEOUT)
+
+    def set_up(trial_id: str) -> None:
+        if trial_id == "00000":
+            sleep_once(trial_id)
+
+    def train(trial_id: str, epoch: int, _: float) -> float:
+        if trial_id == "00001" and epoch == 2:
+            sleep_once(trial_id)
+        return 0.5
+
+    spec = make_spec({"timeout_seconds": TIMEOUT}, num_trials=2, asha={"enabled": False})
+    book = MemoryBook()
+    director, trainable = SearchDirector(book, spec, FIXED), make_trainable(train, set_up)
+    run_trials(director, make_stage(2), resources=spec.resources, scratch=cluster.scratch, trainable=trainable)
+    slow, hung = book.of_stage("search")
+    assert [slow.state, hung.state] == [TrialState.COMPLETE] * 2
+    assert (slow.attempts, slow.retry_causes) == (1, ())
+    assert hung.attempts == 2
+    assert f"no report for {TIMEOUT:g} s" in hung.retry_causes[0]
+    assert [e.epoch for e in hung.epochs] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.ray_cluster
+@pytest.mark.timeout(240)
+def test_a_process_that_starts_slowly_is_not_replaced_by_one_that_is_free(cluster: Cluster, tmp_path: Path) -> None:
+    """It keeps its trial, and the other process takes new ones meanwhile."""
+
+    def set_up(trial_id: str) -> None:
+        (tmp_path / f"process {os.getpid()}").touch()
+        time.sleep(0.0 if trial_id == "00000" else 3.0)
+        (tmp_path / f"ready {os.getpid()}").touch()
+
+    def train(trial_id: str, *_: float) -> float:
+        # Until the other process is there, the trials of the first one must not end, also on a busy machine.
+        time.sleep(0.2 if len(list(tmp_path.glob("ready *"))) < 2 else 0.0)
+        (tmp_path / f"trial {trial_id} {os.getpid()}").touch()
+        return 0.5
+
+    spec = make_spec({"cpu": 0.5}, num_trials=14, asha={"enabled": False})
+    director, trainable = SearchDirector(MemoryBook(), spec, FIXED), make_trainable(train, set_up)
+    run_trials(director, make_stage(2), resources=spec.resources, scratch=cluster.scratch, trainable=trainable)
     places = [path.name.split() for path in tmp_path.iterdir()]
     processes = {place[1] for place in places if place[0] == "process"}
     users = {place[2]: place[1] for place in places if place[0] == "trial"}
     assert len(processes) == 2, "every process that was started runs trials"
     assert set(users) == processes
+
+
+Driven = tuple[Director, MemoryBook, DirectedSearcher, DirectedScheduler]
+
+
+@pytest.fixture(params=["search", "confirmation"])
+def driven(request: pytest.FixtureRequest) -> Driven:
+    """A director of two trials, its book, and what stands between them and Tune."""
+    book = MemoryBook()
+    director: Director = SearchDirector(book, simulated.make_spec(num_trials=2), FIXED)
+    if request.param == "confirmation":
+        drive(director)
+        director = ConfirmationDirector(book, want(best_trials(book.of_stage("search"), "resnet18")[0], (1, 2)))
+    asker, resources = Asker(director), simulated.make_spec().resources
+    return director, book, DirectedSearcher(asker, resources, ("search",)), DirectedScheduler(asker, resources)
+
+
+def make_trial(trial_id: str, status: str, config: object) -> Any:
+    return SimpleNamespace(
+        trial_id=trial_id, status=status, config=config, error_file=None, max_failures=2, num_failures=1
+    )
+
+
+def test_a_dropped_trial_with_retries_left_is_queued_again_and_completes(driven: Driven) -> None:
+    director, book, searcher, scheduler = driven
+    configs = [searcher.suggest(name) for name in ("tune-a", "tune-b")]
+    assert all(isinstance(config, dict) for config in configs)
+    record_id = configs[0]["trial_id"]
+    assert searcher.suggest("tune-c") is None
+    scheduler.on_trial_error(None, make_trial("tune-a", Trial.PENDING, configs[0]))
+    searcher.on_trial_complete("tune-a", error=True)
+    record = book.get(director.stage, record_id)
+    assert record.state is TrialState.RUNNING
+    assert record.retry_causes == ()
+    again: Any = searcher.suggest("tune-d")
+    assert again["trial_id"] == record_id
+    assert book.get(director.stage, record_id).attempts == record.attempts + 1
+    for trial_id in (record_id, configs[1]["trial_id"]):
+        for epoch in range(1, 7):
+            macro_f1 = learning_curve(book.get(director.stage, trial_id), epoch)
+            director.on_report(trial_id, make_report(epoch, macro_f1, 1.0))
+        assert book.get(director.stage, trial_id).state is TrialState.COMPLETE
+    assert searcher.suggest("tune-e") is None
+    searcher.on_trial_complete("tune-b")
+    searcher.on_trial_complete("tune-d")
+    assert searcher.suggest("tune-f") == Searcher.FINISHED
+
+
+def test_a_trial_without_retries_left_fails(driven: Driven) -> None:
+    director, book, searcher, scheduler = driven
+    config: Any = searcher.suggest("tune-a")
+    scheduler.on_trial_error(None, make_trial("tune-a", Trial.RUNNING, config))
+    searcher.on_trial_complete("tune-a", error=True)
+    assert book.get(director.stage, config["trial_id"]).state is TrialState.FAILED
+
+
+def test_clock_starts_when_the_process_is_ready_and_again_at_each_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[str] = []
+    now = 0.0
+    monkeypatch.setattr(ray, "kill", killed.append)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    watch = HangWatch(10.0)
+    trial: Any = SimpleNamespace(trial_id="a", temporary_state=SimpleNamespace(ray_actor=None))
+    watch.kill_hung([trial])
+    now = 100.0
+    trial.temporary_state.ray_actor = "actor"
+    watch.kill_hung([trial])
+    now = 109.0
+    watch.kill_hung([trial])
+    watch.hear(trial)
+    now = 118.0
+    watch.kill_hung([trial])
+    assert killed == []
+    assert watch.take_cause(trial) == ""
+    now = 120.0
+    for _ in range(2):
+        watch.kill_hung([trial])
+    assert killed == ["actor"]
+    assert "no report for 10 s" in watch.take_cause(trial)
+    watch.reset(trial)
+    trial.temporary_state.ray_actor = None
+    now = 500.0
+    watch.kill_hung([trial])
+    trial.temporary_state.ray_actor = "next actor"
+    watch.kill_hung([trial])
+    assert killed == ["actor"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from search_spaces.errors import UserInputError
 from study.inputs.fitted_defaults import FittedSpec, choose_batch_size, fit_and_prepare, fit_defaults, list_weightings
@@ -17,6 +16,7 @@ from study.stages import launching, stage
 from study.state.budget_extensions import launched_spec
 from study.views.data_inspection import gather
 from tests.study.command_line import run_cli
+from tests.trainables.data.sources.layout_files import write_classes
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits
 from trainables.storage.store import Store
@@ -142,19 +142,9 @@ def test_a_warm_start_brings_its_class_weightings(tmp_path: Path, override: str,
     assert describe_difference(earlier, fitted.spec) == ""
 
 
-def write_folder(folder: Path, counts: dict[str, int]) -> Path:
-    generator = np.random.default_rng(0)
-    for name, count in counts.items():
-        (folder / name).mkdir(parents=True)
-        for number in range(count):
-            pixels = generator.integers(0, 256, size=(16, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{number}.png")
-    return folder
-
-
 def test_two_classes_of_sixty_images_are_prepared_without_a_setting(tmp_path: Path) -> None:
     """It was refused: class_weighting "group" needs named groups of classes."""
-    folder = write_folder(tmp_path / "images", {"ants": 60, "bees": 60})
+    folder = write_classes(tmp_path / "images", ("ants", "bees"), 60, size=16)
     file = tmp_path / "own.toml"
     file.write_text(f'name = "own"\n[data]\nsource = "folder"\npath = "{folder}"\n[model]\nweights = "none"\n')
     fitted, prepared = fit_and_prepare(*load_spec(str(file), ["train.image_size=16"]))
@@ -181,7 +171,7 @@ def test_a_launch_prints_the_fitted_values_and_records_them_and_a_resume_reads_t
     monkeypatch.setattr(stage, "check_cluster", lambda *_: 1)
     monkeypatch.setattr(launching, "count_devices", lambda *_: 1.0)
     monkeypatch.setattr(launching, "SEARCH_ALONE", ())
-    folder = write_folder(tmp_path / "images", {"ants": 60, "bees": 30})
+    folder = write_classes(tmp_path / "images", {"ants": 60, "bees": 30}, size=16)
     file = tmp_path / "own.toml"
     file.write_text(f'name = "own"\n[data]\nsource = "folder"\npath = "{folder}"\n[model]\nweights = "none"\n')
     got = run_cli("launch", file, "--storage", tmp_path, "--set", "train.image_size=16")

@@ -21,6 +21,7 @@ from study.inputs.preparation import (
 )
 from study.inputs.provenance import make_passport
 from study.spec.reading import parse_spec
+from tests.trainables.data.sources.layout_files import write_classes
 
 SPEC = """
 name = "pictures"
@@ -40,13 +41,7 @@ fixed = {{ class_weighting = "none" }}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    for name in ("cat", "dog", "ship"):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
-        for number in range(30):
-            pixels = generator.integers(0, 256, size=(16, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
-    return tmp_path / "pictures"
+    return write_classes(tmp_path / "pictures", ("cat", "dog", "ship"), 30, size=16)
 
 
 def test_a_study_keeps_to_its_image_memory(folder: Path, tmp_path: Path) -> None:
@@ -67,7 +62,7 @@ def test_a_study_keeps_to_its_image_memory(folder: Path, tmp_path: Path) -> None
 
 def write_copies(folder: Path) -> None:
     for number in range(10):
-        data = (folder / "cat" / f"{number}.png").read_bytes()
+        data = (folder / "cat" / f"{number:03d}.png").read_bytes()
         (folder / "cat" / f"copy-{number}.png").write_bytes(data)
 
 
@@ -168,7 +163,7 @@ def test_the_passport_has_the_versions_of_the_packages_that_models_come_from(fol
 
 def test_equal_images_of_two_classes_are_refused(folder: Path) -> None:
     for number in range(3):
-        (folder / "dog" / f"{number}.png").write_bytes((folder / "cat" / f"{number}.png").read_bytes())
+        (folder / "dog" / f"{number:03d}.png").write_bytes((folder / "cat" / f"{number:03d}.png").read_bytes())
     text = SPEC.format(path=folder, more="").replace("[model]", 'on_bad_image = "skip"\n[model]')
     with pytest.raises(UserInputError, match="equal to an image of another class"):
         prepare(parse_spec(text, "spec.toml"))

@@ -31,6 +31,7 @@ from study.state.record_book import RecordBook, open_trial_files
 from study.state.sealed_files import write_sealed_json, write_sealed_toml
 from tests.study.searched import analyze_here
 from tests.study.simulated import drive, learning_curve
+from tests.study.small_study import small_study
 from trainables.records.record import TrialRecord
 from trainables.seeds import numpy_generator
 from trainables.storage.store import Store
@@ -45,23 +46,15 @@ RATES: Mapping[str, float] = {
 CONFUSED = (3, 8)
 OTHER_ERRORS = 0.05
 
-SPEC: dict[str, Any] = {
-    "name": "parent",
-    "seed": 5,
-    "data": {"source": "digits", "search_fraction": 0.1, "confirm_fraction": 0.1, "test_fraction": 0.7},
-    "model": {"weights": "none"},
-    "train": {"image_size": 32, "batch_size": 64, "precision": "fp32"},
-    "search": {
-        "allocation": "pooled",
-        "num_trials": 2,
-        "max_epochs": 2,
-        "asha": {"enabled": False},
-        "ranges": {"momentum": [0.8, 0.95]},
-        "fixed": {"backbone": "resnet18", "class_weighting": "none", "cutmix_probability": 0.0},
-    },
-    "confirm": {"top_k": 1, "looks": [3, 5], "margin": 0.01},
-    "analyze": {"num_panels": 0, "num_audit_images": 0},
-}
+FRACTIONS = {"search_fraction": 0.1, "confirm_fraction": 0.1, "test_fraction": 0.7}
+SPEC = small_study(
+    "parent",
+    seed=5,
+    data={"source": "digits", "num_images": None, **FRACTIONS},
+    train={"image_size": 32, "batch_size": 64},
+    search={"factor": None, "allocation": "pooled", "max_epochs": 2, "ranges": {"momentum": [0.8, 0.95]}},
+    confirm={"looks": [3, 5], "margin": 0.01},
+)
 
 
 def predict(record: TrialRecord, prepared: Prepared, rates: Mapping[str, float] = RATES) -> Predictions:

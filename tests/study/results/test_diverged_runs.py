@@ -16,12 +16,12 @@ from study.spec.sections import MinimumSpec
 from study.stages.concluding import COMPARE
 from study.stages.stage import Session
 from study.views.notebook import Study
+from tests.built_values import predictions_of
 from tests.study.searched import analyze_here, confirm, simulate
 from tests.study.simulated import learning_curve
 from trainables.data.images import ImageSet
 from trainables.records.record import TrialRecord
 from trainables.records.trial_files import TrialFiles
-from trainables.training.predictions import Predictions
 
 
 def show_comparison(study: OpenStudy) -> list[str]:
@@ -48,9 +48,7 @@ def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: P
         predicted = (
             0 * labels if record.diverged else np.where(np.arange(40) == record.config.seed % 40, 1 - labels, labels)
         )
-        predictions = Predictions(
-            sample_ids=np.arange(40), labels=labels, logits=np.eye(2, dtype=np.float32)[predicted], split="test"
-        )
+        predictions = predictions_of(labels, np.eye(2)[predicted])
         files = TrialFiles(study.store.child(f"confirmation/{record.trial_id}"))
         digests = files.write_predictions(predictions, record.attempts)
         study.book.save(record.updated(digests=record.digests | digests))

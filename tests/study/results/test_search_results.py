@@ -19,6 +19,7 @@ from study.results.search_results import SearchView, _quiet, view_search
 from study.spec.sections import AnalyzeSpec
 from study.state import paths
 from study.state.paths import ReportFormat
+from tests.built_values import BASE
 from tests.study.searched import ARMS, STATES, analyze_here, confirm, simulate
 from trainables.data.images import ImageSet
 from trainables.records.record import TrialState, best_trials
@@ -192,14 +193,8 @@ def test_a_report_is_written_in_the_formats_that_are_asked_for(tmp_path: Path) -
 
 @pytest.mark.parametrize("num_free", [1, 2])
 def test_a_space_of_one_or_two_hyperparameters_can_be_drawn(tmp_path: Path, num_free: int) -> None:
-    fixed = {
-        "cutmix_probability": 0.0,
-        "class_weighting": "none",
-        "interpolation": "bicubic",
-        "weight_decay": 1e-4,
-        "label_smoothing": 0.0,
-        **({"backbone_lr_ratio": 0.1} if num_free == 1 else {}),
-    }
+    free = {"backbone", *(("max_lr",) if num_free == 1 else ("max_lr", "backbone_lr_ratio"))}
+    fixed = {name: value for name, value in BASE.items() if name not in free}
     view = view_search(simulate(tmp_path, num_trials=8, fixed=fixed))
     assert {len(importances_of(view, arm)) for arm in {i.arm for i in view.importances}} == {num_free}
     assert view.build_page("simulated")

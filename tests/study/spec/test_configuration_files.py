@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from search_spaces.config import Value
 from search_spaces.errors import UserInputError
 from study.confirmation.plan import make_plan, read_plan
 from study.open_study import load_study
@@ -17,20 +16,11 @@ from study.spec.reading import load_spec, read_configurations, validate_spec
 from study.spec.study_spec import StudySpec
 from study.stages.stage import Session
 from study.state.record_book import MemoryBook
+from tests.built_values import BASE
 from tests.study.command_line import run_cli
 from tests.study.simulated import FIXED, drive
 from trainables.storage.store import Store
 
-BASE: dict[str, Value] = {
-    "backbone": "resnet18",
-    "max_lr": 0.05,
-    "backbone_lr_ratio": 0.1,
-    "cutmix_probability": 0.0,
-    "class_weighting": "none",
-    "interpolation": "bicubic",
-    "weight_decay": 1e-4,
-    "label_smoothing": 0.0,
-}
 # Without audits and heat maps, which the tests of a whole study have.
 SMALL = (
     "data.num_images=300",

@@ -17,22 +17,13 @@ from study.spec.reading import load_spec, parse_spec
 from study.spec.setting_places import SETTINGS
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
+from tests.built_values import BASE
 from tests.study.simulated import drive
 from tests.study.spec.test_own_loops import EXAMPLES, LOOP
 from trainables.data.splits import Splits
 
 INDICES = np.arange(4)
 SPLITS = Splits(train=INDICES, search=INDICES, confirm=INDICES, test=INDICES, data_fingerprint="")
-BASE = {
-    "backbone": "resnet18",
-    "max_lr": 0.05,
-    "backbone_lr_ratio": 0.1,
-    "cutmix_probability": 0.0,
-    "class_weighting": "none",
-    "interpolation": "bicubic",
-    "weight_decay": 1e-4,
-    "label_smoothing": 0.0,
-}
 DESIGN = """
 name = "x"
 data.source = "digits"

@@ -119,16 +119,12 @@ def test_token_grows_with_every_driver_and_signs_the_records(tmp_path: Path) -> 
             assert record.writer.endswith(f":{os.getpid()}#{token}")
 
 
-def test_lease_of_a_dead_process_can_be_taken_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_dead", [True, False])
+def test_lease_of_a_process_that_ended_or_whose_id_another_one_has_now_can_be_taken_at_once(
+    tmp_path: Path, is_dead: bool
+) -> None:
     store = Store(tmp_path)
-    write_lease(store, pid=dead_process())
-    with hold_lease(store) as lease:
-        assert lease.token == 8
-
-
-def test_lease_of_a_process_whose_id_another_one_has_now_can_be_taken_at_once(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    write_lease(store, started="1")
+    write_lease(store, **({"pid": dead_process()} if is_dead else {"started": "1"}))
     with hold_lease(store) as lease:
         assert lease.token == 8
 

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torchvision
@@ -26,6 +25,7 @@ from study.views.data_inspection import Gathered, gather, print_inspection
 from study.views.inspected_stages import audit_stages, inspection_config
 from study.views.study_cost import count_search_trials, describe_study_time
 from tests.study.command_line import run_cli
+from tests.trainables.data.sources.layout_files import write_classes
 
 SPEC = """
 name = "pictures"
@@ -50,14 +50,7 @@ cpu = 1
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("pictures")
-    generator = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (root / name).mkdir()
-        for number in range(24):
-            pixels = generator.integers(0, 256, size=(16, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / name / f"{number}.png")
-    return root
+    return write_classes(tmp_path_factory.mktemp("pictures"), per_class=24, size=16)
 
 
 @pytest.fixture(autouse=True)

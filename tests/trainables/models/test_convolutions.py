@@ -26,19 +26,9 @@ def compute(module: nn.Module, inputs: Tensor) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding", "side", "is_product"),
     [
-        (3, 1, 1, 1, True),
-        (3, 2, 1, 1, True),
-        (3, 1, 1, 2, True),
-        (3, 2, 1, 2, True),
-        (1, 1, 0, 1, True),
-        (1, 2, 0, 2, True),
-        (2, 1, 0, 2, True),
-        (7, 2, 3, 4, True),
-        (3, 2, 1, 3, False),
-        (3, 1, 1, 3, False),
-        (1, 1, 0, 2, False),
-        (3, 1, 0, 4, False),
-        (1, 1, 1, 1, False),
+        *((*shape, True) for shape in [(3, 1, 1, 1), (3, 2, 1, 1), (3, 1, 1, 2), (3, 2, 1, 2), (1, 1, 0, 1)]),
+        *((*shape, True) for shape in [(1, 2, 0, 2), (2, 1, 0, 2), (7, 2, 3, 4)]),
+        *((*shape, False) for shape in [(3, 2, 1, 3), (3, 1, 1, 3), (1, 1, 0, 2), (3, 1, 0, 4), (1, 1, 1, 1)]),
     ],
 )
 def test_a_convolution_over_a_small_map_equals_torchs(

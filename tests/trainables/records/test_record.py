@@ -5,25 +5,20 @@ import math
 import pytest
 
 from search_spaces.config import TrialConfig
+from tests.built_values import epoch_of, metrics_of, record_of
 from trainables.damaged_files import DamagedFileError
-from trainables.records.record import EpochRecord, TrialRecord, TrialState
-from trainables.training.epoch_metrics import EpochMetrics
+from trainables.records.record import TrialRecord, TrialState
 
 CONFIG = TrialConfig(
     arm="resnet18", seed=7, hyperparameters={"max_lr": 0.05, "backbone": "resnet18"}, fixed={"max_epochs": 2}
 )
-METRICS = EpochMetrics(
-    epoch=1,
+METRICS = metrics_of(
+    1,
+    0.7,
     train_loss=0.1 + 0.2,
-    search_loss=1 / 3,
-    macro_f1=0.7,
-    per_class_f1=(0.6, 0.8),
-    head_lr=0.1,
     backbone_lr=1e-7,
-    train_seconds=1.5,
-    evaluate_seconds=0.25,
-    train_images_per_second=100.0,
-    peak_memory_bytes=123,
+    search_loss=1 / 3,
+    per_class_f1=(0.6, 0.8),
     part_seconds=(("start", 0.5),),
 )
 DIVERGED = {
@@ -37,21 +32,8 @@ DIVERGED = {
 
 @pytest.fixture
 def record() -> TrialRecord:
-    values = dict(METRICS)
-    return TrialRecord(
-        trial_id="00000",
-        stage="search",
-        config=CONFIG,
-        fingerprint=CONFIG.fingerprint,
-        state=TrialState.FAILED,
-        reason="x",
-        suggested_order=0,
-        diverged=True,
-        epochs=(
-            EpochRecord(**values, device_seconds=2.0, order=1, decision="continue"),
-            EpochRecord(**values | DIVERGED, device_seconds=4.0, order=2, decision="stop"),
-        ),
-    )
+    epochs = epoch_of(METRICS), epoch_of(METRICS, **DIVERGED, order=2, decision="stop")
+    return record_of(CONFIG, state=TrialState.FAILED, reason="x", diverged=True, epochs=epochs)
 
 
 def test_a_record_is_read_back_as_it_was_written(record: TrialRecord) -> None:

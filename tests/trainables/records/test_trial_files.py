@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from search_spaces.config import TrialConfig
+from tests.built_values import record_of
 from tests.trainables.training.test_checkpoint import METRICS, make_checkpoint
 from trainables.damaged_files import DamagedFileError
-from trainables.records.record import RECORD, RECORD_COPY, TrialRecord, TrialState
+from trainables.records.record import RECORD, RECORD_COPY, TrialState
 from trainables.records.trial_files import CHECKPOINTS, RESULTS, LostTrialError, TrialFiles
 from trainables.storage.store import Store
 from trainables.training.checkpoint import Checkpoint
@@ -20,15 +21,7 @@ from trainables.training.predictions import Predictions
 
 def write_record(store: Store, *, attempts: int = 1, state: TrialState = TrialState.RUNNING) -> None:
     config = TrialConfig(arm="a", seed=0, hyperparameters={}, fixed={})
-    record = TrialRecord(
-        trial_id="00000",
-        stage="search",
-        config=config,
-        fingerprint="x",
-        state=state,
-        suggested_order=0,
-        attempts=attempts,
-    )
+    record = record_of(config, state=state, attempts=attempts)
     store.write_text(RECORD, record.to_json())
     store.write_text(RECORD_COPY, record.to_json())
 

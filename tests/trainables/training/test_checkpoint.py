@@ -12,33 +12,13 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save
 
+from tests.built_values import metrics_of
 from trainables.damaged_files import DamagedFileError
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.epoch_metrics import EpochMetrics
 
-METRICS = EpochMetrics(
-    epoch=1,
-    train_loss=0.1 + 0.2,
-    search_loss=1 / 3,
-    macro_f1=0.7,
-    per_class_f1=(0.6, 0.8),
-    head_lr=0.1,
-    backbone_lr=1e-7,
-    train_seconds=1.5,
-    evaluate_seconds=0.25,
-    train_images_per_second=100.0,
-    peak_memory_bytes=123_456_789,
-)
-DIVERGED = EpochMetrics.model_validate(
-    {
-        **dict(METRICS),
-        "epoch": 2,
-        "train_loss": math.inf,
-        "search_loss": math.nan,
-        "macro_f1": math.nan,
-        "per_class_f1": (math.nan, 0.5),
-    }
-)
+METRICS = metrics_of(1, 0.7, train_loss=0.1 + 0.2, search_loss=1 / 3, per_class_f1=(0.6, 0.8))
+DIVERGED = metrics_of(2, math.nan, train_loss=math.inf, search_loss=math.nan, per_class_f1=(math.nan, 0.5))
 
 
 def make_checkpoint() -> Checkpoint:

@@ -72,10 +72,15 @@ def test_a_step_is_that_of_one_process(changes: dict[str, Value]) -> None:
         torch.testing.assert_close(found[name], value, rtol=1e-2, atol=2e-4)
 
 
-def test_an_interrupted_epoch_goes_on_with_the_same_bits() -> None:
+def test_an_interrupted_epoch_goes_on_with_the_same_bits_and_the_processes_draw_different_numbers() -> None:
     with closing(start(NORMAL)) as run:
+        pids = find_pids(run)
+        assert all(map(is_alive, pids))
         whole = [run.run_epoch(), run.run_epoch()]
         expected = run.state_dict()
+    assert not any(map(is_alive, pids))
+    assert not torch.distributed.is_initialized()
+    assert whole[0].train_loss != TrainingRun(change(**NORMAL), DATA, device=CPU).run_epoch().train_loss
     with closing(start(NORMAL)) as run:
         calls = iter([False, True])
         run.run_epoch()
@@ -91,14 +96,7 @@ def test_an_interrupted_epoch_goes_on_with_the_same_bits() -> None:
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-def test_processes_draw_different_numbers_and_another_number_of_them_gives_another_result() -> None:
-    with closing(start(NORMAL)) as run:
-        two = run.run_epoch()
-    alone = TrainingRun(change(**NORMAL), DATA, device=CPU).run_epoch()
-    assert two.train_loss != alone.train_loss
-
-
-def test_a_process_that_dies_ends_the_trial_with_its_reason_and_no_process_is_left() -> None:
+def test_a_process_that_dies_ends_the_trial_with_its_reason() -> None:
     run = start(NORMAL)
     (pid,) = find_pids(run)
     run.run_epoch()
@@ -106,11 +104,6 @@ def test_a_process_that_dies_ends_the_trial_with_its_reason_and_no_process_is_le
     with pytest.raises(RuntimeError, match="process 1 of the trial ended with status -9"):
         run.run_epoch()
     run.close()
-    with closing(start(NORMAL)) as again:
-        pids = find_pids(again)
-        assert all(map(is_alive, pids))
-        again.run_epoch()
-    assert not any(map(is_alive, pids))
     assert not torch.distributed.is_initialized()
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
+from tests.built_values import BASE
 from trainables.data.splits import Splits
 from trainables.models.backbones import build_model
 from trainables.training.batches import EpochBatches
@@ -32,30 +33,14 @@ CONFIG = TrialConfig(
     arm="resnet18",
     seed=1,
     hyperparameters={
-        "backbone": "resnet18",
-        "max_lr": 0.05,
-        "backbone_lr_ratio": 0.5,
-        "cutmix_probability": 0.3,
-        "class_weighting": "group",
-        "class_weight_strength": 0.5,
-        "interpolation": "bicubic",
-        "weight_decay": 1e-4,
-        "label_smoothing": 0.05,
+        **BASE,
+        **{"backbone_lr_ratio": 0.5, "cutmix_probability": 0.3, "label_smoothing": 0.05},
+        **{"class_weighting": "group", "class_weight_strength": 0.5},
     },
     fixed={
-        "image_size": 16,
-        "batch_size": 16,
-        "max_epochs": 2,
-        "weights": "none",
-        "tuning": "full",
-        "precision": "fp32",
-        "channels_last": True,
-        "flip_probability": 0.5,
-        "rotation_degrees": 5.0,
-        "brightness_fraction": 0.2,
-        "lr_peak_fraction": 0.3,
-        "weighted_group": "soft",
-        "momentum": 0.9,
+        **{"image_size": 16, "batch_size": 16, "max_epochs": 2, "weights": "none", "tuning": "full", "momentum": 0.9},
+        **{"precision": "fp32", "channels_last": True, "flip_probability": 0.5, "rotation_degrees": 5.0},
+        **{"brightness_fraction": 0.2, "lr_peak_fraction": 0.3, "weighted_group": "soft"},
     },
 )
 SMALL_BATCHES: dict[str, Value] = {"batch_size": 8, "accumulate": 2}
@@ -152,20 +137,10 @@ def test_an_epoch_interrupted_between_two_steps_continues_with_the_same_bits(num
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {
-            "optimizer": "adamw",
-            "max_lr": 0.001,
-            "schedule": "cosine",
-            "ema_decay": 0.9,
-            "clip_norm": 1.0,
-            "accumulate": 2,
-        },
-        {"precision": "fp16", "clip_norm": 1.0, "max_lr": 0.001},
-    ],
+    "changes", [{"optimizer": "adamw", "schedule": "cosine", "ema_decay": 0.9, "accumulate": 2}, {"precision": "fp16"}]
 )
 def test_other_recipes_also_continue_in_the_middle_of_an_epoch(changes: dict[str, Value]) -> None:
+    changes = {"clip_norm": 1.0, "max_lr": 0.001, **changes}
     data, config = make_data(num_train=64), change(**changes, image_size=8, max_epochs=1)  # four batches
     whole, left = start(config, data), start(config, data)
     whole.run_epoch()

@@ -20,14 +20,7 @@ from study.views.first_spec import init, machine
 from study.views.first_spec.machine import choose_weights, measure_costs
 from tests.lit_objects import write_lit_objects
 from tests.study.command_line import Outcome, run_cli
-from tests.trainables.data.sources.layout_files import (
-    write_classes,
-    write_image,
-    write_imagefolder,
-    write_listed,
-    write_splits,
-    write_tiles,
-)
+from tests.trainables.data.sources import layout_files
 from tests.trainables.data.sources.parquet_files import encode, make_pixels, write_parquet
 from tests.trainables.data.sources.tar_files import write_shard
 from tests.unequal_folder import write_unequal_folder
@@ -71,14 +64,14 @@ def write_tar_set(root: Path) -> Path:
 
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
-    "flat": write_classes,
-    "train and val": lambda root: write_splits(root, {"train": 20, "val": 8}),
-    "train, val and test": lambda root: write_splits(root, {"train": 20, "valid": 8, "test": 4}),
-    "train and test": lambda root: write_splits(root, {"train": 20, "test": 4}),
-    "manifest": lambda root: write_listed(root, count=80),
-    "manifest with splits": lambda root: write_listed(root, count=80, splits=True),
-    "imagefolder": lambda root: write_imagefolder(root, {"train": 40, "test": 10}),
-    "nested": lambda root: write_classes(root, ("pets/cat", "pets/dog", "eel")),
+    "flat": layout_files.write_classes,
+    "train and val": lambda root: layout_files.write_splits(root, {"train": 20, "val": 8}),
+    "train, val and test": lambda root: layout_files.write_splits(root, {"train": 20, "valid": 8, "test": 4}),
+    "train and test": lambda root: layout_files.write_splits(root, {"train": 20, "test": 4}),
+    "manifest": lambda root: layout_files.write_listed(root, count=80),
+    "manifest with splits": lambda root: layout_files.write_listed(root, count=80, splits=True),
+    "imagefolder": lambda root: layout_files.write_imagefolder(root, {"train": 40, "test": 10}),
+    "nested": lambda root: layout_files.write_classes(root, ("pets/cat", "pets/dog", "eel")),
     "parquet": write_parquet_set,
     "tar files": write_tar_set,
 }
@@ -184,7 +177,7 @@ def test_without_weights_the_crop_stays_and_squares_need_no_word(tmp_path: Path,
     assert "data.aspect: crop, which was not measured, because a probe needs pretrained weights" in said
     assert load_spec(str(tmp_path / "first.toml"))[0].data.aspect == "crop"
     (tmp_path / "first.toml").unlink()
-    got = run_init(write_classes(tmp_path / "squares"))
+    got = run_init(layout_files.write_classes(tmp_path / "squares"))
     assert "aspect" not in got.output
     assert "aspect" not in (tmp_path / "first.toml").read_text()
 
@@ -205,12 +198,12 @@ def test_a_spec_of_two_small_classes_of_photographs_runs(tmp_path: Path, run_ini
 
 
 def test_everything_odd_is_named_and_left_out(tmp_path: Path, run_init: Init) -> None:
-    root = write_splits(tmp_path / "odd", {"train": 40, "val": 12})
-    write_classes(root / "train", ("eel",), per_class=6, start=500_000)
-    write_classes(root / "val", ("eel",), per_class=2, start=600_000)
-    write_classes(root / "train", ("cat",), per_class=80, start=700_000)
+    root = layout_files.write_splits(tmp_path / "odd", {"train": 40, "val": 12})
+    layout_files.write_classes(root / "train", ("eel",), per_class=6, start=500_000)
+    layout_files.write_classes(root / "val", ("eel",), per_class=2, start=600_000)
+    layout_files.write_classes(root / "train", ("cat",), per_class=80, start=700_000)
     (root / "train/cat/notes.txt").write_text("notes")
-    write_image(root / "poster.png", 1)
+    layout_files.write_image(root / "poster.png", 1)
     (root / "train/cat/broken.jpg").write_bytes(encode(make_pixels(1, 64), "JPEG")[:900])
     (root / "train/dog/empty.png").write_bytes(b"")
     (root / "val/dog/copy.png").write_bytes((root / "train/dog/001.png").read_bytes())
@@ -262,7 +255,7 @@ def test_a_group_of_more_than_a_tenth_of_the_images_is_refused_with_what_the_nam
 
 
 def test_masks_beside_photographs_are_left_out_with_a_note(tmp_path: Path, run_init: Init) -> None:
-    got = run_init(write_tiles(tmp_path / "tiles", per_class=20), "--image-size", "16")
+    got = run_init(layout_files.write_tiles(tmp_path / "tiles", per_class=20), "--image-size", "16")
     assert "40 images of 2 classes; 48x32 px" in got.output
     assert "- 40 masks left out as images; the audits and heat maps use them" in got.output
     image_set, splits = load_split_images(load_spec(str(tmp_path / "first.toml"))[0])
@@ -271,8 +264,8 @@ def test_masks_beside_photographs_are_left_out_with_a_note(tmp_path: Path, run_i
 
 
 def test_images_that_cannot_be_used_at_all_are_refused_in_one_message(tmp_path: Path, run_init: Init) -> None:
-    root = write_classes(tmp_path / "bad", ("cat",), per_class=5)
-    write_image(root / "dog/0.png", 2)
+    root = layout_files.write_classes(tmp_path / "bad", ("cat",), per_class=5)
+    layout_files.write_image(root / "dog/0.png", 2)
     (root / "cat/empty.png").write_bytes(b"")
     (root / "nothing").mkdir()
     got = run_init(root, status=2)
@@ -280,7 +273,7 @@ def test_images_that_cannot_be_used_at_all_are_refused_in_one_message(tmp_path: 
         assert part in got.errors
     assert got.errors.startswith(f"error: {root} has 3 problems:")
     assert "there is no" in run_init(tmp_path / "nowhere", status=2).errors
-    single = run_init(write_classes(tmp_path / "single", ("ant", "bee", "cat"), per_class=1), status=2)
+    single = run_init(layout_files.write_classes(tmp_path / "single", ("ant", "bee", "cat"), per_class=1), status=2)
     assert single.errors.startswith(
         f"error: {tmp_path / 'single'}: each of the 3 classes has one image: ant, bee, cat; give"
     )
@@ -288,7 +281,7 @@ def test_images_that_cannot_be_used_at_all_are_refused_in_one_message(tmp_path: 
 
 def test_what_only_decoding_finds_is_in_the_message_of_the_splits(tmp_path: Path, run_init: Init) -> None:
     """Of the five images of one class, two are damaged behind their headers; three cannot fill four splits."""
-    root = write_classes(tmp_path / "rare")
+    root = layout_files.write_classes(tmp_path / "rare")
     for number in range(5):
         data = encode(make_pixels(number, 32))
         (root / "eel").mkdir(exist_ok=True)
@@ -299,7 +292,7 @@ def test_what_only_decoding_finds_is_in_the_message_of_the_splits(tmp_path: Path
 
 
 def test_a_file_is_not_overwritten_without_force(tmp_path: Path, run_init: Init) -> None:
-    root = write_classes(tmp_path / "own")
+    root = layout_files.write_classes(tmp_path / "own")
     run_init(root)
     (tmp_path / "first.toml").write_text("mine")
     again = run_cli("init", root, "--to", tmp_path / "first.toml", "--weights", "none")

@@ -16,6 +16,7 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from search_spaces.settings import AugmentationKeys
 from tests.trainables.data.augmentation.changed_settings import change
+from tests.trainables.data.augmentation.test_crops import assert_same_boxes
 from tests.trainables.data.augmentation.test_pipeline import (
     EVERYTHING,
     NUM_CLASSES,
@@ -26,16 +27,7 @@ from tests.trainables.data.augmentation.test_pipeline import (
     make_labels,
     to_pixels,
 )
-from trainables.data.augmentation.colors import (
-    NUM_BINS,
-    OPERATIONS,
-    adjust_contrast,
-    adjust_hue,
-    adjust_saturation,
-    draw_operations,
-    jitter_colors,
-    trivially_augment,
-)
+from trainables.data.augmentation import colors
 from trainables.data.augmentation.crops import (
     NUM_RECTANGLE_DRAWS,
     choose_rectangles,
@@ -179,7 +171,7 @@ def test_a_padding_that_cannot_be_used_is_refused() -> None:
     assert read(crop_padding=SIZE - 1).crop_padding == SIZE - 1
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+@pytest.mark.parametrize("operation", colors.OPERATIONS, ids=lambda operation: operation.name)
 def test_an_operation_equals_torchvisions_in_every_pixel(operation: Any) -> None:
     """At every third strength."""
     images, published = make_images(2, 40).permute(0, 3, 1, 2), v2.TrivialAugmentWide()
@@ -195,17 +187,17 @@ def test_an_operation_equals_torchvisions_in_every_pixel(operation: Any) -> None
 
 
 def test_operations_and_strengths_are_drawn_uniformly() -> None:
-    drawn = draw_operations(NUM_BINS * 400, generator())
+    drawn = colors.draw_operations(colors.NUM_BINS * 400, generator())
     assert chisquare(list(Counter(number for number, _ in drawn).values())).pvalue > 0.01
-    assert {number for number, _ in drawn} == set(range(len(OPERATIONS)))
-    for number, operation in enumerate(OPERATIONS):
+    assert {number for number, _ in drawn} == set(range(len(colors.OPERATIONS)))
+    for number, operation in enumerate(colors.OPERATIONS):
         strengths = [magnitude for other, magnitude in drawn if other == number]
         if len(operation.magnitudes) == 1:
             assert set(strengths) == {0.0}
             continue
         expected = Counter(abs(m) for m in operation.magnitudes)
         counts = Counter(abs(m) for m in strengths)
-        scale = len(strengths) / NUM_BINS
+        scale = len(strengths) / colors.NUM_BINS
         observed = [counts[value] for value in expected]
         assert chisquare(observed, [scale * share for share in expected.values()]).pvalue > 1e-3, operation.name
         negative = sum(m < 0 for m in strengths) / len(strengths)
@@ -214,18 +206,20 @@ def test_operations_and_strengths_are_drawn_uniformly() -> None:
 
 def test_each_image_passes_through_its_own_operation() -> None:
     pixels = make_pixels(100, 20)
-    found = trivially_augment(pixels, generator(2))
-    for image, (number, magnitude), result in zip(pixels, draw_operations(100, generator(2)), found, strict=True):
-        expected = OPERATIONS[number].apply(image[None].to(torch.uint8), magnitude)[0]
+    found = colors.trivially_augment(pixels, generator(2))
+    for image, (number, magnitude), result in zip(
+        pixels, colors.draw_operations(100, generator(2)), found, strict=True
+    ):
+        expected = colors.OPERATIONS[number].apply(image[None].to(torch.uint8), magnitude)[0]
         assert torch.equal(result, expected.float())
 
 
 @pytest.mark.parametrize(
     ("adjust", "published", "low", "high"),
     [
-        (adjust_contrast, functional.adjust_contrast, 0.0, 2.0),
-        (adjust_saturation, functional.adjust_saturation, 0.0, 2.0),
-        (adjust_hue, functional.adjust_hue, -0.5, 0.5),
+        (colors.adjust_contrast, functional.adjust_contrast, 0.0, 2.0),
+        (colors.adjust_saturation, functional.adjust_saturation, 0.0, 2.0),
+        (colors.adjust_hue, functional.adjust_hue, -0.5, 0.5),
     ],
 )
 def test_colors_are_adjusted_as_by_torchvision(
@@ -245,7 +239,7 @@ def test_color_jitter_draws_factors_uniformly_per_image_in_a_fixed_order() -> No
     pixels = make_pixels(600, 8) / 4 + 96  # 96 to 160, so that nothing saturates
 
     def jitter(**fractions: float) -> Tensor:
-        return jitter_colors(pixels, AugmentationKeys(**fractions), generator(7))
+        return colors.jitter_colors(pixels, AugmentationKeys(**fractions), generator(7))
 
     contrast = jitter(contrast_fraction=0.3).std((1, 2, 3)) / pixels.std((1, 2, 3))
     spread = jitter(saturation_fraction=0.3)
@@ -254,15 +248,15 @@ def test_color_jitter_draws_factors_uniformly_per_image_in_a_fixed_order() -> No
         assert kstest(factors.numpy(), "uniform", args=(0.7, 0.6)).pvalue > 0.01
     together = jitter(contrast_fraction=0.3, saturation_fraction=0.3, hue_fraction=0.2)
     shift = (2 * torch.rand((3, 600), generator=generator(7)) - 1)[2] * 0.2
-    expected = adjust_saturation(
-        adjust_contrast(pixels, contrast[:, None, None, None]), saturation[:, None, None, None]
+    expected = colors.adjust_saturation(
+        colors.adjust_contrast(pixels, contrast[:, None, None, None]), saturation[:, None, None, None]
     )
-    torch.testing.assert_close(together, adjust_hue(expected, shift[:, None, None, None]), rtol=0, atol=0.05)
+    torch.testing.assert_close(together, colors.adjust_hue(expected, shift[:, None, None, None]), rtol=0, atol=0.05)
 
 
 def test_a_gray_image_has_no_hue_and_saturation_to_change() -> None:
     gray = make_pixels()[:, :1].expand(-1, 3, -1, -1)
-    changed = jitter_colors(gray, AugmentationKeys(saturation_fraction=0.9, hue_fraction=0.5), generator())
+    changed = colors.jitter_colors(gray, AugmentationKeys(saturation_fraction=0.9, hue_fraction=0.5), generator())
     torch.testing.assert_close(changed, gray.contiguous(), rtol=0, atol=0.03)
 
 
@@ -277,13 +271,7 @@ def test_erased_rectangles_are_distributed_as_torchvisions(size: int) -> None:
     theirs = torch.tensor([[p["i"], p["j"], p["h"], p["w"]] for p in found], dtype=torch.float32)
     assert (ours[:, 2:] > 0).all()
     assert (ours[:, :2] + ours[:, 2:] <= size).all()
-    for name, of in {
-        "area": lambda b: b[:, 2] * b[:, 3],
-        "ratio": lambda b: b[:, 2] / b[:, 3],
-        "top": lambda b: b[:, 0],
-        "left": lambda b: b[:, 1],
-    }.items():
-        assert kstest(of(ours).numpy(), of(theirs).numpy()).pvalue > 0.01, name
+    assert_same_boxes(ours, theirs)
 
 
 def test_erasing_sets_one_rectangle_of_the_chosen_images_to_the_mean_color() -> None:
@@ -312,8 +300,8 @@ def test_additions_on_a_gpu_equal_the_cpus() -> None:
     fractions = AugmentationKeys(contrast_fraction=0.4, saturation_fraction=0.4, hue_fraction=0.2)
     steps: list[Callable[[Tensor], Tensor]] = [
         lambda batch: pad_and_crop(batch, 3, "reflect", generator()),
-        lambda batch: trivially_augment(batch, generator()),
-        lambda batch: jitter_colors(batch, fractions, generator()),
+        lambda batch: colors.trivially_augment(batch, generator()),
+        lambda batch: colors.jitter_colors(batch, fractions, generator()),
         lambda batch: erase_rectangles(batch.clone(), 0.5, generator()),
     ]
     for step in steps:

@@ -71,6 +71,17 @@ def choose_by_torchvision(num: int, height: int, width: int, min_area: float, ma
     return torch.tensor([[p["top"], p["left"], p["height"], p["width"]] for p in found], dtype=torch.float32)
 
 
+def assert_same_boxes(ours: Tensor, theirs: Tensor) -> None:
+    """Boxes of (top, left, height, width) have the same distribution."""
+    for name, of in {
+        "area": lambda b: b[:, 2] * b[:, 3],
+        "ratio": lambda b: b[:, 3] / b[:, 2],
+        "top": lambda b: b[:, 0],
+        "left": lambda b: b[:, 1],
+    }.items():
+        assert kstest(of(ours).numpy(), of(theirs).numpy()).pvalue > 0.01, name
+
+
 @pytest.mark.parametrize(
     ("height", "width", "min_area", "max_ratio"),
     [(256, 256, 0.08, 4 / 3), (256, 256, 0.35, 4 / 3), (60, 90, 0.7, 4 / 3), (20, 90, 0.25, 4 / 3)],
@@ -83,13 +94,7 @@ def test_boxes_are_distributed_as_torchvisions(height: int, width: int, min_area
     assert (ours[:, :2] >= 0).all()
     assert (ours[:, 2:] >= 1).all()
     assert (ours[:, :2] + ours[:, 2:] <= torch.tensor([height, width])).all()
-    for name, of in {
-        "area": lambda b: b[:, 2] * b[:, 3],
-        "ratio": lambda b: b[:, 3] / b[:, 2],
-        "top": lambda b: b[:, 0],
-        "left": lambda b: b[:, 1],
-    }.items():
-        assert kstest(of(ours).numpy(), of(theirs).numpy()).pvalue > 0.01, name
+    assert_same_boxes(ours, theirs)
 
 
 def test_a_box_that_never_fits_is_the_largest_in_the_center() -> None:

@@ -8,17 +8,11 @@ from torch import Tensor
 
 from search_spaces.errors import UserInputError
 from tests.trainables.data.augmentation.changed_settings import change
-from trainables.data.augmentation.pipeline import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    AugmentationSettings,
-    augment_batch,
-    prepare_batch,
-)
+from trainables.data.augmentation import pipeline
 
 SIZE = 16
 NUM_CLASSES = 4
-OFF = AugmentationSettings(
+OFF = pipeline.AugmentationSettings(
     image_size=SIZE,
     interpolation="bicubic",
     channels_last=True,
@@ -41,18 +35,18 @@ def make_labels(num_images: int = 12) -> Tensor:
     return torch.arange(num_images) % NUM_CLASSES
 
 
-def augment(images: Tensor, changes: AugmentationSettings, seed: int = 0) -> tuple[Tensor, Tensor]:
+def augment(images: Tensor, changes: pipeline.AugmentationSettings, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     labels = make_labels(len(images))
-    return augment_batch(images, labels, generator=generator, settings=changes, num_classes=NUM_CLASSES)
+    return pipeline.augment_batch(images, labels, generator=generator, settings=changes, num_classes=NUM_CLASSES)
 
 
 def prepare(images: Tensor, size: int = SIZE, interpolation: str = "bicubic", channels_last: bool = True) -> Tensor:
-    return prepare_batch(images, image_size=size, interpolation=interpolation, channels_last=channels_last)
+    return pipeline.prepare_batch(images, image_size=size, interpolation=interpolation, channels_last=channels_last)
 
 
 def to_pixels(inputs: Tensor) -> Tensor:
-    mean, std = torch.tensor(IMAGENET_MEAN)[:, None, None], torch.tensor(IMAGENET_STD)[:, None, None]
+    mean, std = torch.tensor(pipeline.IMAGENET_MEAN)[:, None, None], torch.tensor(pipeline.IMAGENET_STD)[:, None, None]
     return (inputs * std + mean) * 255
 
 
@@ -202,7 +196,7 @@ def test_cutmix_label_fraction_is_the_pixel_fraction(size: int, probability: flo
     images = torch.arange(num_images, dtype=torch.uint8)[:, None, None, None].expand(-1, size, size, 3) * 10
     changes = change(OFF, image_size=size, cutmix_probability=probability)
     generator = torch.Generator().manual_seed(seed)
-    inputs, targets = augment_batch(
+    inputs, targets = pipeline.augment_batch(
         images, torch.arange(num_images), generator=generator, settings=changes, num_classes=num_images
     )
     origin = (to_pixels(inputs)[:, 0] / 10).round().long()
@@ -227,7 +221,7 @@ def test_cutmix_mixes_the_configured_share_of_images() -> None:
 def test_cutmix_area_follows_beta_1_1_clipped_at_the_border() -> None:
     """Lambda is uniform, but boxes are clipped at the border, so their mean area is below one half."""
     images = make_images(4000, size=32)
-    _, targets = augment_batch(
+    _, targets = pipeline.augment_batch(
         images,
         torch.arange(4000),
         generator=torch.Generator().manual_seed(1),

@@ -35,23 +35,17 @@ def test_default_leaves_the_keys_as_they_are() -> None:
     assert read({**FIXED, "augmentation": "default"}, cutmix_probability=0.3) == {**given, "cutmix_probability": 0.3}
 
 
+TRIVIAL = {"flip_probability": 0.5, "trivial_augment": True, "erase_probability": 0.1}
+
+
 @pytest.mark.parametrize("in_hyperparameters", [False, True])
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
         ("none", {}),
         ("light", {"flip_probability": 0.5, "crop_padding": 8}),
-        ("trivial", {"flip_probability": 0.5, "trivial_augment": True, "erase_probability": 0.1}),
-        (
-            "strong",
-            {
-                "flip_probability": 0.5,
-                "trivial_augment": True,
-                "erase_probability": 0.1,
-                "mixup_probability": 0.5,
-                "cutmix_probability": 0.5,
-            },
-        ),
+        ("trivial", TRIVIAL),
+        ("strong", {**TRIVIAL, "mixup_probability": 0.5, "cutmix_probability": 0.5}),
     ],
 )
 def test_a_word_sets_every_key_whether_it_is_fixed_or_a_hyperparameter(

@@ -2,29 +2,49 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from search_spaces.errors import UserInputError
+from trainables.data.sources import load_image_set
 
 SIZE = 8
 MASK_WIDTH, MASK_HEIGHT = 48, 32
 
 
-def write_image(file: Path, number: int) -> Path:
+def refuse_source(source: str, path: Path | str | None, *words: str, **options: Any) -> str:
+    """Assert that loading is refused with a message that contains `words`; return the message."""
+    with pytest.raises(UserInputError) as caught:
+        load_image_set(source, path, **options)
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    return message
+
+
+def write_image(file: Path, number: int, size: int = SIZE) -> Path:
     """Write a square image that is like no other."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(file, "PNG")
     return file
 
 
-def write_classes(root: Path, classes: Sequence[str] = ("cat", "dog"), per_class: int = 20, start: int = 0) -> Path:
-    """Write <class>/<number>.png for each class."""
+def write_classes(
+    root: Path,
+    classes: Sequence[str] | Mapping[str, int] = ("cat", "dog"),
+    per_class: int = 20,
+    start: int = 0,
+    size: int = SIZE,
+) -> Path:
+    """Write <class>/<number>.png for each class, of which a mapping has the numbers of images."""
     for number, name in enumerate(classes):
-        for i in range(per_class):
-            write_image(root / name / f"{i:03d}.png", start + 1000 * number + i)
+        for i in range(classes[name] if isinstance(classes, Mapping) else per_class):
+            write_image(root / name / f"{i:03d}.png", start + 1000 * number + i, size)
     return root
 
 

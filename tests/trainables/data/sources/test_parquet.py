@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces.errors import UserInputError
+from tests.trainables.data.sources.layout_files import refuse_source
 from tests.trainables.data.sources.parquet_files import (
     CLASSES,
     encode,
@@ -24,12 +25,7 @@ from trainables.data.sources.labeled_files import load_descriptions
 
 
 def refuse(*words: str, path: Path, **options: object) -> str:
-    """Assert that loading is refused with a message that contains `words`; return the message."""
-    with pytest.raises(UserInputError) as caught:
-        load_image_set("parquet", path, **options)
-    message = str(caught.value)
-    assert all(word in message for word in words), message
-    return message
+    return refuse_source("parquet", path, *words, **options)
 
 
 @given(data=st.binary(max_size=200), magic=st.booleans())

@@ -12,14 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from search_spaces.errors import UserInputError
 from trainables.data.sources import load_image_set
-from trainables.data.sources.planted_drawing import (
-    SHAPES,
-    cue_chroma,
-    draw_background,
-    draw_shape,
-    draw_sinusoid,
-    draw_texture,
-)
+from trainables.data.sources import planted_drawing as drawing
 from trainables.data.sources.planted_scenes import (
     CUES,
     DEFAULT_CORRELATION,
@@ -72,7 +65,7 @@ def test_exchanges_show_the_value_of_the_other_class(one_way: bool) -> None:
         for exchanges in ((), (exchange,))
     )
     labels, values = exchanged.image_set.labels, exchanged.cue_values["color"]
-    ring, square = SHAPES.index("ring"), SHAPES.index("square")
+    ring, square = drawing.SHAPES.index("ring"), drawing.SHAPES.index("square")
     assert set(values[labels == ring]) == {ring, square}
     assert abs((values[labels == ring] == square).mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 300)
     assert ((values[labels == square] == ring).mean() > 0.15) is not one_way
@@ -92,7 +85,7 @@ def test_a_cue_can_have_another_correlation_in_some_classes() -> None:
         class_correlation={"background": {"disc": 0.0, "bar": 0.5}},
     )
     agrees = scenes.cue_values["background"] == scenes.image_set.labels
-    shares = {name: agrees[scenes.image_set.labels == k].mean() for k, name in enumerate(SHAPES)}
+    shares = {name: agrees[scenes.image_set.labels == k].mean() for k, name in enumerate(drawing.SHAPES)}
     assert shares["disc"] < 0.3
     assert 0.35 < shares["bar"] < 0.75
     assert all(share == 1 for name, share in shares.items() if name not in ("disc", "bar"))
@@ -106,7 +99,7 @@ def test_the_published_test_set_has_its_own_exchanges() -> None:
     np.testing.assert_array_equal(np.flatnonzero(image_set.official_test), np.arange(200, 300))
     assert image_set.images[:200].tobytes() == load_image_set("planted", **options).images.tobytes()
     borders = image_set.images[:, 0].mean(axis=(1, 2))
-    is_disc = image_set.labels == SHAPES.index("disc")
+    is_disc = image_set.labels == drawing.SHAPES.index("disc")
     assert borders[is_disc & ~image_set.official_test].max() < borders[is_disc & image_set.official_test].min()
 
 
@@ -115,7 +108,7 @@ def test_the_published_test_set_has_its_own_class_frequencies() -> None:
     sizes = {}
     for name, of_test in (("as training", {}), ("equal", {"class_frequencies": {}})):
         image_set = load_image_set("planted", **options, test_set={"num_images": 100, **of_test})
-        sizes[name] = np.bincount(image_set.labels[200:], minlength=10)[SHAPES.index("cross")]
+        sizes[name] = np.bincount(image_set.labels[200:], minlength=10)[drawing.SHAPES.index("cross")]
     assert sizes == {"as training": 2, "equal": 10}
 
 
@@ -264,31 +257,33 @@ def test_every_pattern_is_the_same_after_a_flip() -> None:
     values = np.arange(10, dtype=np.int64)
     axis = ((2 * np.arange(32) + 1) / 32 - 1).astype(np.float32)
     x, y = (np.broadcast_to(a, (10, 32, 32)).astype(np.float32) for a in (axis[None, None, :], axis[None, :, None]))
-    shapes = draw_shape(values, x, y)
+    shapes = drawing.draw_shape(values, x, y)
     chiral = [name for name in range(10) if not np.allclose(shapes[name], shapes[name][:, ::-1], atol=1e-5)]
     # Only the crescent changes, and it is drawn on either side.
     assert chiral == [3]
     speckle = np.zeros_like(x)
     for scale, of_scale in ((1.0, [0, 1, 3, 5, 7]), (1.8, [2, 4, 6, 8])):
         # A crest at x = 0: the flipped pattern is the pattern with another phase.
-        textures = draw_texture(values, 3 * x + np.float32(0.25 / scale), 3 * y, speckle)[of_scale]
+        textures = drawing.draw_texture(values, 3 * x + np.float32(0.25 / scale), 3 * y, speckle)[of_scale]
         np.testing.assert_allclose(textures, textures[:, :, ::-1], atol=4e-3)
     rows = axis[None, :, None]
-    background = draw_background(values, axis[None, None, :], rows, np.random.default_rng(0))
+    background = drawing.draw_background(values, axis[None, None, :], rows, np.random.default_rng(0))
     symmetric = [k for k in range(10) if k != 7]
     np.testing.assert_allclose(background[symmetric], background[symmetric][:, :, ::-1], atol=1e-3)
-    assert draw_sinusoid(values, axis[None, None, :], rows, np.random.default_rng(0)).std(axis=(1, 2)).min() > 0.5
+    assert (
+        drawing.draw_sinusoid(values, axis[None, None, :], rows, np.random.default_rng(0)).std(axis=(1, 2)).min() > 0.5
+    )
 
 
 def test_ten_values_of_every_cue_are_distinct() -> None:
     values = np.arange(10, dtype=np.int64)
     axis = ((2 * np.arange(32) + 1) / 32 - 1).astype(np.float32)
     x, y = (np.broadcast_to(a, (10, 32, 32)).astype(np.float32) for a in (axis[None, None, :], axis[None, :, None]))
-    blue, red = cue_chroma(values)
+    blue, red = drawing.cue_chroma(values)
     speckle = np.random.default_rng(0).uniform(-1, 1, x.shape).astype(np.float32)
     drawn = {
-        "shape": draw_shape(values, x, y) < 0,
-        "texture": draw_texture(values, 3 * x, 3 * y, speckle),
+        "shape": drawing.draw_shape(values, x, y) < 0,
+        "texture": drawing.draw_texture(values, 3 * x, 3 * y, speckle),
         "color": np.concatenate([blue, red], axis=1) / 45,
     }
     for cue, pictures in drawn.items():
@@ -366,7 +361,7 @@ def test_a_shortcut_of_some_classes_indicates_these_alone(rho: float) -> None:
         seed=3, num_images=2000, image_size=24, shortcuts={"frame": rho}, cue_classes={"frame": ("ring", "bar")}
     )
     labels, values = scenes.image_set.labels, scenes.cue_values["frame"]
-    own = np.isin(labels, (SHAPES.index("ring"), SHAPES.index("bar")))
+    own = np.isin(labels, (drawing.SHAPES.index("ring"), drawing.SHAPES.index("bar")))
     if rho == 1:
         assert (values[own] == labels[own]).all()
         assert not np.isin(values[~own], labels[own]).any()

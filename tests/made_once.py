@@ -1,0 +1,25 @@
+"""What many tests read is made once per run, by the worker of pytest that needs it first."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+# Beside the folders of the workers, which are gone after a run that passed; set by tests/conftest.py.
+places: list[Path] = []
+
+
+def made_once(kind: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder to read from, which `make` fills at the first call with this kind; whoever changes it takes a copy."""
+    folder = places[0] / hashlib.sha256(kind.encode()).hexdigest()[:16]
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            # What was left by a call that failed is made anew.
+            unfinished = folder.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
