@@ -16,7 +16,8 @@ from benchmarks.validation.planted_loops import NAME, NO_REASON, PAIR, LoopOutco
 from benchmarks.validation.validate_interventions import KINDS, fit_recalibrations, tabulate_loops
 from benchmarks.validation.worlds import WorldCache
 from study.spec.reading import validate_spec
-from tests.analysis.interventions.test_effects import make_effect, make_target_effect
+from tests.analysis.interventions.stated_values import make_target_effect
+from tests.analysis.interventions.test_effects import make_effect
 from trainables.data.sources.planted_scenes import CueExchange, make_planted_scenes
 from trainables.seeds import numpy_generator
 
