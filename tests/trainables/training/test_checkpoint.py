@@ -17,8 +17,11 @@ from trainables.damaged_files import DamagedFileError
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.epoch_metrics import EpochMetrics
 
-METRICS = metrics_of(1, 0.7, train_loss=0.1 + 0.2, search_loss=1 / 3, per_class_f1=(0.6, 0.8))
-DIVERGED = metrics_of(2, math.nan, train_loss=math.inf, search_loss=math.nan, per_class_f1=(math.nan, 0.5))
+# The values of the first release, whose bytes are known.
+MEASURED: dict[str, Any] = {"backbone_lr": 1e-7, "train_seconds": 1.5, "peak_memory_bytes": 123_456_789}
+METRICS = metrics_of(1, 0.7, train_loss=0.1 + 0.2, search_loss=1 / 3, per_class_f1=(0.6, 0.8), **MEASURED)
+LOSSES = {"train_loss": math.inf, "search_loss": math.nan}
+DIVERGED = metrics_of(2, math.nan, per_class_f1=(math.nan, 0.5), **LOSSES, **MEASURED)
 
 
 def make_checkpoint() -> Checkpoint:
