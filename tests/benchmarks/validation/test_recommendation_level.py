@@ -9,7 +9,7 @@ from benchmarks.validation.recommendation_level import ALPHA, RecommendedRound, 
 from benchmarks.validation.statistics_goals import Goals
 from benchmarks.validation.validate_interventions import MISLEADING, RULES, tabulate_recommendations
 
-NUM_ROUNDS = 400
+NUM_ROUNDS = 200
 
 
 def count(world: RecommendedRound) -> tuple[int, int]:
