@@ -22,7 +22,7 @@ from analysis.comparison.paired_difference import MAX_SEEDS, POWER
 from analysis.statistics.arm_predictions import MIN_DISCORDANT
 from analysis.statistics.crossed_interval import compute_half_width
 from analysis.statistics.metrics import FloatArray, IntArray
-from analysis.statistics.moderated_variances import count_shared_freedom
+from analysis.statistics.moderated_variances import LENT_SHARE, MIN_ROWS, count_independent_rows
 from analysis.statistics.variances import Guard, guard_image_variance
 from search_spaces.errors import UserInputError
 from trainables.seeds import numpy_generator
@@ -281,11 +281,12 @@ def _draw_looks(components: VarianceComponents, test: PlannedTest, seeds: IntArr
     means = np.cumsum(noise, axis=1)[:, seeds - 1] / seeds
     squares = np.cumsum(noise**2, axis=1)[:, seeds - 1]
     variances = np.maximum(squares - seeds * means**2, 0.0) / (seeds - 1)
-    freedom = count_shared_freedom(test.num_sharing) * (seeds - 1.0)
-    if test.num_sharing > 1:
-        # A row's variance is never below its own.
-        shared = per_seed * generator.chisquare(freedom, size=(NUM_DRAWS, len(seeds))) / freedom
-        variances = np.maximum(variances, shared)
+    freedom = seeds - 1.0
+    if test.num_sharing >= MIN_ROWS:
+        # The rows together say as much about their variance as so many degrees of freedom; a row's is never below its own.
+        together = count_independent_rows(test.num_sharing) * freedom
+        shared = per_seed * generator.chisquare(together, size=(NUM_DRAWS, len(seeds))) / together
+        variances, freedom = np.maximum(variances, shared), freedom + LENT_SHARE * (together - freedom)
     deviations = means + np.sqrt(only_images) * generator.standard_normal((NUM_DRAWS, 1))
     image_variance = planned * (only_images + both / seeds)
     if test.is_anytime:

@@ -44,7 +44,7 @@ MIN_TARGET_IMAGES = 100
 CONFIDENCE = 0.95
 # Bounds of the confidences in a wrong class between which images are alike, those that fall into its cell and the others.
 CONFIDENCES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97)
-# References of a model and an image, of the class itself or else of all classes, below which nothing is subtracted.
+# Fewest references, each of a model and an image, that say what is to be expected.
 MIN_REFERENCES = 20
 
 
@@ -280,7 +280,8 @@ class RemovedCues:
 
         The references of an image and the cell that it may fall into are images and wrong cells that are not among `cells`, with
         the same confidence in the wrong class (`CONFIDENCES`), in or outside of the cell alike: of the same true class where
-        there are `MIN_REFERENCES`, else of all. The class of an image's donor is no reference: its ring was put there.
+        there are `MIN_REFERENCES`, else of all, else of the nearest confidences that have some. Without any, nothing is
+        subtracted. The class of an image's donor is no reference: its ring was put there.
 
         Args:
             cells: (true, predicted).
@@ -299,12 +300,12 @@ class RemovedCues:
         is_target = np.zeros(one_hot.shape, dtype=bool)
         is_target[tuple(np.array(sorted(cells)).T)] = True
         is_reference = np.logical_not(is_target | one_hot)[labels] & ~one_hot[self.donors[images]]
-        of_all = _average_strata(strata, change, is_reference)
+        of_all = _fill(_average_strata(strata, change, is_reference))
         excess = np.zeros(before.shape[:2])
         for label in np.flatnonzero(is_target.any(axis=1)):
             own, called = labels == label, np.flatnonzero(is_target[label])
             of_class = _average_strata(strata[:, own], change[:, own], is_reference[own])
-            expected = np.nan_to_num(np.where(np.isnan(of_class), of_all, of_class))
+            expected = np.where(np.isnan(of_class), of_all, of_class)
             place = np.ix_(np.arange(len(models)), np.flatnonzero(own), called)
             excess[:, own] = (change[place] - expected[strata[place]]).sum(axis=2)
         chosen = np.asarray(is_target.any(axis=1))[labels]
@@ -323,3 +324,14 @@ def _average_strata(strata: IntArray, change: FloatArray, is_reference: NDArray[
     counts = np.bincount(number, minlength=size)
     sums = np.bincount(number, weights=change[:, is_reference].ravel(), minlength=size)
     return np.where(counts >= MIN_REFERENCES, sums / np.maximum(counts, 1), np.nan)
+
+
+def _fill(averages: FloatArray) -> FloatArray:
+    """Return the means with those of the nearest strata, in or outside of the cell alike, in the place of NaN; 0 without any."""
+    filled = np.zeros_like(averages)
+    places = np.arange(len(averages) // 2)
+    for own, half in zip(np.split(averages, 2), np.split(filled, 2), strict=True):
+        known = np.flatnonzero(~np.isnan(own))
+        if len(known):
+            half[:] = np.interp(places, known, own[known])
+    return filled

@@ -117,11 +117,9 @@ class SharedVariance:
     degrees_of_freedom: float
 
 
-def count_shared_freedom(num_rows: int) -> float:
-    """Return how many times the degrees of freedom of a row alone it has beside rows of the same noise, at most."""
-    if num_rows < MIN_ROWS:
-        return 1.0
-    return 1 + LENT_SHARE * (num_rows / (1 + (num_rows - 1) * SQUARED_CORRELATION) - 1)
+def count_independent_rows(num_rows: float) -> float:
+    """Return how many independent variances say as much as those of so many rows with a control in common."""
+    return num_rows / (1 + (num_rows - 1) * SQUARED_CORRELATION)
 
 
 def share_variances(differences: Sequence[FloatArray]) -> list[SharedVariance] | None:
@@ -156,8 +154,8 @@ def share_variances(differences: Sequence[FloatArray]) -> list[SharedVariance] |
 def _stands_out(own: FloatArray, num_seeds: int) -> bool:
     """Return whether the largest of the rows' variances is larger than the others explain."""
     rest = np.delete(own, np.argmax(own))
-    # The variances of the others are correlated: as many independent ones as `moderate_variances` counts.
-    number = len(rest) / (1 + (len(rest) - 1) * SQUARED_CORRELATION)
+    # As many independent ones as `moderate_variances` counts.
+    number = count_independent_rows(len(rest))
     bound = special.fdtri(num_seeds - 1, (num_seeds - 1) * number, STANDS_OUT)
     return bool(own.max() > bound * rest.mean())
 

@@ -9,7 +9,7 @@ from benchmarks.validation.goals import Goals
 from benchmarks.validation.recommendation_level import ALPHA, RecommendedRound, run_recommended_round
 from benchmarks.validation.validate_interventions import MISLEADING, RULES, tabulate_recommendations
 
-NUM_ROUNDS = 400
+NUM_ROUNDS = 200
 
 
 def count(world: RecommendedRound) -> tuple[int, int]:
