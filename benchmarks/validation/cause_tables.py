@@ -50,12 +50,11 @@ def tabulate_causes(cache: WorldCache, *, whole: bool) -> tuple[list[Table], lis
     outcomes = iter(cache.compute(explain_world, ((world, seed) for world, count in rows for seed in range(count))))
     found = [(world, [next(outcomes) for _ in range(count)]) for world, count in rows]
     several = [(world, of_row) for world, of_row in found if world.num_models > 1]
-    studies, goals = tabulate_null_studies(cache, whole=whole)
-    return [_tabulate_named(found), _tabulate_measured(found), studies], [*_judge(several), *goals]
+    return [_tabulate_named(found), _tabulate_measured(found)], _judge(several)
 
 
-def tabulate_null_studies(cache: WorldCache, *, whole: bool) -> tuple[Table, list[Goal]]:
-    """Return how many studies of five pairs name a cue where nothing is specific to any pair, and the goals."""
+def tabulate_null_studies(cache: WorldCache, *, whole: bool) -> tuple[list[Table], list[Goal]]:
+    """Return a table of how many studies of five pairs name a cue where nothing is specific to any pair, and the goals."""
     rows, goals, count = [], [], NULL_STUDIES[whole]
     for kind in NULLS:
         found: list[NullOutcome] = cache.repeat(explain_null_study, NullStudy(kind=kind), count)

@@ -11,7 +11,7 @@ import typer
 
 from benchmarks.pages import publish_simulation
 from benchmarks.validation.audit_tables import WAVE_WEIGHTS, tabulate_audits
-from benchmarks.validation.cause_tables import CAUSE_WEIGHTS, tabulate_causes
+from benchmarks.validation.cause_tables import CAUSE_WEIGHTS, tabulate_causes, tabulate_null_studies
 from benchmarks.validation.cluster_tables import tabulate_clusters
 from benchmarks.validation.goals import count_open, list_problems, tabulate_goals
 from benchmarks.validation.planted_maps import tabulate_maps
@@ -34,6 +34,7 @@ def main(
     sections = [
         tabulate_clusters(cache),
         tabulate_causes(cache, whole=whole),
+        tabulate_null_studies(cache, whole=whole),
         tabulate_audits(cache, whole=whole),
         tabulate_maps(cache, whole=whole),
     ]

@@ -232,19 +232,26 @@ def _format(rate: Rate | None, judged: Mapping[Rate, Judgement]) -> str:
 
 def main(
     sample: Annotated[bool, typer.Option("--sample", help="Two blocks of rounds of each cell, not forty.")] = False,
+    stored: Annotated[
+        bool, typer.Option("--stored", help="Draw nothing; the page has the cells that are stored.")
+    ] = False,
     folder: Annotated[Path, typer.Option(help="Pools, and blocks of finished rounds.")] = DEFAULT_FOLDER,
 ) -> None:
     """Draw the rounds of every cell, print the tables, and write the page."""
     started, goals, cache = time.perf_counter(), Goals(), WorldCache(folder=folder)
     files = cache.make_files(POOL_MAKERS, ".npz")
     cells, num_blocks = list_cells(files), BLOCKS[sample]
-    blocks = iter(cache.compute(measure_block, ((cell, block) for _, cell in cells for block in range(num_blocks))))
+    calls = [(cell, block) for _, cell in cells for block in range(num_blocks)]
+    blocks = iter(cache.recall(measure_block, calls) if stored else cache.compute(measure_block, calls))
+    drawn = [(pool, cell, [next(blocks) for _ in range(num_blocks)]) for pool, cell in cells]
     measured = [
-        Measured(cell=cell, pool=pool, rounds=[one for _ in range(num_blocks) for one in next(blocks)])
-        for pool, cell in cells
+        Measured(cell=cell, pool=pool, rounds=[one for block in found if block for one in block])
+        for pool, cell, found in drawn
+        if any(found)
     ]
     tables = [tabulate_pools(files), *tabulate_cells(measured, goals)]
-    publish_simulation(started, tables, list_problems(goals.judged), count_open(goals.judged), PAGE)
+    num_open = f"{count_open(goals.judged)}. Cells: {len(measured)} of {len(cells)}"
+    publish_simulation(started, tables, list_problems(goals.judged), num_open, PAGE)
 
 
 if __name__ == "__main__":

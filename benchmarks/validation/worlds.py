@@ -44,12 +44,20 @@ class WorldCache:
             function: of a module, from a world and a seed to the outcome; its return annotation is the type that is read back.
             calls: worlds and their seeds, those that take longest first.
         """
-        digest, outcome_type = compute_digest(function.__module__), get_type_hints(function)["return"]
+        calls, digest = list(calls), compute_digest(function.__module__)
         found = [(self._place(function, world, seed, digest), world, seed) for world, seed in calls]
         missing = {file: (function, world, seed, file) for file, world, seed in found if not file.exists()}
         run_parallel(_compute_and_store, missing.values())
-        adapter = TypeAdapter(outcome_type)
-        return [adapter.validate_python(json.loads(file.read_text())["outcome"]) for file, _, _ in found]
+        return self.recall(function, calls)
+
+    def recall(self, function: Callable[[Any, int], Any], calls: Iterable[tuple[Any, int]]) -> list[Any]:
+        """Return the stored outcomes of `function` for worlds and seeds, in order; None where there is none."""
+        digest, adapter = compute_digest(function.__module__), TypeAdapter(get_type_hints(function)["return"])
+        files = [self._place(function, world, seed, digest) for world, seed in calls]
+        return [
+            adapter.validate_python(json.loads(file.read_text())["outcome"]) if file.exists() else None
+            for file in files
+        ]
 
     def repeat(self, function: Callable[[Any, int], Any], world: Any, count: int) -> list[Any]:
         """Return the outcomes of `function` for `world` and the seeds from 0 to `count` - 1."""

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.validation.cause_tables import tabulate_causes
+from benchmarks.validation.cause_tables import NULL_STUDIES, tabulate_causes, tabulate_null_studies
 from benchmarks.validation.goals import list_problems
-from benchmarks.validation.planted_causes import CAUSES, NULLS, CauseOutcome, CauseWorld, Kind
+from benchmarks.validation.planted_causes import CAUSES, NULLS, CauseOutcome, CauseWorld, Kind, NullOutcome, fit_reader
 
 PAIR = (1, 6)
 
@@ -98,3 +98,31 @@ def test_wrong_causes_miss_the_goals() -> None:
     assert "another is named: 34 of 52" in missed
     assert tables[0].rows[0][6] == "7 texture"
     assert tables[1].rows[0][4] == "1"
+
+
+class FakeStudies:
+    """Returns studies of which every fourth names cues of two pairs, one of them for the recipe alone."""
+
+    def repeat(self, _function, study, count):
+        assert study.kind in NULLS
+        return [
+            NullOutcome(num_measured=4, num_named=2 * (seed % 4 == 0), num_recipe_named=seed == 0, accuracy=0.6)
+            for seed in range(count)
+        ]
+
+
+def test_a_study_that_names_cues_of_several_pairs_counts_once() -> None:
+    (table,), goals = tabulate_null_studies(FakeStudies(), whole=True)
+    assert len(table.rows) == len(NULLS)
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    assert [goal.judgement for goal in goals] == ["missed", "open"] * len(NULLS)
+    assert goals[0].measured.startswith(f"{NULL_STUDIES[True] // 4} of {NULL_STUDIES[True]} = 0.25")
+
+
+def test_models_in_closed_form_read_the_scenes_and_differ() -> None:
+    world = CauseWorld(kind=Kind.SHRINKAGE)
+    audited = world.draw_audited(PAIR, 3)
+    logits = [fit_reader(world.draw_training(PAIR, 2), 0, number)(audited.images) for number in range(2)]
+    predicted = [one.argmax(axis=1) for one in logits]
+    assert all((one == audited.labels).mean() > 0.3 for one in predicted)
+    assert 0.02 < (predicted[0] != predicted[1]).mean() < 0.7

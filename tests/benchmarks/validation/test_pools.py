@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from analysis.comparison.paired_difference import compare_arms
 from analysis.comparison.values import ComparisonRow, Verdict
 from analysis.statistics.metrics import compute_macro_f1
-from benchmarks.validation import pool_rounds, prediction_pools, validate_pools
+from benchmarks.validation import pool_rounds, prediction_pools, validate_pools, worlds
 from benchmarks.validation.goals import Goals
 from benchmarks.validation.pool_rounds import (
     DECIDED,
@@ -27,7 +28,15 @@ from benchmarks.validation.pool_rounds import (
     score_pool,
     stack_arm,
 )
-from benchmarks.validation.prediction_pools import Pool, Recipe, draw_fitted, keep_easy, make_unequal, train_pool
+from benchmarks.validation.prediction_pools import (
+    DIGITS,
+    Pool,
+    Recipe,
+    draw_fitted,
+    keep_easy,
+    make_unequal,
+    train_pool,
+)
 from benchmarks.validation.validate_pools import Measured
 
 K, NUM_MODELS, PER_CLASS = 4, 12, 50
@@ -197,3 +206,32 @@ def test_the_fitted_pool_is_as_accurate_and_as_alike_as_its_source() -> None:
         lambda pool: (pool.predicted[1, 0] == pool.predicted[1, 1]).mean(),
     ):
         assert measured(fitted) == pytest.approx(measured(source), abs=0.06)
+
+
+def test_the_page_has_the_cells_that_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds, "run_parallel", lambda function, calls: [function(*call) for call in calls])
+    monkeypatch.setattr(worlds, "compute_digest", lambda _module: "source")
+    monkeypatch.setattr(validate_pools, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(validate_pools, "POOL_MAKERS", {DIGITS: write_pool})
+    monkeypatch.setattr(validate_pools, "CELLS", ((Kind.ROW, Arms.SAME, {DIGITS: ((40, 3), (80, 3))}),))
+    monkeypatch.setattr(validate_pools, "NUM_ROUNDS", {Kind.ROW: 2})
+
+    def write(*, stored: bool) -> str:
+        with pytest.raises(typer.Exit):
+            validate_pools.main(sample=True, stored=stored, folder=tmp_path)
+        return (tmp_path / "page.md").read_text()
+
+    assert "Cells: 2 of 2." in write(stored=False)
+    blocks = sorted((tmp_path / "measure_block").glob("*.json"))
+    assert len(blocks) == 2 * validate_pools.BLOCKS[True]
+    for block in blocks:
+        if '\\"num_images\\": 40' in block.read_text():
+            block.unlink()
+    page = write(stored=True)
+    assert "Cells: 1 of 2." in page
+    assert f"| {DIGITS} | {Arms.SAME} | 80 | 3 | 4 |" in page
+    assert f"| {DIGITS} | {Arms.SAME} | 40 |" not in page
+
+
+def write_pool(_name: str, file: Path) -> None:
+    make_pool().save(file)

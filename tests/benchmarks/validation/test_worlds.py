@@ -43,6 +43,7 @@ def test_finished_worlds_are_read_and_others_computed(
     world = World(log=tmp_path / "log")
     first = cache.repeat(simulate, world, 2)
     assert first == [(Outcome(numbers=(seed, seed), name=None),) for seed in (0, 1)]
+    assert cache.recall(simulate, [(world, 0), (world, 2)]) == [first[0], None], "nothing is computed"
     assert cache.repeat(simulate, world, 3)[:2] == first
     assert world.log.read_text() == "0 1 2 "
     cache.compute(simulate, [(World(log=tmp_path / "log", size=3), 0)])
