@@ -165,9 +165,9 @@ def test_how_images_become_squares_is_measured_and_proposed(tmp_path: Path, monk
     assert line.startswith("sides differ: a crop of the center cuts 66.7 % of the area on average; data.aspect: ")
     assert "(64 images outside the test set, out of fold): macro-F1 crop " in line
     assert " pp better than crop, with a standard error of " in line
-    spec, text = load_spec(str(file))
+    spec, _ = load_spec(str(file))
     assert spec.data.aspect in {"pad", "squash"}
-    assert f"# How images become squares: {spec.data.aspect}, by a linear probe on resnet18" in text
+    assert f"# How images become squares: {spec.data.aspect}, by a linear probe on resnet18" in file.read_text()
     check_image_set(*load_split_images(spec))
 
 
