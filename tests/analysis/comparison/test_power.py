@@ -117,8 +117,8 @@ def test_a_loss_of_the_margin_is_excluded_as_often_as_a_noncentral_t_says() -> N
     powers = [planning.forecast_noninferiority(known, replace(test, looks=(n,)))[0] for n in (needed - 1, needed + 1)]
     assert powers[0] < POWER + 0.02
     assert powers[1] > POWER - 0.02
-    shared, fewer = planning.forecast_noninferiority(known, replace(test, looks=(3,), num_sharing=7))
-    assert shared > planning.forecast_noninferiority(known, replace(test, looks=(3,)))[0]
+    shared, fewer = planning.forecast_noninferiority(known, replace(test, looks=(5,), num_sharing=7))
+    assert shared > planning.forecast_noninferiority(known, replace(test, looks=(5,)))[0]
     assert fewer is not None
     assert fewer <= needed
     assert planning.forecast_noninferiority(replace(known, seeds=10.0), test)[1] is None
