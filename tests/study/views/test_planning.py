@@ -111,7 +111,7 @@ def test_variances_that_nothing_measured_are_named_as_assumed() -> None:
 
 def test_a_study_whose_variances_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
     simulate(tmp_path / "earlier", num_trials=4, asha={"enabled": False})
-    for name, reason in (("earlier", "compare"), ("missing", "missing")):
+    for name, reason in (("earlier", "earlier"), ("missing", "there is no study at")):
         spec, _ = load_spec("demo", [f"search.warm_start={str(tmp_path / name)!r}"])
         said = describe_launch(spec, make_splits(800), None)
         assert "variances: assumed from " in said
