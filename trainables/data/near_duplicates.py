@@ -91,7 +91,9 @@ class _Descriptions:
         for start in range(0, len(pairs), CHUNK_PAIRS):
             part = self.terms[pairs[start : start + CHUNK_PAIRS]].astype(np.float32)
             products[start : start + CHUNK_PAIRS] = np.einsum("ij,ij->i", part[:, 0], part[:, 1])
-        return products / np.sqrt(self.norms[pairs].prod(axis=1).astype(np.float64))
+        norms: NDArray[np.float64] = np.sqrt(self.norms[pairs].prod(axis=1).astype(np.float64))
+        correlations: NDArray[np.float64] = products / norms
+        return correlations
 
     def are_alike(self, group: list[int], other: list[int]) -> bool:
         """Return whether each image of a group correlates with each of another one."""
