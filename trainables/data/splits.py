@@ -128,19 +128,18 @@ def describe_near_duplicates(image_set: ImageSet, splits: Splits) -> dict[str, s
     found = image_set.near_duplicates
     if found is None or not len(sizes := found.sizes):
         return {}
+    is_published = image_set.official_test is not None or image_set.official_validation is not None
+    published = ", unless that is published" if is_published else ""
     said = (
-        f"{sizes.sum():,} of {len(image_set):,} images have a near-duplicate, with which they stay in one split: "
-        f"{len(sizes):,} groups, the largest of {sizes[0]:,}; "
+        f"{sizes.sum():,} of {len(image_set):,} images have a near-duplicate, with which they stay in one split{published}: "
+        f"{len(sizes):,} groups, the largest of {sizes[0]:,}"
     )
     if image_set.official_test is None:
-        said += f"otherwise, {splits.num_avoided_leaks:,} test images would have one in training"
-    else:
-        said += "the published test images stay as they are"
+        said += f"; otherwise, {splits.num_avoided_leaks:,} test images would have one in training"
     if number := int(np.not_equal(*found.groups[found.pairs[:, :2]].T).sum()):
         said += f"; {number:,} pairs in different groups look alike, too, but others of these groups do not"
     described = {"near_duplicates": said}
-    published = {"test": image_set.official_test, "validation": image_set.official_validation}
-    for name, is_inside in published.items():
+    for name, is_inside in (("test", image_set.official_test), ("validation", image_set.official_validation)):
         held_out = splits.test if name == "test" else np.concatenate([splits.search, splits.confirm])
         if is_inside is not None and (number := _count_leaks(image_set, splits.train, held_out)):
             described[f"{name}_leak"] = (
