@@ -130,7 +130,7 @@ def _judge(
                 note="",
                 num_seeds=world.num_seeds,
                 # Whether its lower bound excludes the loss, which the p-value says too and takes longer to say.
-                p_noninferior=float(row.interval.estimate - row.half_width_at(1 - 2 * level) <= -1),
+                p_noninferior=float(row.interval.estimate - replace(row, confidence=1 - 2 * level).half_width <= -1),
                 noninferior_level=level,
             )
         )

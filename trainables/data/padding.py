@@ -66,8 +66,8 @@ def resample_content(images: Tensor, source: Tensor, target: Tensor) -> Tensor:
         size = source[:, axis + 2, None]
         at = _locate(axis, length, target, size)
         grid.append(2 * (at.clamp(min=0.5).minimum(size - 0.5) + source[:, axis, None]) / length - 1)
-    shape = (len(images), grid[0].shape[1], grid[1].shape[1])
-    y, x = grid[0][:, :, None].expand(shape), grid[1][:, None, :].expand(shape)
+    height, width = images.shape[1:3]
+    y, x = grid[0][:, :, None].expand(-1, -1, width), grid[1][:, None, :].expand(-1, height, -1)
     pixels = images.permute(0, 3, 1, 2).to(torch.float32)
     moved = functional.grid_sample(pixels, torch.stack([x, y], dim=3), padding_mode="border", align_corners=False)
     return moved.round_().to(torch.uint8).permute(0, 2, 3, 1)

@@ -215,7 +215,9 @@ def audit(folder: Path, workers: FakeWorkers, basis: str = "basis", side: int = 
     images = make_images(side=side)
     run = SimpleNamespace(config=make_spec_config())
     first = SimpleNamespace(sample_ids=np.arange(10), labels=images.labels, groups=None)
-    evidence: Any = {a: SimpleNamespace(arm=a, predictions=[first], runs=[run]) for a in ("one", "batch_size=2/x")}
+    evidence: Any = {
+        a: SimpleNamespace(arm=a, predictions=[first], runs=[run], folds=()) for a in ("one", "batch_size=2/x")
+    }
     nothing = ArmConfusions(confused_pairs=(), clusters=(), group_contrasts=(), directed=())
     store = Store(folder)
     study: Any = SimpleNamespace(spec=make_spec(), store=store)

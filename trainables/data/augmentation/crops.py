@@ -43,7 +43,7 @@ def choose_crops(
     size = take_first(fits, heights, widths)
     first, last = torch.zeros_like(size), free - size
     if content is not None:
-        start, length = torch.chunk(content.T.to(size.dtype), 2)
+        start, length = content.T[:2].to(size.dtype), content.T[2:].to(size.dtype)
         either = torch.stack([start, start + length - size])
         first, last = either.amin(dim=0).clamp(min=0), either.amax(dim=0).minimum(last)
     corner = first + (draws[-2:] * (last - first + 1)).floor()
