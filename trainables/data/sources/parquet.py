@@ -80,7 +80,7 @@ class ParquetSource(FileSource):
             raise UserInputError(
                 f"data.path must be a .parquet file or a folder with train-*.parquet, but there is no {root}"
             )
-        named = VALIDATION_SPLITS if self.aspect == "crop" else ()
+        named = VALIDATION_SPLITS if self.aspect != "squash" else ()
         if self.validation_split is not None:
             named = (self.validation_split,) if self.validation_split else ()
         words = tuple(f"{word}-" for word in named)
