@@ -150,6 +150,7 @@ def test_each_side_is_simulated_in_each_landscape(landscape: Landscape, monkeypa
     assert all(-1e-9 < one.trained_pp <= one.regret_pp for one in ours)
 
 
+@pytest.mark.filterwarnings("ignore:All-NaN slice encountered")
 def test_where_trials_diverge_their_device_time_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stock Ray Tune goes on with a trial whose metric is not finite, to its end."""
     monkeypatch.setattr(goal_sides, "EARLY_IN_FULL_TRIALS", 12.0)
