@@ -132,7 +132,7 @@ def describe_near_duplicates(image_set: ImageSet, splits: Splits) -> dict[str, s
     published = ", unless that is published" if is_published else ""
     said = (
         f"{sizes.sum():,} of {len(image_set):,} images have a near-duplicate, with which they stay in one split{published}: "
-        f"{len(sizes):,} groups, the largest of {sizes[0]:,}"
+        f"{len(sizes):,} group{'' if len(sizes) == 1 else 's'}, the largest of {sizes[0]:,}"
     )
     if image_set.official_test is None:
         said += f"; otherwise, {splits.num_avoided_leaks:,} test images would have one in training"
