@@ -80,16 +80,7 @@ class ArmEvidence:
         Raises:
             UserInputError: if the seeds do not share their images.
         """
-        found = stack_predictions(self.arm, self.by_seed)
-        return replace(found, folds=self._stack_folds(found)) if self.folds else found
-
-    def _stack_folds(self, found: ArmPredictions) -> IntArray:
-        """Return (S, N) the fold of each image, in the order of seeds and images of `found`."""
-        folds = np.zeros(found.predicted.shape, dtype=np.int64)
-        for run, tested in zip(self.runs, self.folds, strict=True):
-            place = int(run.config.fold.partition("/")[0])
-            folds[found.seeds.index(run.config.seed), np.isin(found.sample_ids, tested)] = place
-        return folds
+        return stack_predictions(self.arm, self.by_seed)
 
 
 def take_single_models(evidence: Mapping[str, ArmEvidence]) -> dict[str, ArmEvidence]:

@@ -28,7 +28,7 @@ from analysis.statistics.crossed_interval import (
 )
 from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import FloatArray, compute_macro_f1, compute_macro_f1_influence
-from analysis.statistics.moderated_variances import SharedVariance, measure_fold_variance
+from analysis.statistics.moderated_variances import SharedVariance
 from analysis.statistics.variances import PSEUDO_DIFFERENCES, guard_image_variance
 from search_spaces.errors import UserInputError
 
@@ -219,8 +219,6 @@ def _cross(
     if treatment.seeds != control.seeds:
         return compute_unpaired_interval(sides[0], sides[1], *images, guard)
     values, influence = (one - other for one, other in zip(*sides, strict=True))
-    if shared is None and treatment.folds is not None and len(values) > 1:
-        shared = measure_fold_variance(values, influence, treatment.folds)
     return compute_crossed_interval(values, influence, *images, shared, guard)
 
 

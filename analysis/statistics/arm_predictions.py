@@ -29,7 +29,6 @@ class ArmPredictions:
         predicted: (S, N) int64 in [0, K).
         num_classes: K.
         groups: (N,) number of the group of each image, such as its patient; None where images are independent.
-        folds: (S, N) fold of each image, from 1 to F, where each seed has a model for every fold; None for one model per seed.
     """
 
     name: str
@@ -39,7 +38,6 @@ class ArmPredictions:
     predicted: IntArray
     num_classes: int
     groups: IntArray | None = None
-    folds: IntArray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -109,11 +107,6 @@ class ArmAverage:
     def groups(self) -> IntArray | None:
         """The members' groups of images, (N,); None where images are independent."""
         return self.members[0].groups
-
-    @property
-    def folds(self) -> IntArray | None:
-        """The members' folds, (S, N); None for one model per seed."""
-        return self.members[0].folds
 
 
 Side = ArmPredictions | ArmAverage

@@ -1,4 +1,4 @@
-"""Variances between seeds that more than their own values tell of: families of cells, rows with one control, models of folds."""
+"""Moderated variances: those of a family of cells, shrunk towards a common prior, and those of rows with one control."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.metrics import FloatArray
 
 # A trend of the variance in the mean is fitted to at least so many cells.
 MIN_CELLS_OF_TREND = 10
@@ -158,34 +158,3 @@ def _stands_out(own: FloatArray, num_seeds: int) -> bool:
     number = count_independent_rows(len(rest))
     bound = special.fdtri(num_seeds - 1, (num_seeds - 1) * number, STANDS_OUT)
     return bool(own.max() > bound * rest.mean())
-
-
-def measure_fold_variance(values: FloatArray, influence: FloatArray, folds: IntArray) -> SharedVariance:
-    """Return the variance between seeds where each seed has a model for every fold of the images.
-
-    Every model is one draw of what differs between trainings, so that S seeds of F folds tell of it with SF - 1 degrees of
-    freedom instead of S - 1. Images and models are the factors of an analysis of variance of the seeds' values plus influence;
-    its two mean squares give the variance of a model and the seed x image noise (Searle, Casella and McCulloch 1992, Variance
-    Components).
-
-    Args:
-        values: (S,) the statistic of each seed, over its folds together.
-        influence: (S, N) its influence per seed and image.
-        folds: (S, N) fold of each image, from 1 to F.
-    """
-    num_seeds, num_images = influence.shape
-    num_folds = int(folds.max())
-    models = folds - 1 + num_folds * np.arange(num_seeds)[:, None]
-    observed = values[:, None] + influence
-    residuals = observed - observed.mean(axis=0)
-    totals = np.bincount(models.ravel(), residuals.ravel(), minlength=num_seeds * num_folds)
-    tested = np.zeros((num_images, num_seeds * num_folds))
-    tested[np.arange(num_images), models] = 1
-    # What is left of the models' indicators once the images are accounted for; every image has all seeds.
-    adjusted = np.diag(tested.sum(axis=0)) - tested.T @ tested / num_seeds
-    freedom = num_seeds * num_folds - 1
-    explained = float(totals @ np.linalg.pinv(adjusted) @ totals)
-    noise = (float(np.sum(residuals**2)) - explained) / ((num_seeds - 1) * num_images - freedom)
-    between = max(explained - freedom * noise, 0.0) / float(np.trace(adjusted))
-    variance = between / (num_seeds * num_folds) + noise / (num_seeds * num_images)
-    return SharedVariance(seed_variance=variance, degrees_of_freedom=float(freedom))

@@ -4,7 +4,7 @@ Models are ridge regressions on a part of the features, which is another one for
 and the truth is known, the mean over fresh sets.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -65,15 +65,11 @@ class FoldWorld:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldRound:
-    """One comparison: its estimate and interval (fractions), its verdict, and the truth for these images.
-
-    `plain` is the interval that takes a seed, not each of its folds, as one draw of what differs between trainings.
-    """
+    """One comparison: its estimate and interval (fractions), its verdict, and the truth for these images."""
 
     estimate: float
     low: float
     high: float
-    plain: tuple[float, float]
     verdict: Verdict
     truth_here: float
 
@@ -139,7 +135,7 @@ def predict(
 
 
 def _judge_seed(world: FoldWorld, found: SmallSet, judged: IntArray, seed: int) -> NDArray[np.int64]:
-    """Return (3, J) of the judged images: classes by models of control and treatment that have not seen them, and folds."""
+    """Return (2, J) classes of the judged images, by models that have not seen them: of the control and of the treatment."""
     _, num_folds, _ = SHAPES[world.design]
     groups = None if found.groups is None else found.groups[judged]
     folds = (
@@ -161,7 +157,7 @@ def _judge_seed(world: FoldWorld, found: SmallSet, judged: IntArray, seed: int) 
                 world.num_classes,
                 f"{arm}",
             )
-    return np.concatenate([predicted, folds[None]])
+    return predicted
 
 
 def measure_block(world: FoldWorld, block: int) -> list[FoldRound]:
@@ -170,7 +166,7 @@ def measure_block(world: FoldWorld, block: int) -> list[FoldRound]:
 
 
 def _measure_round(world: FoldWorld, number: int) -> FoldRound:
-    num_seeds, num_folds, share = SHAPES[world.design]
+    num_seeds, _, share = SHAPES[world.design]
     generator = numpy_generator(number, "set", str(world.num_images), str(world.group_size))
     found = draw_set(world, generator)
     count = round(share * len(found.labels))
@@ -182,7 +178,7 @@ def _measure_round(world: FoldWorld, number: int) -> FoldRound:
     labels = found.labels[judged]
     seeds = [derive_seed(number, "seed", i) % 2**31 for i in range(num_seeds + NUM_TRUTH_SEEDS)]
     by_seed = np.stack([_judge_seed(world, found, judged, seed) for seed in seeds])
-    scores = np.array([[compute_macro_f1(labels, arm, world.num_classes) for arm in one[:2]] for one in by_seed])
+    scores = np.array([[compute_macro_f1(labels, arm, world.num_classes) for arm in one] for one in by_seed])
     control, treatment = (
         ArmPredictions(
             name=name,
@@ -192,19 +188,15 @@ def _measure_round(world: FoldWorld, number: int) -> FoldRound:
             predicted=by_seed[:num_seeds, arm],
             num_classes=world.num_classes,
             groups=None if found.groups is None else found.groups[judged],
-            folds=by_seed[:num_seeds, 2] if num_folds > 1 else None,
         )
         for arm, name in enumerate(("control", "treatment"))
     )
     margin = NULL_MARGIN if world.treatment == world.control else _find_margin(world)
-    settings = {"margin": margin, "alpha": ALPHA, "num_rows": 1, "cost_ratio": None}
-    row = compare_arms(treatment, control, **settings)
-    plain = compare_arms(replace(treatment, folds=None), replace(control, folds=None), **settings).effect
+    row = compare_arms(treatment, control, margin=margin, alpha=ALPHA, num_rows=1, cost_ratio=None)
     return FoldRound(
         estimate=row.effect.estimate,
         low=row.effect.low,
         high=row.effect.high,
-        plain=(plain.low, plain.high),
         verdict=row.verdict,
         truth_here=float(np.diff(scores[num_seeds:].mean(axis=0))[0]),
     )

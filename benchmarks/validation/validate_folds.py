@@ -68,15 +68,12 @@ def tabulate(worlds: Sequence[FoldWorld], cache: WorldCache, num_blocks: int, go
         count, is_null = len(rounds), world.treatment == world.control
         groups = f", groups of {world.group_size}" if world.group_size > 1 else ""
         name = f"{world.design}, N = {world.num_images}, K = {world.num_classes}{groups}, {100 * truth:.1f} pp"
-        width, plain_width = (
-            50 * float(np.mean(part)) for part in ([r.high - r.low for r in rounds], [np.ptp(r.plain) for r in rounds])
-        )
+        width = 50 * float(np.mean([one.high - one.low for one in rounds]))
         error = 100 * float(np.std([one.estimate for one in rounds]))
         covered = [
             sum(one.low <= truth <= one.high for one in rounds),
             sum(one.low <= one.truth_here <= one.high for one in rounds),
         ]
-        plain = sum(one.plain[0] <= truth <= one.plain[1] for one in rounds)
         counts = {verdict: sum(one.verdict is verdict for one in rounds) for verdict in Verdict}
         wrong = counts[Verdict.BETTER] + counts[Verdict.WORSE] if is_null else counts[Verdict.WORSE]
         own = [
@@ -101,8 +98,6 @@ def tabulate(worlds: Sequence[FoldWorld], cache: WorldCache, num_blocks: int, go
                 f"{width:.2f}",
                 *shown,
                 found,
-                f"{plain_width:.2f}",
-                f"{plain / count:.3f}",
             ]
         )
     goals.judge(rates)

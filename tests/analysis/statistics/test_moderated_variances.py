@@ -8,13 +8,7 @@ import pytest
 from analysis.arms.arm_evidence import ArmEvidence
 from analysis.comparison.rows import RowRule, complete_row, compute_rows
 from analysis.comparison.values import Verdict
-from analysis.statistics.moderated_variances import (
-    LENT_SHARE,
-    MIN_ROWS,
-    SQUARED_CORRELATION,
-    measure_fold_variance,
-    share_variances,
-)
+from analysis.statistics.moderated_variances import LENT_SHARE, MIN_ROWS, SQUARED_CORRELATION, share_variances
 from benchmarks.validation.intervention_level import ROUND_ALPHA, NoisyRound, run_noisy_round
 from search_spaces.designs import contrast_with_first
 from tests.analysis.comparison.test_rows import NAMES, make_evidence
@@ -125,23 +119,3 @@ def test_a_later_look_judges_the_rows_that_are_open() -> None:
     looks = {row.treatment: (row.look, row.num_seeds) for row in rows if row is not None}
     assert looks["a"] == (2, 5)
     assert len(looks) == len(ARMS)
-
-
-def test_models_of_folds_tell_of_the_variance_between_trainings_with_more_degrees_of_freedom() -> None:
-    num_seeds, num_folds, num_images, model_sd, noise_sd = 7, 2, 200, 0.05, 0.4
-    found, by_seed = [], []
-    for number in range(300):
-        generator = numpy_generator(number, "folds")
-        folds = np.stack([generator.permutation(np.arange(num_images) % num_folds) + 1 for _ in range(num_seeds)])
-        models = model_sd * generator.standard_normal((num_seeds, num_folds))
-        observed = 0.5 * generator.standard_normal(num_images) + np.take_along_axis(models, folds - 1, axis=1)
-        observed += noise_sd * generator.standard_normal((num_seeds, num_images))
-        values = observed.mean(axis=1)
-        shared = measure_fold_variance(values, observed - values[:, None], folds)
-        assert shared.degrees_of_freedom == 13
-        found.append(shared.seed_variance)
-        by_seed.append(np.var(values, ddof=1) / num_seeds)
-    truth = model_sd**2 / (num_seeds * num_folds) + noise_sd**2 / (num_seeds * num_images)
-    assert np.mean(found) == pytest.approx(truth, rel=0.05)
-    assert np.mean(by_seed) == pytest.approx(truth, rel=0.08)
-    assert np.std(found) < 0.75 * np.std(by_seed)
