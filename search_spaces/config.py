@@ -31,7 +31,7 @@ class TrialConfig:
             of `search_spaces.settings`; of a configuration made by hand, those that are left out have their defaults.
 
     Raises:
-        UserInputError: If a name occurs in both `hyperparameters` and `fixed`.
+        UserInputError: If a name occurs in both `hyperparameters` and `fixed`, or a fold is beyond its number.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -48,6 +48,9 @@ class TrialConfig:
             raise UserInputError(
                 f"a name is either a hyperparameter or a fixed setting, but {sorted(overlap)} occur in both"
             )
+        place, _, number = self.fold.partition("/")
+        if place and number and int(place) > int(number):
+            raise UserInputError(f"a fold is one of its number, such as 2/3, but got {self.fold!r}")
         object.__setattr__(self, "hyperparameters", MappingProxyType(dict(self.hyperparameters)))
         object.__setattr__(self, "fixed", MappingProxyType(dict(self.fixed)))
 

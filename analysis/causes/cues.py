@@ -7,7 +7,7 @@ changes more pixels. A cue that the images lack, such as the color of gray ones,
 Shape is removed by permuting patches of the details alone. What is smooth over half a patch stays where it is: permuted too, the
 smooth surroundings behind the object would be removed with its shape, and their effect would be taken for the shape's.
 
-Of padded images the content is stretched to the whole square, and laid back without the cue.
+The content of a padded image is resized to the whole square, and put back without the cue.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

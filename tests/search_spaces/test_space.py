@@ -1,11 +1,13 @@
 """Spaces: inclusive bounds, conditional parameters, conversion to Optuna and back; configurations and fingerprints."""
 
+import json
 import pickle
 
 import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from search_spaces.config import TrialConfig
 from search_spaces.designs import POOLED_ARM, split_into_arms
@@ -200,3 +202,10 @@ def test_config_is_immutable() -> None:
     config = TrialConfig(arm="a", seed=1, hyperparameters={"x": 1.0}, fixed={})
     with pytest.raises(TypeError):
         config.hyperparameters["x"] = 2.0  # type: ignore[index]
+
+
+@pytest.mark.parametrize("fold", ["4/3", "1", "1/0", "a/b"])
+def test_a_fold_beyond_its_number_is_refused(fold: str) -> None:
+    config = TrialConfig(arm="a", seed=0, hyperparameters={}, fixed={})
+    with pytest.raises((UserInputError, ValidationError)):
+        TrialConfig.from_json(json.dumps(config.to_dict() | {"fold": fold}))

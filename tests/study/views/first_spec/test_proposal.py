@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from study.views.first_spec import first_findings as findings
 from study.views.first_spec.machine import Machine, WeightsChoice, estimate_probe_cost
 from study.views.first_spec.proposal import (
     BUDGETS,
+    FOLDED_SEEDS,
     MAX_EPOCHS,
     MIN_STEPS,
     MIN_TRIALS_OF_RESNET50,
@@ -21,6 +23,7 @@ from study.views.first_spec.proposal import (
     TRIALS_SHARE,
     Measure,
     Proposal,
+    consider_folds,
     count_split_images,
     propose,
 )
@@ -273,3 +276,35 @@ def test_splits_follow_the_published_ones() -> None:
     assert count_split_images(published) == {"train": 160, "search": 11, "confirm": 10, "test": 40}
     no_test = make_survey(counts={"train": (80, 80), "validation": (10, 10)})
     assert count_split_images(no_test) == {"train": 128, "search": 10, "confirm": 10, "test": 32}
+
+
+def fold(
+    minutes: float, *, survey: Survey | None = None, chance: float = 0.1, gain: float = 0.1
+) -> tuple[Proposal, Proposal]:
+    """Return the proposal of one test split, and what becomes of it; folds test half of the images instead of a fifth."""
+    survey = survey or make_survey(counts={"": (200, 200)})
+    single = propose_for(minutes, survey=survey)
+    num_test = count_split_images(survey)["test"]
+    return single, consider_folds(single, survey, minutes, lambda _, n: chance + (gain if n > num_test else 0.0))
+
+
+def test_folds_are_proposed_where_they_decide_more_and_fit_into_the_time() -> None:
+    for minutes in (240.0, 480.0):
+        single, found = fold(minutes)
+        assert (found.budget.folds, found.budget.looks[0]) in {(2, seeds) for seeds in FOLDED_SEEDS}
+        assert found.budget.trials_per_arm <= single.budget.trials_per_arm
+        assert found.seconds <= (60 * minutes - OVERHEAD_SECONDS) * TRIALS_SHARE
+        assert (found.num_train, found.num_tested, found.num_pooled) == (120, 200, 400)
+        # 2 folds of 300 training images and one model of 400, for images that cost as in the search.
+        without = replace(found, budget=replace(found.budget, folds=0, looks=(2,)))
+        assert found.seconds > without.seconds
+    assert fold(480.0)[1].budget.looks == (7,)
+
+
+def test_folds_are_not_proposed_without_need_gain_time_or_where_a_test_set_is_published() -> None:
+    published = make_survey(counts={"train": (200, 200), "test": (50, 50)})
+    for options in ({"chance": 0.6}, {"gain": 0.0}, {"survey": published}):
+        single, found = fold(240.0, **options)  # type: ignore[arg-type]
+        assert found == single
+    single, found = fold(2.0)
+    assert found == single
