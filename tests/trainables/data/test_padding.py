@@ -1,4 +1,4 @@
-"""The content of padded images: it is found from the pixels, and masks and other contents are laid on it alone."""
+"""The content of padded images: it is found from the pixels, and masks and other contents are put on it alone."""
 
 import numpy as np
 import pytest
@@ -43,11 +43,11 @@ def test_the_content_is_found_from_the_pixels(images: NDArray[np.uint8]) -> None
 def test_a_mask_is_laid_on_the_content_at_the_same_share_of_its_sides(images: NDArray[np.uint8]) -> None:
     mask = np.zeros((SIDE, SIDE), dtype=bool)
     mask[: SIDE // 4], mask[:, : SIDE // 2] = True, True
-    laid = lay_mask(mask, images)
-    np.testing.assert_array_equal(laid[0], mask)
+    placed = lay_mask(mask, images)
+    np.testing.assert_array_equal(placed[0], mask)
     expected = np.zeros_like(mask)
     expected[8:10], expected[8:16, :12] = True, True
-    np.testing.assert_array_equal(laid[1], expected)
+    np.testing.assert_array_equal(placed[1], expected)
     inside = lay_mask(np.ones_like(mask), images)
     np.testing.assert_array_equal(inside.sum(axis=(1, 2)), [height * width for _, _, height, width in BOXES])
     assert lay_mask(mask, images[:1]).shape == (1, SIDE, SIDE)

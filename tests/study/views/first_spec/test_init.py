@@ -16,7 +16,7 @@ from study.inputs.fitted_defaults import fit_and_prepare
 from study.inputs.preparation import load_split_images
 from study.spec.reading import load_spec, preset_names, validate_spec
 from study.spec.study_spec import StudySpec
-from study.views.first_spec import init, machine
+from study.views.first_spec import init, machine, spec_text
 from study.views.first_spec.machine import choose_weights, measure_costs
 from tests.lit_objects import write_lit_objects
 from tests.study.command_line import Outcome, run_cli
@@ -197,6 +197,16 @@ def test_a_spec_of_two_small_classes_of_photographs_runs(tmp_path: Path, run_ini
     assert "width / height 0.6" in got.output
 
 
+def test_what_would_raise_the_chance_is_said_with_its_measured_cost(
+    tmp_path: Path, run_init: Init, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (init, spec_text):
+        monkeypatch.setattr(module, "MARGIN", 0.2)
+    said = " ".join(run_init(layout_files.write_classes(tmp_path / "images")).output.split())
+    assert "decide a difference of 40.00 pp, twice the margin" in said
+    assert "more trials, about " in said
+
+
 def test_everything_odd_is_named_and_left_out(tmp_path: Path, run_init: Init) -> None:
     root = layout_files.write_splits(tmp_path / "odd", {"train": 40, "val": 12})
     layout_files.write_classes(root / "train", ("eel",), per_class=6, start=500_000)
@@ -214,7 +224,7 @@ def test_everything_odd_is_named_and_left_out(tmp_path: Path, run_init: Init) ->
         "2 image files cannot be used: train/cat/broken.jpg (cannot be decoded",
         "train/dog/empty.png (empty (0 bytes)); left out",
         "1 exact copy of other images: train/dog/001.png = val/dog/copy.png; the training images",
-        "times the training images of the smallest, eel",
+        "the largest class, cat, has 13.3 times the training images of the smallest, eel",
         "a split has one image only of 1 of the 3 classes: eel",
         "the published validation images",
     ):

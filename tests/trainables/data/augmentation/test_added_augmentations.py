@@ -149,7 +149,7 @@ def test_pad_and_crop_equals_torchvisions_at_the_same_position(mode: str, paddin
 
 
 def test_positions_of_pad_and_crop_are_uniform_as_torchvisions() -> None:
-    """A pixel whose value is its place tells the position of the crop."""
+    """A pixel whose value is its index tells the position of the crop."""
     padding, place = 3, torch.arange(SIZE * SIZE, dtype=torch.float32).view(1, 1, SIZE, SIZE)
     found = pad_and_crop(place.expand(NUM_BOXES, 3, -1, -1), padding, "zero", generator())[:, 0, 8, 8].long()
     counts = Counter((divmod(value, SIZE)) for value in found.tolist())
