@@ -1,4 +1,4 @@
-"""How images become squares: what a crop of the center cuts away, and in which of the ways a probe tells the classes apart best."""
+"""How images become squares: what a crop of the center cuts away, and which way lets a probe tell the classes apart best."""
 
 from collections.abc import Mapping
 from typing import get_args
