@@ -4,6 +4,7 @@ A name in a spec runs what a package that was installed on purpose offers by an 
 have come with the spec, is not even imported unless the user trusts it (`trusting_code`).
 """
 
+import functools
 import importlib.util
 import inspect
 import os
@@ -12,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def list_entry_points(group: str) -> dict[str, str]:
     Where two packages bring the same name, that of the package which Python finds first counts.
     """
     found: dict[str, str] = {}
-    for entry in entry_points(group=group):
+    for entry in _read_entry_points(group, tuple(sys.path)):
         found.setdefault(entry.name, entry.value)
     return dict(sorted(found.items()))
 
@@ -44,11 +45,17 @@ def find_package(name: str, group: str) -> str:
         name: As in a spec.
         group: Of entry points.
     """
-    for entry in entry_points(group=group):
+    for entry in _read_entry_points(group, tuple(sys.path)):
         if entry.name == name:
             return entry.dist.name if entry.dist is not None else ""
     prefix = name.partition(":")[0]
     return prefix if is_location(name) and prefix in LIBRARIES else ""
+
+
+@functools.lru_cache(maxsize=64)
+def _read_entry_points(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return the entry points of a group; once for each `sys.path`, because it reads the metadata of every package there."""
+    return tuple(entry_points(group=group))
 
 
 def is_location(name: str) -> bool:

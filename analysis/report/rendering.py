@@ -1,6 +1,7 @@
 """Templates filled with values, and pictures and strips of images inside of pages."""
 
 import base64
+import functools
 import inspect
 import io
 import re
@@ -57,9 +58,16 @@ def render(template: str, **values: Any) -> str:
 
     Filters of templates have the names of the functions that they are.
     """
+    text = _make_environment(is_html=template.endswith(".html.j2")).get_template(template).render(values)
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" if template.endswith(".md.j2") else text
+
+
+@functools.cache
+def _make_environment(*, is_html: bool) -> Environment:
+    """Return an environment that keeps the templates which it has compiled."""
     environment = Environment(
         loader=PackageLoader("analysis.report"),
-        autoescape=template.endswith(".html.j2"),
+        autoescape=is_html,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -68,9 +76,8 @@ def render(template: str, **values: Any) -> str:
     for module in _MODULES:
         functions = inspect.getmembers(module, inspect.isfunction)
         environment.filters.update((name, one) for name, one in functions if one.__module__ == module.__name__)
-    environment.filters.update(code=mark_code if template.endswith(".html.j2") else _keep_code)
-    text = environment.get_template(template).render(values)
-    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" if template.endswith(".md.j2") else text
+    environment.filters.update(code=mark_code if is_html else _keep_code)
+    return environment
 
 
 def mark_code(text: str) -> Markup:

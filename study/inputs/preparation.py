@@ -1,10 +1,10 @@
 """The data of a spec: images, splits, weights, and the fixed settings of every trial."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +141,7 @@ def assemble(spec: StudySpec, image_set: ImageSet, splits: Splits, weights: str)
             class_names=image_set.class_names,
             class_groups={**spec.analyze.groups, **image_set.class_groups},
             groups=image_set.units,
-            reload=partial(load_images, spec),
+            reload=functools.partial(load_images, spec),
         ),
         fixed=fixed_settings(spec, splits, weights),
         weights=weights,
@@ -264,11 +264,19 @@ def check_models(spec: StudySpec, prepared: Prepared) -> None:
     for arm in spec.arms():
         for config in list_backbone_configs(arm, spec.middle_settings(arm), prepared.fixed):
             find_weights_file(config.word("backbone"), prepared.weights)
-            check_input_size(config, build_model(config, prepared.image_set.num_classes, weights=prepared.weights))
+            any_arm = replace(config, arm="any").canonical_json()
+            _check_model(any_arm, prepared.image_set.num_classes, prepared.weights)
         if "group" in arm.space.values_of("class_weighting"):
             for group in arm.space.values_of("weighted_group") or (spec.constant_value("weighted_group"),):
                 _check_group_weights(prepared, group)
     check_hard_examples(spec, prepared.data, prepared.fixed)
+
+
+@functools.lru_cache(maxsize=256)
+def _check_model(config_json: str, num_classes: int, weights: str) -> None:
+    """Build a model and pass an image through it; once per process, which prepares a study and its rounds again and again."""
+    config = TrialConfig.from_json(config_json)
+    check_input_size(config, build_model(config, num_classes, weights=weights))
 
 
 def _check_own_loops(spec: StudySpec, data: TrialData, fixed: Mapping[str, Value]) -> None:

@@ -174,9 +174,10 @@ def count_forward_flops(config: TrialConfig, num_classes: int) -> int:
     arguments = backbone.read_arguments(config)
 
     def count(device: str) -> int:
-        # Some models cannot be built on the meta device.
+        # Some models cannot be built on the meta device, where nothing is initialized.
         with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter, torch.no_grad():
-            model = backbone.construct(arguments, num_classes).to(device).eval()
+            with torch.device(device if backbone.is_fixed_init else "cpu"):
+                model = backbone.construct(arguments, num_classes).to(device).eval()
             model(torch.zeros(1, 3, side, side, device=device))
         return int(counter.get_total_flops())
 

@@ -19,12 +19,13 @@ from analysis.interventions.render import plot_interventions
 from study.cluster.process_workers import ProcessWorkers
 from study.confirmation.plan import note_test_read
 from study.confirmation.trained_models import TEST
-from study.inputs.preparation import Prepared, prepare
+from study.inputs.preparation import Prepared, load_split_images, prepare
 from study.inputs.provenance import make_passport
 from study.open_study import OpenStudy
 from study.results import findings as findings_module
 from study.scheduling.director import Director
 from study.spec.reading import validate_spec
+from study.spec.study_spec import StudySpec
 from study.stages import launching, stage, training
 from study.state import paths
 from study.state.record_book import RecordBook, open_trial_files
@@ -32,6 +33,8 @@ from study.state.sealed_files import write_sealed_json, write_sealed_toml
 from tests.study.searched import analyze_here
 from tests.study.simulated import drive, learning_curve
 from tests.study.small_study import small_study
+from trainables.data.images import ImageSet
+from trainables.data.splits import Splits
 from trainables.records.record import TrialRecord
 from trainables.seeds import numpy_generator
 from trainables.storage.store import Store
@@ -114,7 +117,18 @@ class FakeCluster:
     def _read(self, book: Any, plan: Any, runs: list[TrialRecord], _workers: object, spec: Any, _also: object) -> None:
         if missing := [run.trial_id for run in runs if TEST not in run.predictions]:
             note_test_read(book.store, plan, missing)
-        store_predictions(book, runs, prepare(spec), self.rates)
+        store_predictions(book, runs, prepare(spec, _load_once(spec)), self.rates)
+
+
+_LOADED: dict[str, tuple[ImageSet, Splits]] = {}
+
+
+def _load_once(spec: StudySpec) -> tuple[ImageSet, Splits]:
+    """Return the images and splits of the studies with this seed, [data] and image size."""
+    key = f"{spec.seed} {spec.data.model_dump_json()} {spec.train.image_size}"
+    if key not in _LOADED:
+        _LOADED[key] = load_split_images(spec)
+    return _LOADED[key]
 
 
 def _draw_interventions(*arguments: Any) -> dict[str, bytes]:

@@ -14,7 +14,9 @@ from trainables.models import catalog
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package with the backbone "mylab-small" is installed."""
     entry = EntryPoint("mylab-small", "tests.trainables.models.own_backbones:build", catalog.ENTRY_POINTS)
-    monkeypatch.setattr(extensions, "entry_points", lambda group: [entry] if group == catalog.ENTRY_POINTS else [])
+    monkeypatch.setattr(
+        extensions, "_read_entry_points", lambda group, _: (entry,) if group == catalog.ENTRY_POINTS else ()
+    )
     catalog.find_backbone.cache_clear()
 
 
