@@ -15,6 +15,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from search_spaces.errors import UserInputError
 from study.cluster.tasks import Stage, make_trial_arguments, shorten_cause
 from study.scheduling.director import Director
 from study.spec.sections import ResourcesSpec
@@ -41,16 +42,16 @@ class Asker:
 
     def __init__(self, director: Director) -> None:
         self._director = director
-        self.failure: StorageError | StudyInterrupted | None = None
+        self.failure: StorageError | StudyInterrupted | UserInputError | None = None
         self.dropped: set[str] = set()
 
     def ask(self, function: Callable[[Director], Any]) -> Any:
-        """Return `function(director)`; raise StorageError or StudyInterrupted if a record could not be written."""
+        """Return `function(director)`; raise what a user can act on, such as a StorageError if a record could not be written."""
         if self.failure is not None:
             raise self.failure
         try:
             return function(self._director)
-        except (StorageError, StudyInterrupted) as error:
+        except (StorageError, StudyInterrupted, UserInputError) as error:
             self.failure = error
             raise
 

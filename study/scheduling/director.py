@@ -6,7 +6,7 @@ The one of the confirmation trains chosen configurations with new seeds, on all 
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from search_spaces.config import TrialConfig
@@ -185,6 +185,7 @@ class ConfirmationDirector(Director):
         book: RecordBook,
         wanted: Sequence[WantedTrial],
         *,
+        then: Callable[[], Sequence[WantedTrial]] | None = None,
         again: Collection[str] = (),
         max_failed_fraction: float = 1.0,
     ) -> None:
@@ -193,32 +194,48 @@ class ConfirmationDirector(Director):
         Args:
             book: the study's records.
             wanted: trials, in the order in which they start.
+            then: called once when all of them have ended; what it returns is wanted too, and the same processes train it.
             again: fingerprints of trials that failed with an error and are started once more.
             max_failed_fraction: of the trials that end, above which no further one starts.
         """
         super().__init__(book, "confirmation", max_failed_fraction)
-        self._wanted = {trial.config.fingerprint for trial in wanted}
-        recorded = {r.fingerprint: r for r in book.of_stage("confirmation")}
+        self._again, self._then = again, then
+        self._wanted: set[str] = set()
         self._waiting: list[WantedTrial | TrialRecord] = []
+        self._want(wanted)
+
+    def _want(self, wanted: Sequence[WantedTrial]) -> None:
+        """Let the trials wait that have no record, or one that has not ended; if nothing is to be done, ask for more."""
+        self._wanted |= {trial.config.fingerprint for trial in wanted}
+        recorded = {r.fingerprint: r for r in self.book.of_stage("confirmation")}
         for trial in wanted:
             record = recorded.get(trial.config.fingerprint)
             if record is None:
                 self._waiting.append(trial)
-            elif not record.state.is_finished or (record.state is TrialState.FAILED and record.fingerprint in again):
+            elif not record.state.is_finished or (
+                record.state is TrialState.FAILED and record.fingerprint in self._again
+            ):
                 self._waiting.append(record)
+        self._ask_for_more()
+
+    def _ask_for_more(self) -> None:
+        if self._then is not None and not (self.problem or self._waiting or self.unfinished()):
+            then, self._then = self._then, None
+            self._want(then())
 
     @property
     def is_exhausted(self) -> bool:
         """Whether every wanted trial has been started, or no more will be."""
-        return bool(self.problem) or not (self._interrupted or self._waiting)
+        return bool(self.problem) or not (self._interrupted or self._waiting or self._then)
 
     def unfinished(self) -> tuple[TrialRecord, ...]:
         """Return the records of wanted trials that have not ended; a driver that died may have left others."""
         return tuple(record for record in super().unfinished() if record.fingerprint in self._wanted)
 
     def next_trial(self) -> TrialRecord | None:
-        """Return the record of the next wanted trial, or None if all have been started."""
-        if self.is_exhausted:
+        """Return the record of the next wanted trial, or None if all have been started or the others must end first."""
+        self._ask_for_more()
+        if self.is_exhausted or not (self._interrupted or self._waiting):
             return None
         if self._interrupted:
             return self.restart(self.book.get("confirmation", self._interrupted.pop(0)))

@@ -1,6 +1,6 @@
 """The stages that train: baselines, search and confirmation."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.baselines.values import LINEAR_PROBE, describe_baselines
@@ -19,9 +19,10 @@ from study.confirmation.evidence import find_undecided, is_confirmed, list_unfin
 from study.confirmation.plan import Plan, confirmation_seeds, followed_plan, make_plan, ranking_seeds, write_plan
 from study.confirmation.trained_models import read_test_split
 from study.open_study import full_trial_seconds, has_finished_search, read_baselines, require_finished_search
-from study.scheduling.director import ConfirmationDirector, Director, want
+from study.scheduling.director import ConfirmationDirector, Director, WantedTrial, want
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import earlier_trials
+from study.spec.study_spec import StudySpec
 from study.stages.stage import Session, StudyStage
 from study.state.record_book import StudyInterrupted
 from study.views.forecast_basis import find_ranked_basis
@@ -120,8 +121,8 @@ class Confirm(StudyStage):
                 if number:
                     undecided = find_undecided(study, plan)
                 seeds = plan.seeds[:look]
-                _train(session, [(winners[arm], seeds) for arm in undecided], folds=list_folds(spec.confirm.folds))
                 folds = spec.confirm.folds
+                _train(session, _want(spec, [(winners[arm], seeds) for arm in undecided], list_folds(folds)))
                 runs = [run for arm in undecided for run in planned_runs(study.book, winners[arm], seeds, folds)]
                 session.view.update(study, "test")
                 also = (LINEAR_PROBE,) if number == 0 and find_unread_probe(study) is not None else ()
@@ -131,7 +132,7 @@ class Confirm(StudyStage):
             if spec.confirm.folds:
                 # The models to use; what they score is known of the folds alone.
                 jobs = [(winner, plan.seeds[:1]) for winner in winners.values()]
-                _train(session, jobs, folds=(name_whole(spec.confirm.folds),))
+                _train(session, _want(spec, jobs, (name_whole(spec.confirm.folds),)))
 
     def show(self, session: Session) -> None:
         """Print the table of the arms."""
@@ -151,12 +152,17 @@ def _plan(session: Session) -> Plan:
     contested = [source for sources in chosen.values() if len(sources) > 1 or is_ranked for source in sources]
     # What failed with an error before a resume; no result of the comparison is known yet.
     crashed = {record.fingerprint for record in study.book.of_stage("confirmation") if is_crashed(record)}
-    _train(session, [(source, ranking) for source in contested], crashed)
-    _say_chance(session, chosen, ranking)
+    first, folds = confirmation_seeds(spec)[: spec.confirm.looks[0]], spec.confirm.folds
+
+    def want_first_look() -> Sequence[WantedTrial]:
+        """Return the trials of the winners, by what ranked them."""
+        _say_chance(session, chosen, ranking)
+        winners = choose_by_ranking(study.book, chosen, ranking)
+        return _want(spec, [(winner, first) for winner in winners.values()], list_folds(folds))
+
+    ranked = _want(spec, [(source, ranking) for source in contested])
+    _train(session, ranked, then=want_first_look, crashed=crashed)
     winners = choose_by_ranking(study.book, chosen, ranking)
-    first = confirmation_seeds(spec)[: spec.confirm.looks[0]]
-    folds = spec.confirm.folds
-    _train(session, [(winner, first) for winner in winners.values()], crashed, list_folds(folds))
     winners = keep_trained(study.book, winners, first, spec)
     plan = make_plan(spec, winners, complete_seeds(study.book, winners, first, folds))
     write_plan(study.store, plan)
@@ -175,19 +181,23 @@ def _say_chance(session: Session, chosen: Mapping[str, Sequence[TrialRecord]], r
         print_line(describe_chance(study.spec, session.prepare().splits, basis), session.console)
 
 
+def _want(
+    spec: StudySpec, jobs: Sequence[tuple[TrialRecord, tuple[int, ...]]], folds: Sequence[str] = ("",)
+) -> list[WantedTrial]:
+    """Return the trials of search trials and their seeds, seed by seed, so that the arms' alternate and finish together."""
+    order = (*ranking_seeds(spec), *confirmation_seeds(spec))
+    wanted = [trial for source, seeds in jobs for trial in want(source, seeds, folds)]
+    return sorted(wanted, key=lambda trial: order.index(trial.config.seed))
+
+
 def _train(
     session: Session,
-    jobs: Sequence[tuple[TrialRecord, tuple[int, ...]]],
+    wanted: Sequence[WantedTrial],
+    then: Callable[[], Sequence[WantedTrial]] | None = None,
     crashed: Collection[str] = (),
-    folds: Sequence[str] = ("",),
 ) -> None:
-    # Seed by seed, so that the arms' trials alternate and finish together.
-    book, spec = session.study.book, session.study.spec
-    wanted = [trial for source, seeds in jobs for trial in want(source, seeds, folds)]
-    order = (*ranking_seeds(spec), *confirmation_seeds(spec))
-    wanted.sort(key=lambda trial: order.index(trial.config.seed))
-    allowed = spec.resources.max_failed_fraction
-    director = ConfirmationDirector(book, wanted, again=crashed, max_failed_fraction=allowed)
+    book, allowed = session.study.book, session.study.spec.resources.max_failed_fraction
+    director = ConfirmationDirector(book, wanted, then=then, again=crashed, max_failed_fraction=allowed)
     run_to_the_end(session, director, ("search", "confirm"))
 
 

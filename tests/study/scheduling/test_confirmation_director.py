@@ -1,6 +1,6 @@
 """The trials that a director of the confirmation starts, and those that it leaves to the next one."""
 
-from study.scheduling.director import ConfirmationDirector, want
+from study.scheduling.director import ConfirmationDirector, WantedTrial, want
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, make_spec
@@ -40,3 +40,27 @@ def test_a_record_that_was_moved_away_leaves_the_others_as_they_are() -> None:
         ("00002", 3),
         ("00003", 2),
     ]
+
+
+def test_what_the_first_trials_decide_is_trained_after_them_without_another_run() -> None:
+    book = MemoryBook()
+    drive(SearchDirector(book, make_spec(num_trials=2), FIXED))
+    source = best_trials(book.of_stage("search"), "resnet18")[0]
+    seen: list[list[bool]] = []
+
+    def choose() -> list[WantedTrial]:
+        seen.append([record.state.is_finished for record in book.of_stage("confirmation")])
+        return want(source, (3, 4))
+
+    director = ConfirmationDirector(book, want(source, (1, 2)), then=choose)
+    assert [director.next_trial() is None for _ in range(3)] == [False, False, True]
+    assert not director.is_exhausted
+    assert seen == []
+    again = ConfirmationDirector(book, want(source, (1, 2)), then=choose)
+    drive(again)
+    assert seen == [[True, True]]
+    assert again.is_exhausted
+    assert [record.config.seed for record in book.of_stage("confirmation")] == [1, 2, 3, 4]
+    # Where nothing is left of the first, what they decide is wanted at once.
+    assert ConfirmationDirector(book, want(source, (1, 2)), then=choose).is_exhausted
+    assert len(seen) == 2
