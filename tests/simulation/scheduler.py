@@ -57,6 +57,7 @@ class Process:
         on_silence: called when it has not answered for long.
         locks: the files that it has locked.
         num_writes: writes that it has begun and that have not returned.
+        memory: a set of the product's that every process has its own of.
     """
 
     kind: str
@@ -71,6 +72,7 @@ class Process:
     on_silence: list[Callable[[], None]] = field(default_factory=list)
     locks: list[Any] = field(default_factory=list)
     num_writes: int = 0
+    memory: set[Any] = field(default_factory=set)
 
     @property
     def is_alive(self) -> bool:

@@ -54,6 +54,7 @@ from tests.simulation.tune_model import SILENCE_SECONDS, Cluster, Tuner
 from trainables import trial_worker
 from trainables.records import trial_files
 from trainables.records.trial_files import TrialFiles
+from trainables.storage import durable
 from trainables.storage import store as store_module
 from trainables.storage.store import StorageError, Store
 
@@ -332,6 +333,7 @@ class World:
                 (lease, "fcntl", SimpleNamespace(**{**vars(fcntl), "flock": _flock})),
                 (record_book, "ThreadPoolExecutor", threads.ThreadPoolExecutor),
                 (trial_files, "ThreadPoolExecutor", threads.ThreadPoolExecutor),
+                (durable, "_flushed", _OfEachProcess()),
                 (trial_worker, "make_run", self._make_run),
                 (trial_worker, "prepare_to_train", lambda _: None),
                 (tune_run, "tune", self._make_tune()),
@@ -426,6 +428,16 @@ class World:
             delete(store, name)
 
         return wrapped
+
+
+class _OfEachProcess:
+    """A set that every process has its own of."""
+
+    def __contains__(self, value: object) -> bool:
+        return value in _me().memory
+
+    def add(self, value: object) -> None:
+        _me().memory.add(value)
 
 
 class _NoView:
