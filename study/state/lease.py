@@ -250,13 +250,17 @@ def read_holder(store: Store) -> LeaseFile | None:
 
 def _wait_for_end(store: Store, token: int) -> None:
     """Return as soon as the driver with this token has ended or is stale; raise UserInputError if it lives."""
+    asked = uptime_seconds()
     first = lease = _read(store, token)
     # How long the file has been unchanged; on this machine its age is known.
     since = lease.uptime if lease is not None and lease.is_here else uptime_seconds()
     said = False
     while lease is None or not lease.has_ended:
-        waits = LEASE_SECONDS - (uptime_seconds() - since)
-        if waits <= 0:
+        if lease is None and first is not None:
+            first, since = lease, asked
+        # It was unchanged when it was asked for, however long the answer took.
+        waits = LEASE_SECONDS - (asked - since)
+        if waits <= 0 and lease == first:
             return
         holder = "an unreadable lease" if lease is None else lease.describe()
         if lease is not None and (lease.is_visible or lease != first):
@@ -268,6 +272,7 @@ def _wait_for_end(store: Store, token: int) -> None:
             print(f"waits up to {waits:.0f} s to see whether {holder} still drives {store.root}", file=sys.stderr)
             said = True
         time.sleep(min(POLL_SECONDS, RENEW_SECONDS / 4, waits))
+        asked = uptime_seconds()
         lease = _read(store, token)
 
 

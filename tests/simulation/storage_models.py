@@ -61,6 +61,7 @@ class Disk:
         # What is on the disk: the entries of each folder by the folder's inode, and the content of each file.
         self._entries: dict[int, dict[str, int]] = {}
         self._content: dict[int, bytes] = {}
+        self._known: dict[Path, None] = {}
 
     def patches(self) -> dict[str, Callable[..., Any]]:
         """Return the functions of `os` that take their place while a simulated thread calls."""
@@ -97,11 +98,10 @@ class Disk:
         root = Path(self.root)
         return {str(path.relative_to(root)): path.read_bytes() for path in _list_files(root)}
 
-    def delete(self, path: str) -> None:
-        """Note that a file or a folder is deleted."""
-        place = Path(path)
-        files = _list_files(place) if place.is_dir() else [place] if place.exists() else []
-        for file in files:
+    def note_deleted(self, path: str) -> None:
+        """Tell which files of a path have been deleted."""
+        for file in [file for file in self._known if file.is_relative_to(path) and not file.exists()]:
+            del self._known[file]
             self._seen(str(file.relative_to(self.root)), None)
 
     def lose_power(self) -> None:
@@ -133,6 +133,7 @@ class Disk:
 
     def _tell(self, path: Path) -> None:
         if path.is_relative_to(self.root):
+            self._known[path] = None
             self._seen(str(path.relative_to(self.root)), path.read_bytes())
 
 

@@ -423,9 +423,11 @@ class World:
 
     def _wrap_delete(self, delete: Callable[[Store, str], None]) -> Callable[[Store, str], None]:
         def wrapped(store: Store, name: str) -> None:
-            if current() is not None:
-                self.storage.delete(store.locate(name))
-            delete(store, name)
+            try:
+                delete(store, name)
+            finally:
+                if current() is not None:
+                    self.storage.note_deleted(store.locate(name))
 
         return wrapped
 
