@@ -186,6 +186,25 @@ def test_process_of_another_container_on_this_machine_is_not_taken_for_ended(
         assert lease.token == 8
 
 
+def test_a_renewal_counts_however_late_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that was cut off from the storage for a minute had waited long enough, and took the lease of one that lived."""
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(lease_module, "POLL_SECONDS", 0.05)
+    store, read, calls = Store(tmp_path), lease_module._read, list[int]()
+    write_lease(store, **ELSEWHERE)
+
+    def read_late(store: Store, token: int) -> object:
+        calls.append(token)
+        if len(calls) == 2:
+            time.sleep(0.5)
+            write_lease(store, **ELSEWHERE, uptime=1.0)
+        return read(store, token)
+
+    monkeypatch.setattr(lease_module, "_read", read_late)
+    with pytest.raises(UserInputError, match="is driven by"):
+        acquire_lease(store)
+
+
 def test_driver_that_lost_its_lease_writes_nothing_more(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with hold_lease(store) as lease:
