@@ -120,7 +120,9 @@ class Invariants:
         must(again._order == director._order, f"the event counter is {director._order}, rebuilt {again._order}")
         for arm, sampler in director._samplers.items():
             live, rebuilt = ([_describe(trial) for trial in found.trials] for found in (sampler, again._samplers[arm]))
-            must(live == rebuilt, f"the sampler of {arm} differs from the rebuilt one: {live} and {rebuilt}")
+            must(len(live) == len(rebuilt), f"the sampler of {arm} has {len(live)} trials, rebuilt {len(rebuilt)}")
+            for one, other in zip(live, rebuilt, strict=True):
+                must(one == other, f"the sampler of {arm} has {one}, rebuilt {other}")
 
     def check_end(self, study: OpenStudy, open_files: Callable[[str], Any]) -> None:
         """Check a study that has ended."""

@@ -61,7 +61,7 @@ class Disk:
         # What is on the disk: the entries of each folder by the folder's inode, and the content of each file.
         self._entries: dict[int, dict[str, int]] = {}
         self._content: dict[int, bytes] = {}
-        self._known: dict[Path, None] = {}
+        self._known: dict[str, None] = {}
 
     def patches(self) -> dict[str, Callable[..., Any]]:
         """Return the functions of `os` that take their place while a simulated thread calls."""
@@ -100,9 +100,10 @@ class Disk:
 
     def note_deleted(self, path: str) -> None:
         """Tell which files of a path have been deleted."""
-        for file in [file for file in self._known if file.is_relative_to(path) and not file.exists()]:
-            del self._known[file]
-            self._seen(str(file.relative_to(self.root)), None)
+        below = [name for name in self._known if name == path or name.startswith(f"{path}/")]
+        for name in [name for name in below if not os.path.exists(name)]:  # noqa: PTH110 - often called
+            del self._known[name]
+            self._seen(name.removeprefix(f"{self.root}/"), None)
 
     def lose_power(self) -> None:
         """Drop some of the entries and contents that were not flushed; what was deleted stays deleted."""
@@ -133,7 +134,7 @@ class Disk:
 
     def _tell(self, path: Path) -> None:
         if path.is_relative_to(self.root):
-            self._known[path] = None
+            self._known[str(path)] = None
             self._seen(str(path.relative_to(self.root)), path.read_bytes())
 
 
