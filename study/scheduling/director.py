@@ -116,9 +116,11 @@ class Director(ABC):
         device_seconds = record.device_seconds + report.device_seconds + self._carried.pop(record.trial_id, 0.0)
         own = {"device_seconds": device_seconds, "order": self.take_order(), "decision": "stop" if stop else "continue"}
         epoch = EpochRecord(**{**dict(report.metrics), **own})
+        # Every report rewrites the record: with the classes of all epochs, the bytes would grow with their number squared.
+        earlier = [one.model_copy(update={"per_class_f1": ()}) for one in record.epochs]
         notes = (*record.notes, *(note for note in report.notes if note not in record.notes))
         changes = {**report.list_changes(), "notes": notes, "device_seconds": device_seconds}
-        return record.updated(epochs=(*record.epochs, epoch), **changes)
+        return record.updated(epochs=(*earlier, epoch), **changes)
 
     def finish(self, record: TrialRecord, state: TrialState, reason: str, *, diverged: bool = False) -> TrialRecord:
         """Return the record in its final state (not saved yet)."""

@@ -8,6 +8,7 @@ machines are compared: a lease is stale if a driver that wants it saw its file u
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import platform
 import signal
@@ -26,7 +27,7 @@ from study.state.paths import LEASES
 from study.state.record_book import StudyInterrupted, now_utc
 from trainables.processes import read_boot_id, read_pid_namespace, read_start_time, uptime_seconds
 from trainables.storage.durable import make_folder
-from trainables.storage.store import Store
+from trainables.storage.store import StorageError, StorageRefusedError, Store
 
 # A lease can be taken if it was not renewed for this long; on the machine of its holder, as soon as the process has ended.
 LEASE_SECONDS = 60.0
@@ -96,7 +97,7 @@ class Lease:
         self.token = token
         self._store = store
         self._held = held
-        self._checked = uptime_seconds()
+        self._renewed, self._lapsed = held.uptime, -math.inf
         self._lost = ""
         self._lock = threading.Lock()
         self._released = threading.Event()
@@ -115,11 +116,21 @@ class Lease:
             yield
 
     def check(self) -> None:
-        """Raise as `writing` does; on an object store what is known may be `RENEW_SECONDS` old."""
+        """Raise as `writing` does.
+
+        On an object store this looks at the storage only where renewals were late a moment ago: else nobody can have taken over.
+
+        Raises:
+            StorageRefusedError: Also if the lease may be lost and the storage does not say whether it is.
+        """
         if self._released.is_set():
             raise RuntimeError(f"the lease on the study {self._store.root} was released; nothing can be written")
-        if self._store.is_local or uptime_seconds() - self._checked > RENEW_SECONDS:
-            self._look()
+        now = uptime_seconds()
+        if self._store.is_local or now - self._renewed > LEASE_SECONDS / 2 or now - self._lapsed < LEASE_SECONDS:
+            try:
+                self._look()
+            except StorageError as error:
+                raise StorageRefusedError(f"nothing was written, since the lease may be lost: {error}") from None
         if self._lost:
             raise StudyInterrupted(
                 f"this driver lost the study {self._store.root}, which {self._lost}; it stops and writes nothing more"
@@ -141,12 +152,14 @@ class Lease:
                     return
                 self._held = self._held.renew()
                 _write(self._store, self.token, self._held)
+                if uptime_seconds() - self._renewed > LEASE_SECONDS / 2:
+                    # Whoever saw it unchanged for long may be about to take over.
+                    self._lapsed = uptime_seconds()
+                self._renewed = self._held.uptime
 
     def _look(self) -> None:
         """Find out whether another driver has the next token."""
-        now = uptime_seconds()
         if self._lost or not self._store.exists(_name(self.token + 1)):
-            self._checked = now
             return
         successor = _read(self._store, self.token + 1)
         self._lost = "was taken over by " + ("another driver" if successor is None else successor.describe())
@@ -237,13 +250,17 @@ def read_holder(store: Store) -> LeaseFile | None:
 
 def _wait_for_end(store: Store, token: int) -> None:
     """Return as soon as the driver with this token has ended or is stale; raise UserInputError if it lives."""
+    asked = uptime_seconds()
     first = lease = _read(store, token)
     # How long the file has been unchanged; on this machine its age is known.
     since = lease.uptime if lease is not None and lease.is_here else uptime_seconds()
     said = False
     while lease is None or not lease.has_ended:
-        waits = LEASE_SECONDS - (uptime_seconds() - since)
-        if waits <= 0:
+        if lease is None and first is not None:
+            first, since = lease, asked
+        # It was unchanged when it was asked for, however long the answer took.
+        waits = LEASE_SECONDS - (asked - since)
+        if waits <= 0 and lease == first:
             return
         holder = "an unreadable lease" if lease is None else lease.describe()
         if lease is not None and (lease.is_visible or lease != first):
@@ -255,6 +272,7 @@ def _wait_for_end(store: Store, token: int) -> None:
             print(f"waits up to {waits:.0f} s to see whether {holder} still drives {store.root}", file=sys.stderr)
             said = True
         time.sleep(min(POLL_SECONDS, RENEW_SECONDS / 4, waits))
+        asked = uptime_seconds()
         lease = _read(store, token)
 
 
@@ -269,8 +287,12 @@ def _locked(store: Store, kind: int) -> Iterator[None]:
         yield
         return
     path = store.local_path / LOCK
-    make_folder(path.parent)
-    with path.open("a+") as file:
+    try:
+        make_folder(path.parent)
+        opened = path.open("a+")
+    except OSError as error:
+        raise StorageError(f"{path} could not be opened, which a driver needs: {error.strerror}") from None
+    with opened as file:
         ends = time.monotonic() + LOCK_SECONDS
         while True:
             try:

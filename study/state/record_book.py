@@ -5,6 +5,7 @@ If that process stops before the end, the study can be resumed from them: `Study
 
 import os
 import platform
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ NUM_REQUESTS = 32
 
 def now_utc() -> str:
     """Return the time in ISO 8601, UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
 
 
 class StudyInterrupted(Exception):

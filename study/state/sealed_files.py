@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from trainables.damaged_files import DamagedFileError, decoding
-from trainables.storage.store import Store
+from trainables.storage.store import Result, Store
 
 CHECKSUM = "checksum"
 _TOML_SEAL = "# checksum: "
@@ -97,7 +97,7 @@ def _digest(text: str) -> str:
 
 
 class FencedStore(Store):
-    """A `Store` that checks, around every write and every deletion, that this process may write."""
+    """A `Store` that checks, around every attempt at a write or a deletion, that this process may write."""
 
     def __init__(self, root: str, writing: Callable[[], AbstractContextManager[None]]) -> None:
         """Open the root.
@@ -114,20 +114,14 @@ class FencedStore(Store):
         """Return the store whose root is the folder `name` below this one, under the same check."""
         return FencedStore(super().child(name).root, self._writing)
 
-    def write_bytes(self, name: str, data: bytes) -> None:
-        """Create or replace a file, if this process may write."""
-        with self._writing():
-            super().write_bytes(name, data)
+    def _try(self, verb: str, name: str, action: Callable[[], Result]) -> Result:
+        """Return the result of `action`; before each attempt at one that writes, check that this process may."""
 
-    def create_bytes(self, name: str, data: bytes) -> bool:
-        """Create a file exclusively, if this process may write."""
-        with self._writing():
-            return super().create_bytes(name, data)
+        def write() -> Result:
+            with self._writing():
+                return action()
 
-    def delete(self, name: str) -> None:
-        """Delete a file or a folder with its content, if this process may write."""
-        with self._writing():
-            super().delete(name)
+        return super()._try(verb, name, action if verb in {"read", "listed"} else write)
 
 
 def read_only(store: Store) -> FencedStore:

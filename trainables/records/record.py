@@ -32,7 +32,7 @@ class TrialState(StrEnum):
 
 
 class EpochRecord(EpochMetrics):
-    """One epoch as the study recorded it.
+    """One epoch as the study recorded it; `per_class_f1` is empty but in the last one, and TensorBoard's events have them all.
 
     Attributes:
         device_seconds: Device-seconds that the trial had spent by then, all its epochs together.

@@ -41,12 +41,21 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(stream.fileno())
 
 
+# Folders that this process has flushed to disk. One that it finds may be of a process that was killed before it did.
+_flushed: set[Path] = set()
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder, and those above it that are missing; all are on disk when the call returns."""
-    if not folder.is_dir():
-        make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+    is_new = not folder.is_dir()
+    if not is_new and (folder in _flushed or folder == folder.parent):
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    # Above the study may be folders of others, which cannot be opened.
+    with contextlib.suppress(*([] if is_new else [PermissionError])):
         sync_folder(folder.parent)
+    _flushed.add(folder)
 
 
 def sync_folder(path: Path) -> None:

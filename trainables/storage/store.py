@@ -177,7 +177,8 @@ class Store:
 
     def exists(self, name: str = "") -> bool:
         """Return whether the file or folder exists."""
-        return bool(self._type(name) != fs.FileType.NotFound)
+        info = self._try("read", name, lambda: self._filesystem.get_file_info(self._path(name)))
+        return bool(info.type != fs.FileType.NotFound)
 
     def read_bytes(self, name: str) -> bytes:
         """Return a file's content; raise FileNotFoundError if there is none."""
@@ -280,14 +281,16 @@ class Store:
 
     def delete(self, name: str) -> None:
         """Delete a file, or a folder and its content; do nothing if it is missing."""
-        kind = self._type(name)
-        remove = self._filesystem.delete_dir if kind == fs.FileType.Directory else self._filesystem.delete_file
-        if kind != fs.FileType.NotFound:
-            with contextlib.suppress(FileNotFoundError):  # deleted by an attempt whose answer was lost
-                self._try("deleted", name, lambda: remove(self._path(name)))
 
-    def _type(self, name: str) -> fs.FileType:
-        return self._try("read", name, lambda: self._filesystem.get_file_info(self._path(name)).type)
+        def remove() -> None:
+            kind = self._filesystem.get_file_info(self._path(name)).type
+            if kind == fs.FileType.Directory:
+                self._filesystem.delete_dir(self._path(name))
+            elif kind != fs.FileType.NotFound:
+                self._filesystem.delete_file(self._path(name))
+
+        with contextlib.suppress(FileNotFoundError):  # deleted by another process
+            self._try("deleted", name, remove)
 
     def _try(self, verb: str, name: str, action: Callable[[], Result]) -> Result:
         """Return the result of `action`, retried on an object store; raise StorageError if it fails."""
@@ -295,7 +298,7 @@ class Store:
         def attempt() -> Result:
             try:
                 return action()
-            except FileNotFoundError:
+            except (FileNotFoundError, StorageError):
                 raise
             except OSError as error:
                 reason = error.strerror or first_line(error)

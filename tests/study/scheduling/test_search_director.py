@@ -54,6 +54,14 @@ def test_without_asha_every_trial_runs_every_epoch(tmp_path: Path) -> None:
     assert {(r.state, len(r.epochs)) for r in book} == {(TrialState.COMPLETE, 6)}
 
 
+def test_records_keep_the_classes_of_their_last_epoch_alone(tmp_path: Path) -> None:
+    """With those of every epoch, what a study writes would grow with the number of epochs squared."""
+    book, _ = run_study(tmp_path, num_trials=2)
+    found = [[bool(epoch.per_class_f1) for epoch in record.epochs] for record in book]
+    assert found
+    assert all(kept == [False] * (len(kept) - 1) + [True] for kept in found)
+
+
 def test_pruned_trials_are_reported_to_the_sampler_with_every_value(tmp_path: Path) -> None:
     book, director = run_study(tmp_path)
     for arm in ("resnet18", "resnet50"):

@@ -27,7 +27,8 @@ from tests.study.searched import simulate, simulate_confirmed
 from tests.study.simulated import FIXED, make_report, make_spec
 from tests.study.state import suspended_driver
 from trainables.processes import read_boot_id, read_pid_namespace, read_start_time, uptime_seconds
-from trainables.storage.store import Store
+from trainables.storage import store as store_module
+from trainables.storage.store import StorageError, Store
 
 
 def write_lease(store: Store, token: int = 7, **changes: object) -> None:
@@ -185,6 +186,25 @@ def test_process_of_another_container_on_this_machine_is_not_taken_for_ended(
         assert lease.token == 8
 
 
+def test_a_renewal_counts_however_late_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that was cut off from the storage for a minute had waited long enough, and took the lease of one that lived."""
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(lease_module, "POLL_SECONDS", 0.05)
+    store, read, calls = Store(tmp_path), lease_module._read, list[int]()
+    write_lease(store, **ELSEWHERE)
+
+    def read_late(store: Store, token: int) -> object:
+        calls.append(token)
+        if len(calls) == 2:
+            time.sleep(0.5)
+            write_lease(store, **ELSEWHERE, uptime=1.0)
+        return read(store, token)
+
+    monkeypatch.setattr(lease_module, "_read", read_late)
+    with pytest.raises(UserInputError, match="is driven by"):
+        acquire_lease(store)
+
+
 def test_driver_that_lost_its_lease_writes_nothing_more(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with hold_lease(store) as lease:
@@ -207,22 +227,45 @@ def test_no_driver_takes_over_between_the_check_of_a_write_and_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_module, "LOCK_SECONDS", 0.2)
-    store, written = Store(tmp_path), Store.write_bytes
+    store, written = Store(tmp_path), store_module._replace_local
     with hold_lease(store) as lease:
 
-        def suspended(self: Store, name: str, data: bytes) -> None:
-            monkeypatch.setattr(Store, "write_bytes", written)
+        def suspended(path: Path, data: bytes) -> None:
+            monkeypatch.setattr(store_module, "_replace_local", written)
             # For this process the lease has expired meanwhile, as if the driver had been suspended here for a minute.
             monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.0)
             with pytest.raises(UserInputError, match="in the middle of a write"):
                 acquire_lease(store)
-            written(self, name, data)
+            written(path, data)
 
-        monkeypatch.setattr(Store, "write_bytes", suspended)
+        monkeypatch.setattr(store_module, "_replace_local", suspended)
         FencedStore(store.root, lease.writing).write_text("note", "one")
         with hold_lease(store), pytest.raises(StudyInterrupted, match="lost the study"):
             FencedStore(store.root, lease.writing).write_text("note", "two")
     assert store.read_text("note") == "one"
+
+
+def test_on_an_object_store_a_driver_looks_before_a_write_only_while_renewals_are_or_were_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = list[int]()
+    with hold_lease(Store(tmp_path)) as lease:
+        monkeypatch.setattr(Store, "is_local", False)
+        monkeypatch.setattr(lease, "_look", lambda: looks.append(1))
+        lease.check()
+        assert not looks
+        lease._renewed -= lease_module.LEASE_SECONDS / 2 + 1
+        lease.check()
+        assert len(looks) == 1
+        lease._renewed = lease._lapsed = uptime_seconds()
+        lease.check()
+        assert len(looks) == 2
+
+
+def test_a_disk_that_cannot_be_written_is_named_by_who_wants_to_drive(tmp_path: Path) -> None:
+    (tmp_path / "study").write_text("no folder")
+    with pytest.raises(StorageError, match="lease/lock could not be opened, which a driver needs"):
+        acquire_lease(Store(tmp_path / "study"))
 
 
 def test_lease_is_renewed_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

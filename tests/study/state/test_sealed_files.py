@@ -1,13 +1,25 @@
 """Seals: every cut and every flipped bit of a state file is noticed and named."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tenacity import wait_none
 
-from study.state.sealed_files import read_sealed_json, read_sealed_toml, write_sealed_json, write_sealed_toml
+from study.state.record_book import StudyInterrupted
+from study.state.sealed_files import (
+    FencedStore,
+    read_sealed_json,
+    read_sealed_toml,
+    write_sealed_json,
+    write_sealed_toml,
+)
 from trainables.damaged_files import DamagedFileError
+from trainables.storage import store as store_module
 from trainables.storage.store import Store
 
 CONTENT = {"margin": 0.005, "seeds": [1, 2, 3], "chosen": {"a": "00001"}, "none": None, "words": "ä \u2028"}
@@ -61,3 +73,26 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     for read in (read_sealed_json, read_sealed_toml):
         with pytest.raises(DamagedFileError, match=r"b\.json is missing"):
             read(Store(tmp_path), "b.json")
+
+
+def test_every_attempt_at_a_write_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an object store, a write that is tried again for a minute may outlast the lease."""
+    attempts = list[str]()
+
+    @contextmanager
+    def writing() -> Iterator[None]:
+        if attempts:
+            raise StudyInterrupted("lost")
+        yield
+
+    def fail(path: str) -> None:
+        attempts.append(path)
+        raise OSError("503")
+
+    store = FencedStore(str(tmp_path), writing)
+    monkeypatch.setattr(Store, "is_local", False)
+    monkeypatch.setattr(store_module, "_RETRYING", store_module._RETRYING.copy(wait=wait_none()))
+    monkeypatch.setattr(store, "_filesystem", SimpleNamespace(open_output_stream=fail))
+    with pytest.raises(StudyInterrupted):
+        store.write_bytes("note", b"")
+    assert len(attempts) == 1
