@@ -106,6 +106,11 @@ def _decode_masks(
     if len(misfits):
         return f"{len(misfits):,} have another size than their images, such as {found[misfits[0]].name}"
     masks = np.stack([_mark_object(decoded.images[i]) for i in range(number)])
+    unmarked = [found[i] for i in np.flatnonzero(~masks.any(axis=(1, 2)))] if request.aspect == "crop" else []
+    colors = _count_colors(unmarked, len(unmarked))
+    if cut := [file.name for file, seen in zip(unmarked, colors, strict=True) if seen != BLANK]:
+        lost = f"a crop of the center cuts the whole object off {len(cut):,} images, such as {cut[0]}"
+        return f'{lost}; data.aspect = "pad" keeps it'
     if len(empty := find_missing_objects(masks, image_set.labels)):
         return f"{len(empty):,} mark nothing, unlike others of their class, such as {found[empty[0]].name}"
     return masks
