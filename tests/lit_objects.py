@@ -58,7 +58,7 @@ def _draw_surface(label: int, generator: np.random.Generator) -> NDArray[np.floa
 
 
 def light_surface(surface: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a photograph of (H, W, 3): light from a side, of a strength and a color, with the curve and the noise of a camera."""
+    """Return a photograph, (H, W, 3): light from a side, of a strength and a color, with a camera's curve and noise."""
     across, down = np.meshgrid(*(np.linspace(-1, 1, side) for side in surface.shape[1::-1]))
     angle = generator.uniform(0, 2 * np.pi)
     light = 1 + generator.uniform(0, 0.5) * (np.cos(angle) * across + np.sin(angle) * down)

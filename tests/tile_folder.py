@@ -22,7 +22,7 @@ TILES: Mapping[str, tuple[int, int]] = {
     "MT_Free": (40, NUM_LIGHTS),
 }
 # Sides in pixels, and the share of the width that a defect at an end takes.
-HEIGHTS, WIDTHS, END = (36, 48), (60, 140), 0.12
+HEIGHTS, WIDTHS, END = (36, 48), (60, 140), 0.25
 LOOSE = ("contact-sheet.jpg", "logo.png")
 
 
@@ -58,24 +58,23 @@ def write_tile_folder(root: Path, tiles: Mapping[str, tuple[int, int]] = TILES, 
 def _draw_tile(name: str, generator: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """Return (H, W, 3) reflectances of a tile with the defect of its class, and its (H, W) mask, 0 or 255.
 
-    A break is dark stripes and a fray bright dots, both at one end, which a crop of the center cuts off; a blowhole lies between.
+    A break is dark stripes and a fray bright dots, both at one end, which a crop of the center cuts off; a blowhole is a dark
+    spot between the ends. Surfaces vary as much as defects, so that tiles of one class are not alike.
     """
     height, width = int(generator.integers(*HEIGHTS)), int(generator.integers(*WIDTHS))
     field = generator.uniform(0, 255, (9, 9 * width // height)).astype(np.uint8)
-    tile = np.asarray(Image.fromarray(field).resize((width, height), Image.Resampling.BICUBIC)) / 255
-    tile = 0.35 + 0.35 * tile
+    tile = 0.2 + 0.6 * np.asarray(Image.fromarray(field).resize((width, height), Image.Resampling.BICUBIC)) / 255
     rows, columns = np.indices(tile.shape)
-    from_end = columns if generator.random() < 0.5 else width - 1 - columns
-    at_end = from_end < END * width
-    middle = generator.uniform(0.45, 0.55, 2) * tile.shape
+    at_end = (columns if generator.random() < 0.5 else width - 1 - columns) < END * width
+    middle, period = generator.uniform(0.45, 0.55, 2) * tile.shape, int(generator.integers(10, 16))
     defects = {
-        "MT_Blowhole": (np.hypot(rows - middle[0], columns - middle[1]) < height / 6, 0.02),
-        "MT_Break": (at_end & (rows % 6 < 3), 0.02),
-        "MT_Fray": (at_end & (generator.random(tile.shape) < 0.4), 1.0),
-        "MT_Free": (np.zeros(tile.shape, dtype=bool), 0.0),
+        "MT_Blowhole": (np.hypot(rows - middle[0], columns - middle[1]) < height / 5, 0.2),
+        "MT_Break": (at_end & ((rows + generator.integers(period)) % period < period // 2), 0.1),
+        "MT_Fray": (at_end & (generator.random(tile.shape) < 0.4), 2.5),
+        "MT_Free": (np.zeros(tile.shape, dtype=bool), 1.0),
     }
-    is_defect, value = defects[name]
-    tile = np.where(is_defect, value, tile)
+    is_defect, factor = defects[name]
+    tile = np.where(is_defect, factor * tile, tile)
     return np.repeat(tile[..., None], 3, axis=2), np.where(is_defect, 255, 0).astype(np.uint8)
 
 

@@ -54,6 +54,7 @@ def first(work: Path, tiles: TileFolder) -> Outcome:
 
 @pytest.fixture(scope="module")
 def spec(work: Path, first: Outcome) -> StudySpec:
+    assert f"wrote {work / 'tiles.toml'}" in first.output
     return load_spec(str(work / "tiles.toml"))[0]
 
 
@@ -107,7 +108,8 @@ def test_no_light_of_an_object_is_in_another_split_and_the_masks_are_those_of_th
     assert np.array_equal(image_set.masks.any(axis=(1, 2)), has_defect)
 
 
-def test_inspect_shows_what_was_grouped_and_refuses_nothing(work: Path, first: Outcome, tiles: TileFolder) -> None:
+@pytest.mark.usefixtures("first")
+def test_inspect_shows_what_was_grouped_and_refuses_nothing(work: Path, tiles: TileFolder) -> None:
     page = work / "inspect.html"
     outcome = run_cli("inspect", work / "tiles.toml", "--quick", "--to", page, width=10_000)
     assert outcome.status == 0, outcome
@@ -127,13 +129,15 @@ def test_inspect_shows_what_was_grouped_and_refuses_nothing(work: Path, first: O
     assert shown.count("<img") > 20
 
 
-def test_where_a_crop_cuts_objects_off_their_number_is_said(work: Path, first: Outcome, spec: StudySpec) -> None:
+def test_where_a_crop_cuts_objects_off_their_number_is_said(spec: StudySpec) -> None:
     cropped = spec.model_copy(update={"data": spec.data.model_copy(update={"aspect": "crop"})})
     image_set, _ = load_split_images(cropped)
     assert image_set.masks is None
     assert image_set.origin is not None
     (note,) = image_set.origin.notes
-    found = re.search(r"do not use them: a crop of the center cuts the whole object off (\d+) images, such as Imgs/exp", note)
+    found = re.search(
+        r"do not use them: a crop of the center cuts the whole object off (\d+) images, such as Imgs/exp", note
+    )
     assert found is not None, note
     assert int(found[1]) > 30
     assert note.endswith('data.aspect = "pad" keeps it')
