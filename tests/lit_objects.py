@@ -34,7 +34,7 @@ def photograph_objects(num_objects: int, seed: int, num_lights: int = NUM_LIGHTS
     generator = np.random.default_rng(seed)
     objects = np.repeat(np.arange(num_objects), num_lights)
     surfaces = [_draw_surface(number % 2, generator) for number in range(num_objects)]
-    images = np.stack([_light(surfaces[number], generator) for number in objects])
+    images = np.stack([light_surface(surfaces[number], generator) for number in objects])
     return LitObjects(images=images, labels=objects % 2, objects=objects)
 
 
@@ -57,9 +57,9 @@ def _draw_surface(label: int, generator: np.random.Generator) -> NDArray[np.floa
     return np.clip(surface[..., None] * generator.uniform(0.8, 1.0, 3), 0.1, 0.95)
 
 
-def _light(surface: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a photograph: light from a side, of a strength and a color, with the curve and the noise of a camera."""
-    across, down = np.meshgrid(*[np.linspace(-1, 1, SIDE)] * 2)
+def light_surface(surface: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a photograph, (H, W, 3): light from a side, of a strength and a color, with a camera's curve and noise."""
+    across, down = np.meshgrid(*(np.linspace(-1, 1, side) for side in surface.shape[1::-1]))
     angle = generator.uniform(0, 2 * np.pi)
     light = 1 + generator.uniform(0, 0.5) * (np.cos(angle) * across + np.sin(angle) * down)
     seen = surface * light[..., None] * generator.uniform(0.5, 1.1) * generator.uniform(0.9, 1.1, 3)

@@ -83,21 +83,26 @@ class ArmEvidence:
         return stack_predictions(self.arm, self.by_seed)
 
 
-def take_single_models(evidence: Mapping[str, ArmEvidence]) -> dict[str, ArmEvidence]:
-    """Return evidence in which each run is a model that has seen none of the test images, which all arms share.
+def take_judges(evidence: Mapping[str, ArmEvidence]) -> dict[str, ArmEvidence]:
+    """Return evidence whose runs audit the models: without folds as it is.
 
-    Without folds it is the evidence as it is. With folds it is of the first fold of the first seed that all arms have finished:
-    one model of each arm, and the images that it was tested on; no arm, where they have no seed in common.
+    With folds, of which each seed has cut its own, it is that of the first seed that all arms have finished: together, its runs
+    have one prediction of each test image, by the run that has not seen it (`find_judges`). No arm, where they have no seed in
+    common.
     """
     arms = list(evidence.values())
     if not any(found.folds for found in arms):
         return dict(evidence)
     common = [seed for seed in arms[0].seeds if all(seed in found.seeds for found in arms)]
-    single = {name: found.with_seeds(common[:1]) for name, found in evidence.items() if common}
-    return {
-        name: replace(found, runs=found.runs[:1], predictions=[_take(found.predictions[0], found.folds[0])], folds=())
-        for name, found in single.items()
-    }
+    return {name: found.with_seeds(common[:1]) for name, found in evidence.items() if common}
+
+
+def find_judges(evidence: ArmEvidence, sample_ids: IntArray) -> IntArray | None:
+    """Return (N,) which of the runs of `take_judges` has not seen each image, 0 for images of no fold; None without folds."""
+    if not evidence.folds:
+        return None
+    numbered = [number * np.isin(sample_ids, tested) for number, tested in enumerate(evidence.folds)]
+    return np.sum(numbered, axis=0, dtype=np.int64)
 
 
 def _take(predictions: Predictions, sample_ids: IntArray) -> Predictions:

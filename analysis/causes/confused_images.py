@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from analysis.shortcuts.swaps import Images
 from analysis.statistics.families import Cell
 from analysis.statistics.metrics import FloatArray, IntArray
 
-# Return (S, n, K) logits of the arm's S models for (n, H, W, 3) images.
-ComputeLogits = Callable[[Images], FloatArray]
+# Return (S, n, K) logits of the arm's S models for (n, H, W, 3) images. With a second argument, (n,) folds, they are of the model
+# of each image's fold alone, and S is 1.
+ComputeLogits = Callable[..., FloatArray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from analysis.causes.values import MATERIAL_EFFECT, MIXED, CueEffect, RootCause
 from analysis.shortcuts.swaps import AuditImages, Images, take_groups
 from analysis.statistics.families import Cell, Scale, compute_family, mean_cell
 from analysis.statistics.interval import Interval, TwoIntervals
-from analysis.statistics.metrics import FloatArray
+from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import numpy_generator
 
 ALPHA = 0.05
@@ -176,9 +176,9 @@ def _measure_confusion(
         parts = np.split(audit_images.groups[both.images], [len(matches.confused)])
         if min(len(np.unique(part)) for part in parts) < 2:
             return replace(finding, note="the confused images or their references belong to one group of images")
-    images = audit_images.images[both.images]
+    images, folds = audit_images.images[both.images], take_groups(audit_images.folds, both.images)
     removals = _prepare_removals(models, audit_images, both, generator)
-    values = _measure(models, both, images, removal := next(removals))
+    values = _measure(models, both, images, removal := next(removals), folds)
     margins = MatchedMargins(
         margins=values[frozenset()],
         instrument=both.margins,
@@ -195,7 +195,7 @@ def _measure_confusion(
     measured = _contrast(margins, values, finding)
     if CUES[measured.first] != "shape":
         return measured
-    again = _measure(models, both, images, next(removals))
+    again = _measure(models, both, images, next(removals), folds)
     return replace(measured, check=_contrast(margins, again, finding))
 
 
@@ -203,10 +203,12 @@ def _prepare_removals(
     models: CauseModels, audit_images: AuditImages, errors: Errors, generator: np.random.Generator
 ) -> Iterator[CueRemoval]:
     """Yield the removal of cues, and then that which spares more of what is smooth; both have the same donors and orders."""
-    labels = audit_images.labels[models.sample_ids]
+    labels, folds = audit_images.labels[models.sample_ids], np.zeros(len(audit_images.labels), dtype=np.int64)
+    folds = folds if audit_images.folds is None else audit_images.folds
+    of_donors = folds[models.sample_ids]
     chosen = [
-        generator.choice(models.sample_ids[(labels != t) & (labels != p)])
-        for t, p in zip(errors.true, errors.predicted, strict=True)
+        generator.choice(models.sample_ids[(labels != t) & (labels != p) & (of_donors == fold)])
+        for t, p, fold in zip(errors.true, errors.predicted, folds[errors.images], strict=True)
     ]
     state = generator.bit_generator.state
     for spared_fraction in (SPARED_FRACTION, MORE_SPARED_FRACTION):
@@ -217,13 +219,13 @@ def _prepare_removals(
 
 
 def _measure(
-    models: CauseModels, errors: Errors, images: Images, removal: CueRemoval
+    models: CauseModels, errors: Errors, images: Images, removal: CueRemoval, folds: IntArray | None
 ) -> dict[frozenset[str], FloatArray]:
-    """Return the (S, n) margins of the images of the errors by the set of cues that were removed."""
+    """Return the (S, n) margins of the images of the errors, of (n,) folds, by the set of cues that were removed."""
     n = np.arange(len(images))
     margins = {}
     for cues, removed in remove_every_set(images, removal):
-        logits = models.compute_logits(removed)
+        logits = models.compute_logits(removed) if folds is None else models.compute_logits(removed, folds)
         margins[cues] = logits[:, n, errors.true] - logits[:, n, errors.predicted]
     return margins
 

@@ -152,13 +152,13 @@ def draw_cycle(images: Images, generator: np.random.Generator) -> IntArray:
 
 
 def divide_audit_images(audit_images: AuditImages) -> tuple[AuditImages, AuditImages]:
-    """Return two halves, stratified by class: for the choice, and for the tests.
+    """Return two halves, stratified by class and fold: for the choice, and for the tests.
 
-    Classes with fewer than four images are left out, because an interval needs two of each.
+    Classes with fewer than four images (of a fold) are left out, because an interval needs two of each.
     """
     halves: tuple[list[IntArray], list[IntArray]] = ([], [])
-    for label in np.unique(audit_images.labels):
-        own = np.flatnonzero(audit_images.labels == label)
+    for stratum in np.unique(audit_images.strata):
+        own = np.flatnonzero(audit_images.strata == stratum)
         if len(own) >= 4:
             for half, indices in zip(halves, (own[::2], own[1::2]), strict=True):
                 half.append(indices)

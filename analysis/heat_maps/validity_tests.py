@@ -10,6 +10,7 @@ on the object is compared with that inside other images' masks, which removes th
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,8 @@ class CamModels:
     """The models of an arm, for the choice and the tests of their maps.
 
     Attributes:
-        trained: S models; with one, there are intervals for these models only.
+        trained: S models; with one, there are intervals for these models only. With folds, the model of each fold, which together
+            are one: each is asked about the images of its fold alone.
         randomized: untrained networks of the same architecture, one per model.
     """
 
@@ -71,8 +73,8 @@ class _Maps:
 def admit_cams(models: CamModels, audit_images: AuditImages, *, seed: int = 0) -> CamAdmission:
     """Choose method and layer on one half of the images, and return the results of the four tests on the other half.
 
-    The choice is made with the first model. A test is passed if its interval for these models fulfills the rule; the share of
-    empty maps is compared as it is.
+    The choice is made with the first model, with folds on the images of its fold. A test is passed if its interval for these
+    models fulfills the rule; the share of empty maps is compared as it is.
 
     Args:
         models: of the arm.
@@ -86,7 +88,9 @@ def admit_cams(models: CamModels, audit_images: AuditImages, *, seed: int = 0) -
     for_choice, for_tests = divide_audit_images(audit_images)
     if not len(for_tests.labels):
         raise UserInputError("the tests of heat maps need four images of a class, but no class has so many; add images")
-    source, candidates = choose_cam(models.trained[0], models.randomized[0], for_choice, seed=seed)
+    first = 0 if for_choice.folds is None else int(for_choice.folds.min())
+    for_choice = for_choice.take(for_choice.divide(len(models.trained))[first])
+    source, candidates = choose_cam(models.trained[first], models.randomized[first], for_choice, seed=seed)
     maps = _compute_maps(models.trained, for_tests, source)
     tests = (
         _test_degenerate(maps, for_tests),
@@ -105,13 +109,32 @@ def admit_cams(models: CamModels, audit_images: AuditImages, *, seed: int = 0) -
 
 
 def _compute_maps(networks: Sequence[CamNetwork], audit_images: AuditImages, source: CamSource) -> _Maps:
-    passes = [compute_cams(n, n.prepare(audit_images.images), source.layer) for n in networks]
+    parts = _assign(networks, audit_images)
+    passes = [compute_cams(n, n.prepare(audit_images.images[own]), source.layer) for n, _, own in parts]
+    logits = _join([found.logits for found in passes], parts, audit_images)
     return _Maps(
         source=source,
-        cams=np.stack([found.maps[source.method] for found in passes]),
-        predicted=np.stack([found.logits.argmax(axis=1) for found in passes]).astype(np.int64),
-        logits=np.stack([found.logits for found in passes]),
+        cams=_join([found.maps[source.method] for found in passes], parts, audit_images),
+        predicted=logits.argmax(axis=2).astype(np.int64),
+        logits=logits,
     )
+
+
+_Part = tuple[CamNetwork, int, IntArray]
+
+
+def _assign(networks: Sequence[CamNetwork], audit_images: AuditImages) -> list[_Part]:
+    """Return each network with its row of `_Maps` and the indices of its images: all, or with folds those of its own fold."""
+    divided = zip(networks, audit_images.divide(len(networks)), strict=True)
+    has_folds = audit_images.folds is not None
+    return [(n, 0 if has_folds else row, own) for row, (n, own) in enumerate(divided) if len(own)]
+
+
+def _join(found: Sequence[NDArray[Any]], parts: Sequence[_Part], audit_images: AuditImages) -> NDArray[Any]:
+    """Return (S, N, ...) values of the images from the (n, ...) of each part."""
+    if audit_images.folds is None:
+        return np.stack(found)
+    return np.concatenate(found)[np.argsort(np.concatenate([own for _, _, own in parts]))][None]
 
 
 def _test_degenerate(maps: _Maps, audit_images: AuditImages) -> CamTest:
@@ -126,12 +149,12 @@ def _test_degenerate(maps: _Maps, audit_images: AuditImages) -> CamTest:
 
 
 def _test_randomization(models: CamModels, maps: _Maps, audit_images: AuditImages) -> CamTest:
-    similarity = []
-    for network, cams, predicted in zip(models.randomized, maps.cams, maps.predicted, strict=True):
-        inputs = network.prepare(audit_images.images)
+    similarity, parts = [], _assign(models.randomized, audit_images)
+    for network, row, own in parts:
+        inputs, predicted = network.prepare(audit_images.images[own]), maps.predicted[row, own]
         others = compute_cams(network, inputs, maps.source.layer, predicted).maps[maps.source.method]
-        similarity.append(compute_similarity(cams, others))
-    found = bound_mean(audit_images.effects(np.array(similarity)), scale=Scale.UNBOUNDED)
+        similarity.append(compute_similarity(maps.cams[row, own], others))
+    found = bound_mean(audit_images.effects(_join(similarity, parts, audit_images)), scale=Scale.UNBOUNDED)
     return CamTest(
         name="parameter randomization",
         estimate=found,
@@ -142,19 +165,20 @@ def _test_randomization(models: CamModels, maps: _Maps, audit_images: AuditImage
 
 def _test_road(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: int) -> CamTest:
     chosen = audit_images.thin(ROAD_IMAGES)
-    partners = draw_cycle(audit_images.images[chosen], numpy_generator(seed, "cam road"))
+    audit_images = audit_images.take(chosen)
+    parts = _assign(models.trained, audit_images)
     gains = [
         compute_road_gain(
             network,
-            network.prepare(audit_images.images[chosen]),
-            maps.cams[number][chosen],
-            maps.predicted[number][chosen],
-            partners,
+            network.prepare(audit_images.images[own]),
+            maps.cams[row, chosen[own]],
+            maps.predicted[row, chosen[own]],
+            draw_cycle(audit_images.images[own], numpy_generator(seed, "cam road")),
             seed=derive_seed(seed, "cam road noise", number),
         )
-        for number, network in enumerate(models.trained)
+        for number, (network, row, own) in enumerate(parts)
     ]
-    found = bound_mean(audit_images.take(chosen).effects(np.array(gains)), scale=Scale.UNBOUNDED)
+    found = bound_mean(audit_images.effects(_join(gains, parts, audit_images)), scale=Scale.UNBOUNDED)
     return CamTest(
         name="ROAD",
         estimate=found,
@@ -171,17 +195,19 @@ def _test_ring(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: 
     another whole image, from the same donors.
     """
     ring = make_ring(audit_images.images.shape[1], audit_images.images.shape[2], RING_FRACTIONS[0])
-    donors = draw_cycle(audit_images.images, numpy_generator(seed, "cam ring"))
+    donors, parts = np.arange(len(audit_images.labels)), _assign(models.trained, audit_images)
+    for _, _, own in parts:
+        donors[own] = own[draw_cycle(audit_images.images[own], numpy_generator(seed, "cam ring"))]
     swapped = swap_ring(audit_images.images, audit_images.images[donors], ring)
     rings = lay_mask(ring, audit_images.images)
     rows = np.arange(len(audit_images.labels))
+    after = _join([n.compute_logits(n.prepare(swapped[own])) for n, _, own in parts], parts, audit_images)
     correlations, ratios = [], []
-    for number, network in enumerate(models.trained):
-        logits, predicted = maps.logits[number], maps.predicted[number]
+    for logits, predicted, changed, cams in zip(maps.logits, maps.predicted, after, maps.cams, strict=True):
         before = logits[rows, predicted]
-        lost = before - network.compute_logits(network.prepare(swapped))[rows, predicted]
+        lost = before - changed[rows, predicted]
         ratios.append(_compute_ratio(np.abs(lost), np.abs(before - logits[donors, predicted])))
-        inside = _share_inside(maps.cams[number], rings)
+        inside = _share_inside(cams, rings)
         energy = inside[:, 0] if len(rings) == 1 else np.diag(inside)
         correlations.append(_rank_correlation(energy, lost))
     correlation, influence = (_compute_cell(found, audit_images) for found in (correlations, ratios))

@@ -60,7 +60,7 @@ def choose_aspect(
         flops = count_forward_flops(backbone.config, image_set.num_classes)
         number = int(np.clip(CPU_FLOPS / flops, MIN_IMAGES, MAX_IMAGES))
     candidates = np.concatenate([splits.train, splits.search, splits.confirm])
-    chosen = choose_images(candidates, image_set.labels, image_set.groups, num_images=number, seed=seed)
+    chosen = choose_images(candidates, image_set.labels, image_set.units, num_images=number, seed=seed)
     if chosen is None or image_set.origin is None or image_set.origin.decode_as is None:
         return None
     others = [aspect for aspect in ASPECTS if aspect != current]

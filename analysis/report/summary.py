@@ -117,7 +117,8 @@ def _say_how_sure(findings: Findings, rows: Sequence[TableRow]) -> list[str]:
         sentences.append(
             "Each test image was tested once per seed, by a model that had not seen it: every seed cut the test split into "
             f"{findings.folds} folds anew, and a trial trained on all images but its fold. Audits, causes and heat maps are of "
-            "one model per arm, on its fold."
+            f"all test images and the {findings.folds} models of an arm's first seed: each image is judged by the one that has "
+            "not seen it, and what is swapped into it comes from images of its own fold."
         )
     open_rows = [row for row in rows if row.value.settles]
     sentences += [f"{row.comparison}: {row.value.settles}." for row in open_rows[:MOST_NAMES]]

@@ -65,9 +65,9 @@ def measure_frequencies(classify: Classify, audit_images: AuditImages, *, seed: 
         seed: of the halves and of the donors.
 
     Returns:
-        The measurement on one half of the images; None if a class has fewer than `MIN_IMAGES` images.
+        The measurement on one half of the images; None if a class has fewer than `MIN_IMAGES` images, or fewer in a fold.
     """
-    if np.unique(audit_images.labels, return_counts=True)[1].min() < MIN_IMAGES:
+    if np.unique(audit_images.strata, return_counts=True)[1].min() < MIN_IMAGES:
         return None
     generator = numpy_generator(seed, "frequency audit")
     searched, measured = _split_evenly(audit_images, generator)
@@ -170,9 +170,9 @@ def _swap_block(images: Images, donors: Images, waves: NDArray[np.bool_]) -> Ima
 def _split_evenly(
     audit_images: AuditImages, generator: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the indices of two halves, stratified by class."""
+    """Return the indices of two halves, stratified by class and fold."""
     order = generator.permutation(len(audit_images.labels))
-    order = order[np.argsort(audit_images.labels[order], kind="stable")]
+    order = order[np.argsort(audit_images.strata[order], kind="stable")]
     return np.sort(order[::2]), np.sort(order[1::2])
 
 
@@ -192,7 +192,9 @@ def measure_color_losses(classify: Classify, audit_images: AuditImages) -> SwapE
     images, labels = audit_images.images, audit_images.labels
     gray = np.repeat((images.astype(np.float32) @ LUMA).round().astype(np.uint8)[..., None], 3, axis=3)
     gray = np.where(lay_mask(np.ones(images.shape[1:3], dtype=bool), images)[..., None], gray, images)
-    correct, correct_gray = (np.asarray(classify(shown) == labels, dtype=np.float64) for shown in (images, gray))
+    correct, correct_gray = (
+        np.asarray(audit_images.classify(classify, shown) == labels, dtype=np.float64) for shown in (images, gray)
+    )
     return audit_images.effects(correct - correct_gray)
 
 

@@ -105,7 +105,7 @@ def _measure_ring(classify: Classify, audit_images: AuditImages, fraction: float
         # The last argument seeds the donors, so it does not change.
         free_gaps = _measure_ring_gaps(classify, audit_images.take(free), ring, seed, "quiet")
     color = images.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
-    is_correct = classify(fill_center(images, ring, color)) == audit_images.labels
+    is_correct = audit_images.classify(classify, fill_center(images, ring, color)) == audit_images.labels
     failing = (_find_failing(gaps), _find_failing(gaps.take_first()))
     return RingMeasurement(
         ring_pixels=int(ring[:, ring.shape[1] // 2].sum()) // 2,
@@ -203,7 +203,7 @@ def _find_object_free(audit_images: AuditImages, ring: NDArray[np.bool_]) -> tup
         free, reason = find_few_edges(audit_images.images, audit_images.labels, ring), "fewest edges in the ring"
     counts = np.bincount(audit_images.labels[free], minlength=len(audit_images.class_names))
     kept = np.flatnonzero(free & (counts[audit_images.labels] >= MIN_OBJECT_FREE))
-    return (kept if len(np.unique(audit_images.labels[kept])) >= 2 else kept[:0]), reason
+    return kept[audit_images.take(kept).find_partnered()], reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +232,7 @@ def measure_pull(
 
     Args:
         classify: the arm's S models; one is enough.
-        audit_images: images that no model was trained on, of three classes at least.
+        audit_images: images that no model was trained on, of three classes at least, also in a fold.
         one: class of the images.
         other: class of the rings.
         seed: of the choice of donors.
@@ -240,11 +240,20 @@ def measure_pull(
     images, labels, names = audit_images.images, audit_images.labels, audit_images.class_names
     ring = make_ring(images.shape[1], images.shape[2], RING_FRACTIONS[0])
     generator = numpy_generator(seed, f"pull {one} {other}")
-    own = np.flatnonzero(labels == one)
-    pulled = []
-    for donors in (np.flatnonzero(labels == other), np.flatnonzero(~np.isin(labels, (one, other)))):
-        drawn = _draw_donors(donors, len(own), generator)
-        pulled.append(np.asarray(classify(swap_ring(images[own], images[drawn], ring)) == other, dtype=np.float64))
+    is_kind = (labels == one, labels == other, ~np.isin(labels, (one, other)))
+    folds = np.zeros(len(labels), dtype=np.int64) if audit_images.folds is None else audit_images.folds
+    triples = []
+    for fold in np.unique(folds):
+        targets, *donors = (np.flatnonzero((folds == fold) & kind) for kind in is_kind)
+        if all(map(len, donors)):
+            triples.append((targets, *(_draw_donors(some, len(targets), generator) for some in donors)))
+    own, *drawn = map(np.concatenate, zip(*triples, strict=True))
+    pulled = [
+        np.asarray(
+            audit_images.classify(classify, swap_ring(images[own], images[some], ring), own) == other, dtype=float
+        )
+        for some in drawn
+    ]
     return PullMeasurement(
         true_class=names[one],
         ring_class=names[other],

@@ -37,7 +37,9 @@ def fill_center(images: Images, ring: NDArray[np.bool_], color: NDArray[np.uint8
     return np.where(lay_mask(~ring, images)[..., None], color, images)
 
 
-def draw_partners(labels: IntArray, generator: np.random.Generator, *, same_class: bool) -> IntArray:
+def draw_partners(
+    labels: IntArray, generator: np.random.Generator, *, same_class: bool, folds: IntArray | None = None
+) -> IntArray:
     """Return a random donor for each image, of its own class or of another class.
 
     Every image is the donor of exactly one other, so that the donors add no variance by repetition. Only where one class has
@@ -47,13 +49,20 @@ def draw_partners(labels: IntArray, generator: np.random.Generator, *, same_clas
         labels: (N,) classes.
         generator: of the choice.
         same_class: whether donors come from the image's own class.
+        folds: (N,) folds, of which each has donors of its own; None without folds.
 
     Returns:
         (N,) indices of the donors.
 
     Raises:
-        UserInputError: if a class has only one image, or there is only one class.
+        UserInputError: if a class has only one image, or there is only one class, of all or of a fold.
     """
+    if folds is not None:
+        partners = np.empty(len(labels), dtype=np.int64)
+        for fold in np.unique(folds):
+            own = np.flatnonzero(folds == fold)
+            partners[own] = own[draw_partners(labels[own], generator, same_class=same_class)]
+        return partners
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2 or len(classes) < 2:
         problem = f"class {classes[counts.argmin()]} has one" if len(classes) > 1 else "there is only one class"
@@ -109,8 +118,9 @@ def find_few_edges(images: Images, labels: IntArray, ring: NDArray[np.bool_]) ->
 
 
 ALPHA = 0.05
-# Return the (S, n) classes that the arm's S models predict for (n, H, W, 3) images.
-Classify = Callable[[Images], IntArray]
+# Return the (S, n) classes that the arm's S models predict for (n, H, W, 3) images. With a second argument, (n,) folds, the model
+# of each image's fold predicts it alone, and S is 1.
+Classify = Callable[..., IntArray]
 # Return (n, H, W, 3) images in which a part comes from the donors, also (n, H, W, 3).
 Swap = Callable[[Images, Images], Images]
 
@@ -125,6 +135,7 @@ class AuditImages:
         class_names: K names.
         masks: (N, H, W) bool, True on the object; None where the masks are not known.
         groups: (N,) number of each image's group, where images were sampled in groups.
+        folds: (N,) which of the arm's models has not seen each image; None where none of them has seen any.
     """
 
     images: Images
@@ -132,6 +143,27 @@ class AuditImages:
     class_names: tuple[str, ...]
     masks: NDArray[np.bool_] | None = None
     groups: IntArray | None = None
+    folds: IntArray | None = None
+
+    @property
+    def strata(self) -> IntArray:
+        """(N,) numbers, equal for images of one class and fold."""
+        return self.labels if self.folds is None else self.folds * len(self.class_names) + self.labels
+
+    def classify(self, classify: Classify, changed: Images, rows: IntArray | slice = slice(None)) -> IntArray:
+        """Return the (S, n) classes of changed images, each by models that have not seen it; `rows` says which they were."""
+        return classify(changed) if self.folds is None else classify(changed, self.folds[rows])
+
+    def divide(self, num_models: int) -> list[IntArray]:
+        """Return the indices of the images that each model judges: all of them, or with folds those of its own."""
+        every = np.arange(len(self.labels))
+        return [every if self.folds is None else np.flatnonzero(self.folds == number) for number in range(num_models)]
+
+    def find_partnered(self) -> IntArray:
+        """Return the indices of the images for which there is a donor of their class and one of another class in their fold."""
+        strata, inverse, counts = np.unique(self.strata, return_inverse=True, return_counts=True)
+        has_twin, folds = counts >= 2, strata // len(self.class_names)
+        return np.flatnonzero((has_twin & (np.bincount(folds, weights=has_twin)[folds] >= 2))[inverse])
 
     def effects(self, values: FloatArray) -> "SwapEffects":
         """Return (S, N) values of these images as effects."""
@@ -145,6 +177,7 @@ class AuditImages:
             class_names=self.class_names,
             masks=None if self.masks is None else self.masks[indices],
             groups=take_groups(self.groups, indices),
+            folds=take_groups(self.folds, indices),
         )
 
     def thin(self, number: int, classes: IntArray | None = None) -> IntArray:
@@ -207,11 +240,11 @@ def take_groups(groups: IntArray | None, indices: IntArray | NDArray[np.bool_]) 
     return None if groups is None else groups[indices]
 
 
-def make_classifier(compute_logits: Callable[[Images], FloatArray]) -> Classify:
+def make_classifier(compute_logits: Callable[..., FloatArray]) -> Classify:
     """Return the function that maps images to the classes that the models predict, from that to their (S, n, K) logits."""
 
-    def classify(images: Images) -> IntArray:
-        return np.asarray(compute_logits(images).argmax(axis=2), dtype=np.int64)
+    def classify(images: Images, *folds: IntArray) -> IntArray:
+        return np.asarray(compute_logits(images, *folds).argmax(axis=2), dtype=np.int64)
 
     return classify
 
@@ -243,9 +276,10 @@ def measure_gaps(
     images, labels = audit_images.images, audit_images.labels
     correct = []
     for same_class in (True, False):
-        donors = draw_partners(labels, generator, same_class=same_class)[targets]
+        donors = draw_partners(labels, generator, same_class=same_class, folds=audit_images.folds)[targets]
         swapped = swap(images[targets], images[donors])
-        correct.append(np.asarray(classify(swapped) == labels[targets], dtype=np.float64))
+        predicted = audit_images.classify(classify, swapped, targets)
+        correct.append(np.asarray(predicted == labels[targets], dtype=np.float64))
     return SwapEffects(
         values=correct[0] - correct[1],
         labels=labels[targets],

@@ -183,24 +183,29 @@ def write_baselines(
     """
     stored = StoredBaselines(findings=findings)
     if chosen is not None:
-        state = _build_state(chosen, prepared.weights, len(prepared.data.class_names))
-        digests = _files(study.store).write_weights(state, ATTEMPT)
+        model = build_model(chosen.config, len(prepared.data.class_names), weights=prepared.weights)
+        digests = _files(study.store).write_weights(_build_state(model, chosen.head), ATTEMPT)
         stored = dataclasses.replace(stored, config=chosen.config, digests=digests)
     content = TypeAdapter(StoredBaselines).dump_python(stored, mode="json")
     write_sealed_json(study.store, paths.BASELINES, content)
 
 
-def _build_state(probe: FittedProbe, weights: str, num_classes: int) -> dict[str, torch.Tensor]:
-    model = build_model(probe.config, num_classes, weights=weights)
+def _build_state(model: nn.Module, probe: LinearProbe) -> dict[str, torch.Tensor]:
+    """Return the state of a model of the probe's backbone whose head becomes the probe."""
     head = find_head(model)[1]
-    head.standardize(torch.tensor(probe.head.mean), torch.tensor(probe.head.scale))
-    set_head(head, probe.head)
+    head.standardize(torch.tensor(probe.mean), torch.tensor(probe.scale))
+    set_head(head, probe)
     return {name: value.contiguous() for name, value in fold_state(model.state_dict()).items()}
 
 
-def read_probe_weights(study: OpenStudy, stored: StoredBaselines) -> bytes:
-    """Return the content of the safetensors file of the probe; raise DamagedFileError if it is not the one that was stored."""
-    return _files(study.store).read_weights(stored.digests)
+def read_probe_weights(study: OpenStudy, stored: StoredBaselines) -> tuple[bytes, bool]:
+    """Return the content of the safetensors file of the probe to use, and whether it was fitted on all images.
+
+    With folds it was, once the test split is read. Raises DamagedFileError if the file is not the one that was stored.
+    """
+    on_test = study.store.exists(paths.BASELINES_ON_TEST)
+    whole = read_sealed_json(study.store, paths.BASELINES_ON_TEST)["whole"] if on_test else {}
+    return _files(study.store).read_weights(whole or stored.digests), bool(whole)
 
 
 def find_unread_probe(study: OpenStudy) -> StoredBaselines | None:
@@ -219,9 +224,13 @@ def predict_test(study: OpenStudy, plan: Plan, workers: Workers) -> None:
     probe, folds, files = stored.findings.probe, study.spec.confirm.folds, _files(study.store)
     assert probe is not None
     task = make_task(study.spec, stored.config.arm, study.store.address, stored, probe, plan.seeds, folds)
-    (found,) = workers.run_tasks(_predict_folds if folds else _predict, [task])
-    digests = [files.write_predictions(one, attempt) for attempt, one in enumerate(found, start=ATTEMPT)]
-    write_sealed_json(study.store, paths.BASELINES_ON_TEST, {"digests": digests})
+    ((found, whole),) = workers.run_tasks(_predict_folds if folds else _predict, [task])
+    content: dict[str, Any] = {"whole": {}}
+    content["digests"] = [files.write_predictions(one, attempt) for attempt, one in enumerate(found, start=ATTEMPT)]
+    if whole is not None:
+        model = files.load_weights(build_model(stored.config, len(whole.bias), weights="none"), stored.digests)
+        content["whole"] = files.write_weights(_build_state(model, whole), ATTEMPT + 1)
+    write_sealed_json(study.store, paths.BASELINES_ON_TEST, content)
 
 
 def read_test_predictions(study: OpenStudy) -> tuple[Predictions, ...]:
@@ -240,22 +249,24 @@ def _load(root: str, stored: StoredBaselines, num_classes: int) -> tuple[TrialCo
     return stored.config, place_model(model, stored.config, find_device())
 
 
-def _predict(root: str, stored: StoredBaselines, *_: object, data: TrialData) -> list[Predictions]:
+def _predict(root: str, stored: StoredBaselines, *_: object, data: TrialData) -> tuple[list[Predictions], None]:
     device = find_device()
     config, model = _load(root, stored, len(data.class_names))
     logits = compute_logits(model, place_images(data.images, device), data.splits.test, config, device, BATCH_SIZE)
-    return [make_test_predictions(logits, data)]
+    return [make_test_predictions(logits, data)], None
 
 
 def _predict_folds(
     root: str, stored: StoredBaselines, probe: Baseline, seeds: Sequence[int], folds: int, *, data: TrialData
-) -> list[Predictions]:
+) -> tuple[list[Predictions], LinearProbe]:
     """Return predictions for each seed: of each fold, by a probe fitted on the images that a trial of that fold trains on.
 
+    The second value is a probe that is fitted on all images: the one to use, as the model that is trained on all of them.
     Strength and class weights are those of the study's probe, which no test image chose.
     """
     device, num_classes, strength = find_device(), len(data.class_names), probe.strength
     assert strength is not None
+    is_balanced = probe.class_weights != "none"
     config, model = _load(root, stored, num_classes)
     used = np.sort(np.concatenate([getattr(data.splits, name) for name in SPLIT_NAMES]))
     with borrow_backbone(model, config, device) as backbone:
@@ -266,11 +277,10 @@ def _predict_folds(
         for fold in list_folds(folds):
             own = data.of_trial(config.with_seed(seed).with_fold(fold))
             train, test = (features[np.searchsorted(used, part)] for part in (own.splits.train, own.splits.test))
-            labels, is_balanced = data.labels[own.splits.train], probe.class_weights != "none"
-            head = fit_again(train, labels, num_classes, strength, is_balanced=is_balanced)
+            head = fit_again(train, data.labels[own.splits.train], num_classes, strength, is_balanced=is_balanced)
             parts.append(make_test_predictions(head.compute_logits(test), own))
         found.append(pool_predictions(parts))
-    return found
+    return found, fit_again(features, data.labels[used], num_classes, strength, is_balanced=is_balanced)
 
 
 def _files(store: Store) -> TrialFiles:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.arms.arm_evidence import ArmEvidence, take_single_models
+from analysis.arms.arm_evidence import ArmEvidence, find_judges, take_judges
 from analysis.causes.confused_images import CauseModels, ConfusedClasses, split_seeds
 from analysis.causes.cues import MIN_SIDE, describe_small_images
 from analysis.causes.root_cause import find_root_causes
@@ -61,7 +61,7 @@ def audit_arms(
     Args:
         study: that the arms belong to.
         confusions: by arm; the strongest confused pairs and material cells get pulls and causes.
-        evidence: by arm; the first of its runs is that of the exported model.
+        evidence: by arm; without folds, the first of its runs is that of the exported model.
         image_set: of the study; the audits use images of the test split.
         workers: with the data of the study; each step of an arm is a task.
         parts: outcomes of the steps that are finished, so that an analysis that was interrupted goes on.
@@ -71,14 +71,17 @@ def audit_arms(
         return dict.fromkeys(
             confusions, AuditPart()
         ), "The Clever Hans audit was switched off (analyze.num_audit_images = 0)."
-    evidence = take_single_models(evidence)
+    evidence = take_judges(evidence)
     if not evidence:
         return dict.fromkeys(
             confusions, AuditPart()
         ), "The arms have finished no seed in common, so no model is audited."
-    first = next(iter(evidence.values())).predictions[0]
-    number = study.spec.analyze.num_audit_images
-    ids = choose_audit_images(first.sample_ids, first.labels, number, study.spec.seed, first.groups)
+    judges = next(iter(evidence.values()))
+    first, number = judges.predictions[0], -(-study.spec.analyze.num_audit_images // max(1, len(judges.folds)))
+    # With folds, donors come from the fold of their image.
+    tested = [first.take(np.isin(first.sample_ids, part)) for part in judges.folds] or [first]
+    chosen = [choose_audit_images(p.sample_ids, p.labels, number, study.spec.seed, p.groups) for p in tested]
+    ids = np.sort(np.concatenate(chosen))
     steps = [
         step for arm, found in confusions.items() for step in _plan_arm(study, found, evidence[arm], image_set, ids)
     ]
@@ -226,14 +229,17 @@ def find_causes(step: AuditStep, data: TrialData) -> AuditPart:
         if (predicted, true) not in step.cells[:place]
     ]
     runs, predictions = step.evidence.runs, step.evidence.predictions
-    selecting, measuring = split_seeds(len(runs))
+    selecting, measuring = split_seeds(len(predictions))
+    judges = find_judges(step.evidence, np.arange(len(data.labels)))
     logits = np.stack([one.logits for one in predictions]).astype(np.float64)
     models = CauseModels(
         sample_ids=predictions[0].sample_ids,
         selecting=logits[selecting],
         measuring=logits[measuring],
-        compute_logits=make_logits(Store(step.study_uri), runs[measuring], len(data.class_names)),
-        are_own_errors=len(runs) == 1,
+        compute_logits=make_logits(
+            Store(step.study_uri), runs if judges is not None else runs[measuring], len(data.class_names)
+        ),
+        are_own_errors=len(predictions) == 1,
     )
     test_images = AuditImages(
         images=cast("NDArray[np.uint8]", data.images),  # Read by index alone.
@@ -241,6 +247,7 @@ def find_causes(step: AuditStep, data: TrialData) -> AuditPart:
         class_names=data.class_names,
         masks=step.masks,
         groups=data.groups,
+        folds=judges,
     )
     return AuditPart(causes=find_root_causes(models, test_images, confusions, seed=step.seed))
 
@@ -248,17 +255,21 @@ def find_causes(step: AuditStep, data: TrialData) -> AuditPart:
 def _audit_swaps(step: AuditStep, data: TrialData) -> AuditPart:
     classify = make_classifier(make_logits(Store(step.study_uri), step.evidence.runs, len(data.class_names)))
     images = take_images(step, data)
-    measured = measure_swaps(classify, images, keep_audited(step.cells, images.labels), seed=step.seed)
+    cells = keep_audited(step.cells, images.labels, images.folds)
+    measured = measure_swaps(classify, images, cells, seed=step.seed)
     return AuditPart(audits=judge_swaps(measured), exported=judge_swaps(measured.take_first()))
 
 
-def keep_audited(cells: Sequence[tuple[int, int]], labels: IntArray) -> list[tuple[int, int]]:
-    """Return the cells that a pull can be measured for: both classes and a third one have audited images.
+def keep_audited(
+    cells: Sequence[tuple[int, int]], labels: IntArray, folds: IntArray | None = None
+) -> list[tuple[int, int]]:
+    """Return the cells that a pull can be measured for: both classes and a third one have audited images, of one fold.
 
     A rare class has none where fewer images are audited than the test split has.
     """
-    audited = set(labels.tolist())
-    return [cell for cell in cells if set(cell) <= audited and len(audited) > 2]
+    parts = [labels] if folds is None else [labels[folds == fold] for fold in np.unique(folds)]
+    audited = [classes for part in parts if len(classes := set(part.tolist())) > 2]
+    return [cell for cell in cells if any(set(cell) <= classes for classes in audited)]
 
 
 def _admit_cams(step: AuditStep, data: TrialData) -> AuditPart:
@@ -283,6 +294,7 @@ def take_images(step: AuditStep, data: TrialData) -> AuditImages:
         class_names=data.class_names,
         masks=None if step.masks is None else step.masks[step.ids],
         groups=take_groups(data.groups, step.ids),
+        folds=find_judges(step.evidence, step.ids),
     )
 
 
@@ -301,8 +313,6 @@ def choose_audit_images(
     Returns:
         The chosen sample ids, sorted.
     """
-    if len(ids) <= number:
-        return ids
     generator = numpy_generator(seed, "audit-images")
     order = generator.permutation(len(ids))
     # Every k-th image of a random order within each class.

@@ -10,6 +10,7 @@ from analysis.arms.arm_evidence import ArmEvidence
 from analysis.causes.confused_images import ComputeLogits
 from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.validity_tests import CamModels
+from analysis.statistics.metrics import IntArray
 from search_spaces.config import TrialConfig
 from study.cluster.tasks import Workers, find_device, make_task
 from study.confirmation.trained_models import load_classifier, load_model
@@ -61,16 +62,23 @@ def has_network(run: TrialRecord) -> bool:
 def make_logits(store: Store, runs: Sequence[TrialRecord], num_classes: int) -> ComputeLogits:
     """Return the function that maps (n, H, W, 3) images to the (S, n, K) logits of the S models of `runs`.
 
-    The models are on the device of the task.
+    With the number of the run that judges each image, (n,), they are of that run alone, (1, n, K). The models are on the device
+    of the task.
     """
     device = find_device()
     classifiers = [
         load_classifier(open_trial_files(store, r), r, num_classes, device, BATCH_SIZE, folds=True) for r in runs
     ]
 
-    def compute(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        indices = np.arange(len(images))
-        return np.stack([classify(images, indices).astype(np.float64) for classify in classifiers])
+    def compute(images: NDArray[np.uint8], judges: IntArray | None = None) -> NDArray[np.float64]:
+        if judges is None:
+            indices = np.arange(len(images))
+            return np.stack([classify(images, indices).astype(np.float64) for classify in classifiers])
+        logits = np.empty((1, len(images), num_classes))
+        for number in np.unique(judges):
+            own = np.flatnonzero(judges == number)
+            logits[0, own] = classifiers[number](images, own)
+        return logits
 
     return compute
 

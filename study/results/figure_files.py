@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.arms.arm_evidence import ArmEvidence
+from analysis.arms.arm_evidence import ArmEvidence, find_judges
 from analysis.arms.render import plot_class_f1
 from analysis.arms.values import ArmFinding
 from analysis.causes.render import plot_root_causes
@@ -116,7 +116,8 @@ def draw_panels(
 
     Args:
         study: that the arms belong to.
-        evidence: by arm; the maps are of each arm's model with the plan's first seed. Arms without a network have none.
+        evidence: by arm; the maps are of each arm's model with the plan's first seed, with folds of the one that has not seen the
+            image. Arms without a network have none.
         admissions: by arm; where method or layer are not those of Grad-CAM, both maps are shown.
         image_set: of the study.
         workers: that compute the maps, a task for each arm.
@@ -161,9 +162,12 @@ def compute_views(
 
     Where no layer's maps are large enough, return the reason: an error of a task would bring its traceback along.
     """
-    network = load_cam_network(Store(study_uri), evidence.runs[0], len(data.class_names))
+    judges = find_judges(evidence, ids)
+    numbers = np.zeros(len(ids), dtype=np.int64) if judges is None else judges
+    store, num_classes = Store(study_uri), len(data.class_names)
+    networks = {n: load_cam_network(store, evidence.runs[n], num_classes) for n in np.unique(numbers).tolist()}
     try:
-        layer, size = find_cam_layers(network)[0]
+        layer, size = find_cam_layers(networks[int(numbers[0])])[0]
     except NoCamLayerError as error:
         return str(error)
     sources = [CamSource(layer=layer, map_size=size, method=CamMethod.GRAD_CAM)]
@@ -173,12 +177,24 @@ def compute_views(
     stored = evidence.predictions[0]
     row_of_id = {int(sample_id): row for row, sample_id in enumerate(stored.sample_ids)}
     logits = stored.logits[[row_of_id[int(sample_id)] for sample_id in ids]]
-    return [
-        compute_arm_cams(
-            network, data.images[ids], data.labels[ids], logits, source, arm=evidence.arm, class_names=data.class_names
-        )
-        for source in dict.fromkeys(sources)
-    ]
+
+    def compute(source: CamSource) -> tuple[ArmCam, ...]:
+        cams: dict[int, ArmCam] = {}
+        for number, network in networks.items():
+            own = np.flatnonzero(numbers == number)
+            found = compute_arm_cams(
+                network,
+                data.images[ids[own]],
+                data.labels[ids[own]],
+                logits[own],
+                source,
+                arm=evidence.arm,
+                class_names=data.class_names,
+            )
+            cams |= dict(zip(own.tolist(), found, strict=True))
+        return tuple(cams[place] for place in range(len(ids)))
+
+    return [compute(source) for source in dict.fromkeys(sources)]
 
 
 def name_shown_images(

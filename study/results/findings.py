@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pydantic import TypeAdapter
 
-from analysis.arms.arm_evidence import take_single_models
+from analysis.arms.arm_evidence import take_judges
 from analysis.arms.scores import compute_arm_confusions, compute_model_scores
 from analysis.arms.values import ArmFinding
 from analysis.comparison.tables import PLAN_CHANGED
@@ -235,7 +235,7 @@ def _draw_panels(
     """Return the heat maps, and why there are none or why none of them is evidence."""
     try:
         admissions = {arm.arm: arm.cam_admission for arm in arms}
-        panels = draw_panels(study, take_single_models(comparison.evidence), admissions, image_set, workers)
+        panels = draw_panels(study, take_judges(comparison.evidence), admissions, image_set, workers)
     except NoCamLayerError as error:
         return [], f"No heat map is shown: {error}."
     is_tested = any(arm.cam_admission for arm in arms)

@@ -204,7 +204,7 @@ def find_audit(study: OpenStudy, record: TrialRecord) -> tuple[ArmFinding | None
     if record.config.fold:
         return None, (
             "This model has trained on all images, so that none is left to test or audit it on: its score is that of the folds, "
-            "and the report of the study has the audits of a model of the first fold."
+            "and the report of the study has the audits of the models of the first seed's folds."
         )
     if not study.store.exists(FINDINGS):
         return None, f"There is no audit of this model yet; {analyze}."
@@ -250,10 +250,13 @@ def _write_probe(study: OpenStudy, folder: Path) -> None:
         return
     probe = stored.findings.probe
     assert probe is not None
-    scores = (probe.search_macro_f1, probe.confirm_macro_f1, _score(read_test_predictions(study)))
+    weights, has_all_images = read_probe_weights(study, stored)
+    test = _score(read_test_predictions(study))
+    scores = (None, None, test) if has_all_images else (probe.search_macro_f1, probe.confirm_macro_f1, test)
     origin = _describe_origin(LINEAR_PROBE, BASELINE_FOLDER, LINEAR_PROBE, LINEAR_PROBE, scores)
     note = "A logistic regression on the features of the frozen backbone, which the study does not audit."
-    weights = read_probe_weights(study, stored)
+    if has_all_images:
+        note += " It was fitted on all images: its score is that of the probes of the folds, which were not."
     reproduce = f"study resume {study.store.argument}"
     _write_folder(study, folder, stored.config, weights, origin, (None, note), reproduce)
 

@@ -2,25 +2,31 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from safetensors.torch import load, load_file
 
+from analysis.arms.arm_evidence import find_judges, take_judges
+from analysis.baselines.values import LINEAR_PROBE
 from search_spaces.config import list_folds
 from search_spaces.errors import UserInputError
 from study.baselines.measuring import read_test_predictions
 from study.confirmation.evidence import list_unfinished_wholes, load_evidence, require_plan
 from study.confirmation.plan import count_test_reads
 from study.inputs.preparation import check_folds, prepare
-from study.open_study import OpenStudy, load_study
+from study.open_study import OpenStudy, load_study, read_baselines
+from study.results.confirmed_models import make_logits
 from study.results.findings import load_findings
 from study.state import paths
 from tests.study.command_line import run_cli
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
+from trainables.training.evaluation import compute_mean_f1
 
 SPEC = """
 name = "folded"
@@ -115,6 +121,22 @@ def test_the_probe_is_fitted_anew_for_each_seed_and_fold(study: OpenStudy) -> No
     assert "Each test image was tested once per seed, by a model that had not seen it" in report
 
 
+def test_each_test_image_is_audited_by_the_model_that_has_not_seen_it(study: OpenStudy) -> None:
+    data = prepare(study.spec).data
+    for found in take_judges(load_evidence(study, require_plan(study))).values():
+        (pooled,) = found.predictions
+        judges = find_judges(found, pooled.sample_ids)
+        assert len(found.runs) == 2
+        assert np.bincount(judges).tolist() == [len(part) for part in found.folds]
+        logits = make_logits(study.store, found.runs, len(data.class_names))
+        shown = np.array(data.images[pooled.sample_ids])
+        np.testing.assert_allclose(logits(shown, judges)[0], pooled.logits, rtol=1e-3, atol=5e-3)
+        assert np.abs(logits(shown, 1 - judges)[0] - pooled.logits).max() > 5e-2
+    arms = load_findings(study).arms
+    assert all(arm.ring_audits and arm.exported is None for arm in arms)
+    assert "each image is judged by the one that has not seen it" in study.store.read_text(paths.REPORT_HTML)
+
+
 def test_the_model_of_all_images_is_exported_with_the_score_of_the_folds(study: OpenStudy, tmp_path: Path) -> None:
     outcome = run_cli("export", study.store.root, "--to", tmp_path / "export", width=200)
     assert outcome.status == 0, outcome
@@ -124,6 +146,16 @@ def test_the_model_of_all_images_is_exported_with_the_score_of_the_folds(study: 
         scores = next(a for a in load_findings(study).arms if a.arm == found.arm).test_macro_f1
         assert described["macro_f1"] == {"search": None, "confirm": None, "test": pytest.approx(scores.estimate)}
         assert "has trained on all images" in (tmp_path / "export" / arm / "README.md").read_text()
+    probe = tmp_path / "export" / LINEAR_PROBE
+    test = [compute_mean_f1(p.labels, p.predicted, p.logits.shape[1]) for p in read_test_predictions(study)]
+    described = json.loads((probe / "study.json").read_text())
+    assert described["macro_f1"] == {"search": None, "confirm": None, "test": pytest.approx(np.mean(test))}
+    assert "It was fitted on all images" in (probe / "README.md").read_text()
+    exported, baseline = load_file(probe / "model.safetensors"), read_baselines(study)
+    assert baseline is not None
+    kept = load((study.store.child(paths.BASELINE_FOLDER)).read_bytes(next(iter(baseline.digests))))
+    changed = {name for name, value in exported.items() if not torch.equal(value, kept[name])}
+    assert changed == {"fc.weight", "fc.bias"}, "the same backbone under another head"
 
 
 @pytest.mark.parametrize("arm", ["full", "probe"])
@@ -158,6 +190,14 @@ def test_folds_that_do_not_fit_are_refused(study: OpenStudy) -> None:
     prepared = prepare(study.spec)
     with pytest.raises(UserInputError, match=r"confirm\.folds = 60 needs as many test images of each class"):
         check_folds(60, prepared.image_set, prepared.splits)
+    # Each class has the images of two groups.
+    labels = prepared.image_set.labels
+    groups = 2 * labels + np.arange(len(labels)) // 10 % 2
+    check_folds(2, grouped := replace(prepared.image_set, groups=groups), prepared.splits)
+    with pytest.raises(
+        UserInputError, match=r"confirm\.folds = 3 needs as many groups of test images of each class.*\(2\)"
+    ):
+        check_folds(3, grouped, prepared.splits)
     outcome = run_cli("plan", Path(study.store.root) / "spec.toml", "--set", "confirm.folds=1", width=300)
     assert outcome.status == 2
     assert "one fold would leave nothing to train on" in outcome.errors

@@ -92,7 +92,7 @@ def choose_groups(
     if len(owners) == 0 or owners.max() == 0:
         raise UserInputError(
             f"a split by groups needs two groups or more, but {len(labels)} images are left in one; give images of more groups, "
-            "or remove data.group"
+            'or remove data.group, and for near-duplicates that are independent images set data.near_duplicates = "ignore"'
         )
     pairs, counts = np.unique(np.stack([owners, labels]), axis=1, return_counts=True)
     members: list[list[tuple[int, int]]] = [[] for _ in range(owners.max() + 1)]

@@ -24,7 +24,6 @@ from study.inputs.preparation import (
     check_folds,
     find_near_duplicate_groups,
     load_images,
-    load_split_images,
     locate_weights,
     make_spec_splits,
 )
@@ -32,14 +31,14 @@ from study.spec.reading import preset_names, read_preset, validate_spec
 from study.spec.study_spec import StudySpec
 from study.views.first_spec import first_findings as findings
 from study.views.first_spec.machine import choose_weights, find_machine, measure_costs
-from study.views.first_spec.proposal import consider_folds, count_split_images, propose
+from study.views.first_spec.proposal import Proposal, consider_folds, count_split_images, propose
 from study.views.first_spec.spec_text import CROP_MIN_AREA, MARGIN, FirstSpec, make_name, takes_crops, write_spec_text
 from study.views.first_spec.survey import Survey, count_noun, describe_bad, survey_images
 from study.views.inspected_stages import inspection_config
 from study.views.planning import describe_launch, find_chance
 from study.views.printing import print_line, print_section
-from trainables.data.image_audit import audit_image_set, check_image_set
-from trainables.data.images import Aspect, ImageSet
+from trainables.data.image_audit import AuditReport, audit_image_set, check_image_set
+from trainables.data.images import Aspect, ImageSet, SkippedFile
 from trainables.data.problems import DataProblemsError, make_error, make_printable
 from trainables.data.splits import Splits, describe_near_duplicates, list_rare_classes
 from trainables.training.frozen_features import FrozenBackbone
@@ -148,17 +147,18 @@ def run_init(options: InitOptions, console: Console) -> Path:
         weightings=("none",),
         skip_reason="Files that cannot be used are left out.",
     )
-    try:
-        first, image_set, splits = _decode(first, console)
-    except FoldsError as error:
-        print_line(f"no folds: {error}", console)
-        first, image_set, splits = _decode(replace(first, proposal=proposal), console)
-    if cut := describe_cut(survey.sizes):
-        aspect, reason = _choose_aspect(_read(first), image_set, splits, console)
-        print_line(f"{cut}; data.aspect: {reason}", console)
-        first, is_other = replace(first, aspect=aspect, aspect_reason=reason), aspect != first.aspect
-        if is_other:
-            image_set, splits = load_split_images(_read(first))
+    found = _decode(first, proposal, console)
+    cut, squared = describe_cut(survey.sizes), ""
+    if cut:
+        aspect, squared = _choose_aspect(_read(found.first), found.image_set, found.splits, console)
+        squared_first = replace(found.first, aspect=aspect, aspect_reason=squared)
+        is_other = aspect != found.first.aspect
+        # Near-duplicates, and so the splits, and what is left of the masks are those of the squares.
+        found = _decode(squared_first, proposal, console) if is_other else replace(found, first=squared_first)
+    _print_found(found, console)
+    if cut:
+        print_line(f"{cut}; data.aspect: {squared}", console)
+    first, image_set, splits = found.first, found.image_set, found.splits
     target.write_text(write_spec_text(first), encoding="utf-8")
     spec = _read(first)
     with console.status("measuring a linear probe"):
@@ -215,18 +215,46 @@ def _measure(survey: Survey, gpu: int, cpu: int, image_size: int, batch_size: in
     )
 
 
-def _decode(first: FirstSpec, console: Console) -> tuple[FirstSpec, ImageSet, Splits]:
-    """Decode the images, print what was found, and return the spec with what follows from it, the images and their splits.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """Decoded images of a spec, their splits and audit, and the spec with what follows from them.
+
+    Attributes:
+        first: the spec.
+        image_set: that can be used.
+        splits: of the images.
+        refused: audit of the images before training images that are in another split are left out.
+        used: audit of the images and splits.
+        bad: image files that cannot be used.
+    """
+
+    first: FirstSpec
+    image_set: ImageSet
+    splits: Splits
+    refused: AuditReport
+    used: AuditReport
+    bad: tuple[SkippedFile, ...]
+
+
+def _decode(first: FirstSpec, without_folds: Proposal, console: Console) -> _Found:
+    """Return the decoded images, with the proposal without folds where the images cannot be divided into as many.
 
     Raises:
         UserInputError: listing everything because of which the images cannot be used.
     """
+    try:
+        return _decode_once(first)
+    except FoldsError as error:
+        print_line(f"no folds: {error}", console)
+        return _decode_once(replace(first, proposal=without_folds))
+
+
+def _decode_once(first: FirstSpec) -> _Found:
     skipping = _read(first)
     refusing = _read(replace(first, skip_reason=""))
     image_set = find_near_duplicate_groups(skipping, load_images(skipping))
-    unused = first.survey.skipped
     assert image_set.origin is not None
-    bad = tuple(file for file in image_set.origin.skipped if file not in unused)
+    bad = tuple(file for file in image_set.origin.skipped if file not in first.survey.skipped)
     try:
         findings.check_largest_group(image_set)
         report = audit_image_set(image_set, make_spec_splits(refusing, image_set)[0])
@@ -235,13 +263,6 @@ def _decode(first: FirstSpec, console: Console) -> tuple[FirstSpec, ImageSet, Sp
         check_folds(first.proposal.budget.folds, image_set, splits)
     except DataProblemsError as error:
         raise make_error(make_printable(str(first.survey.path)), [*error.problems, *describe_bad(bad)]) from None
-    rare = [found.problem for found in list_rare_classes(image_set, splits)]
-    found = [*findings.list_findings(image_set, report, bad, unused), *rare]
-    findings.print_findings(first.survey, found, console)
-    for note in (*image_set.origin.notes, *describe_near_duplicates(image_set, splits).values()):
-        print_line(f"- {note}", console)
-    print_section(describe_class_counts(image_set.class_names, used.class_counts, MAX_ROWS), console)
-    print_line(findings.describe_splits(first.survey, has_folds=bool(first.proposal.budget.folds)), console)
     left_out = [f"{count_noun(len(bad), 'image file')} that cannot be used"] if bad else []
     if report.num_leaks:
         left_out.append(f"{count_noun(report.num_leaks, 'training image')} also in another split")
@@ -251,7 +272,21 @@ def _decode(first: FirstSpec, console: Console) -> tuple[FirstSpec, ImageSet, Sp
         skip_reason=f"Without {' and '.join(left_out)}." if left_out else "",
         weightings=list_weightings(used.class_counts["train"], has_group=False),
     )
-    return first, image_set, splits
+    return _Found(first=first, image_set=image_set, splits=splits, refused=report, used=used, bad=bad)
+
+
+def _print_found(found: _Found, console: Console) -> None:
+    """Print what was found on the images."""
+    survey, image_set, splits = found.first.survey, found.image_set, found.splits
+    assert image_set.origin is not None
+    rare = [rare.problem for rare in list_rare_classes(image_set, splits)]
+    problems = findings.list_findings(image_set, found.refused, found.bad, survey.skipped)
+    findings.print_findings(survey, [*problems, *rare], console)
+    for note in (*image_set.origin.notes, *describe_near_duplicates(image_set, splits).values()):
+        print_line(f"- {note}", console)
+    print_section(describe_class_counts(image_set.class_names, found.used.class_counts, MAX_ROWS), console)
+    has_folds = bool(found.first.proposal.budget.folds)
+    print_line(findings.describe_splits(survey, has_folds=has_folds), console)
 
 
 def _choose_aspect(spec: StudySpec, image_set: ImageSet, splits: Splits, console: Console) -> tuple[Aspect, str]:

@@ -83,7 +83,7 @@ def survey_images(path: str, group: str | None = None) -> Survey:
     """
     if "://" in path:
         return replace(survey_images(str(fetch_source(path, default_folder())), group), path=path)
-    given = Path(path).expanduser().absolute()
+    given = Path(path).expanduser().resolve()
     if is_parquet_set(given):
         return _survey_encoded(given, ParquetSource(path=str(given), group=group))
     if is_tar_set(given):

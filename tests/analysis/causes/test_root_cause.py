@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -369,3 +370,30 @@ def test_a_cue_that_the_images_lack_does_not_stop_the_removal_of_the_others() ->
     assert np.abs(remove_cues(images, frozenset({"color"}), removal).astype(int) - images).max() <= 1
     plain = prepare_removal(gray.images, gray.images[::-1].copy(), np.random.default_rng(0))
     assert plain.absent == ()
+
+
+def test_with_folds_the_model_of_the_fold_is_asked_and_donors_are_of_the_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, models = make_images(480, seed=1), use_cues({"color": 1.0}, num_seeds=1)
+    folds = np.random.default_rng(0).integers(2, size=480)
+    place = {image.tobytes(): number for number, image in enumerate(images.images)}
+    prepare, asked = root_cause.prepare_removal, []
+
+    def check(confused: np.ndarray, donors: np.ndarray, *rest: Any) -> Any:
+        of_images, of_donors = ([folds[place[one.tobytes()]] for one in some] for some in (confused, donors))
+        assert of_images == of_donors
+        asked.append(of_images)
+        return prepare(confused, donors, *rest)
+
+    def compute(removed: np.ndarray, own: np.ndarray) -> np.ndarray:
+        assert own.tolist() == asked[-1]
+        return models(removed)
+
+    monkeypatch.setattr(root_cause, "prepare_removal", check)
+    logits = models(images.images)
+    evidence = CauseModels(
+        sample_ids=np.arange(480), selecting=logits, measuring=logits, compute_logits=compute, are_own_errors=True
+    )
+    (found,) = find_root_causes(evidence, replace(images, folds=folds), [PAIR])
+    assert asked
+    assert set(asked[0]) == {0, 1}
+    assert found.effects

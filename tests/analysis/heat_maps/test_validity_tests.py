@@ -166,6 +166,34 @@ def test_several_models_have_both_intervals(audit_images: AuditImages) -> None:
     assert all(test.estimate.recipe is not None for test in found.tests)
 
 
+class GuardedNetwork(CamNetwork):
+    """A network of a fold, which takes images whose corner has the color of that fold alone."""
+
+    def prepare(self, images: np.ndarray) -> torch.Tensor:
+        assert set(images[:, 0, 0, 0].tolist()) <= {255 * self.config.seed}
+        return super().prepare(images)
+
+
+def test_with_folds_each_network_is_asked_about_images_of_its_fold_and_all_count_once(
+    audit_images: AuditImages,
+) -> None:
+    folds = np.random.default_rng(0).integers(2, size=len(audit_images.labels))
+    images = audit_images.images.copy()
+    images[:, 0, 0] = 255 * folds[:, None]
+
+    def guard(networks: Sequence[CamNetwork]) -> list[CamNetwork]:
+        return [GuardedNetwork(model=n.model, config=n.config.with_seed(fold)) for fold, n in enumerate(networks)]
+
+    models = make_models(ColorReader(), ColorReader())
+    models = CamModels(trained=guard(models.trained), randomized=guard(models.randomized))
+    found = admit_cams(models, replace(audit_images, images=images, folds=folds))
+    assert found.is_admitted, found.tests
+    assert 90 <= found.num_images <= 110
+    assert all(test.estimate.recipe is None for test in found.tests), "together they are one model"
+    assert found.object_focus is not None
+    assert found.object_focus.estimate > 0.1
+
+
 def test_an_untrained_network_is_refused(audit_images: AuditImages) -> None:
     """Its maps are faithful, and gain a little, but not materially."""
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """The probe proposes the way to a square that keeps what the classes differ in, and the crop where nothing else is better."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from analysis.images import aspects
 from analysis.images.aspects import choose_aspect, show_aspects
 from analysis.images.inspection import inspect_images
 from analysis.images.render import describe_cut
 from tests.analysis.images.test_inspection import make_backbone
 from trainables.data.image_array import PAD_COLOR
 from trainables.data.images import ImageSet
+from trainables.data.near_duplicates import NearDuplicates
 from trainables.data.sources import load_image_set
 from trainables.data.splits import Splits, make_splits
 
@@ -71,6 +74,15 @@ def test_the_probe_proposes_what_keeps_the_difference_of_the_classes(
     if found.aspect != "crop":
         assert found.gains[found.aspect].low > 0
         assert found.macro_f1["crop"] < 0.75 < 0.9 < found.macro_f1[found.aspect]
+
+
+def test_near_duplicates_are_in_one_fold_of_the_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_set, splits = load(tmp_path / "images", draw_center)
+    alike = NearDuplicates(groups=np.arange(80) // 2 * 2, pairs=np.empty((0, 3), dtype=np.int64))
+    given: list[object] = []
+    monkeypatch.setattr(aspects, "choose_images", lambda _, __, groups, **___: given.append(groups))
+    choose_aspect(make_backbone(tmp_path), replace(image_set, near_duplicates=alike), splits, "crop", seed=0)
+    assert given == [pytest.approx(alike.groups)]
 
 
 def test_what_was_decoded_stays_unless_another_is_better(tmp_path: Path) -> None:

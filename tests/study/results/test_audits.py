@@ -50,6 +50,7 @@ def test_audit_images_are_stratified_by_class() -> None:
     assert np.array_equal(choose_audit_images(ids, labels, 150, seed=1), chosen)
     assert not np.array_equal(choose_audit_images(ids, labels, 150, seed=2), chosen)
     assert np.array_equal(choose_audit_images(ids, labels, 300, seed=1), ids)
+    assert choose_audit_images(np.arange(5), np.array([0, 0, 1, 2, 2]), 300, seed=1).tolist() == [0, 1, 3, 4]
 
 
 @pytest.mark.parametrize("rare", range(1, 9))
@@ -68,6 +69,9 @@ def test_a_pull_needs_audited_images_of_its_classes_and_of_a_third() -> None:
     cells = [(0, 1), (1, 0), (2, 0), (0, 2)]
     assert keep_audited(cells, np.array([0, 0, 1, 1, 3, 3])) == [(0, 1), (1, 0)]
     assert keep_audited(cells, np.array([0, 0, 1, 1])) == []
+    # With folds, of one fold.
+    labels = np.array([0, 0, 1, 1, 3, 3, 2, 2, 0, 0])
+    assert keep_audited(cells, labels, np.repeat([0, 1], [6, 4])) == [(0, 1), (1, 0)]
 
 
 def test_audit_images_belong_to_as_many_groups_as_possible() -> None:
@@ -124,6 +128,22 @@ def make_step(folder: Path, evidence: Any, cells: Sequence[tuple[int, int]]) -> 
     )
 
 
+def test_with_folds_one_prediction_of_all_runs_chooses_and_measures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ids = np.arange(4, 10)
+    predictions = [Predictions(sample_ids=ids, labels=ids % 3, logits=np.eye(6, 3, dtype=np.float32), split="test")]
+    evidence = SimpleNamespace(runs=["first", "second"], predictions=predictions, folds=[ids[::2], ids[1::2]])
+    monkeypatch.setattr(audits, "make_logits", lambda _store, runs, _classes: runs)
+    monkeypatch.setattr(audits, "find_root_causes", lambda *arguments, **_: arguments)
+    found: Any = audits.find_causes(make_step(tmp_path, evidence, [(0, 1)]), make_images())
+    models, images, _ = found.causes
+    assert models.compute_logits == ["first", "second"]
+    assert models.are_own_errors
+    assert images.folds[ids].tolist() == [0, 1, 0, 1, 0, 1]
+    assert audits.take_images(make_step(tmp_path, evidence, []), make_images()).folds.tolist() == [0, 1, 0, 1, 0, 1]
+
+
 @pytest.mark.parametrize(("num_seeds", "choosing", "measuring"), [(1, [0], [0]), (2, [0], [1]), (3, [0], [1, 2])])
 def test_causes_take_pairs_and_directed_cells_from_all_test_images(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, num_seeds: int, choosing: list[int], measuring: list[int]
@@ -133,7 +153,7 @@ def test_causes_take_pairs_and_directed_cells_from_all_test_images(
         Predictions(sample_ids=ids, labels=ids % 3, logits=np.full((6, 3), seed, dtype=np.float32), split="test")
         for seed in range(num_seeds)
     ]
-    evidence = SimpleNamespace(runs=list(range(num_seeds)), predictions=predictions)
+    evidence = SimpleNamespace(runs=list(range(num_seeds)), predictions=predictions, folds=())
     monkeypatch.setattr(audits, "make_logits", lambda _store, runs, _classes: runs)
     monkeypatch.setattr(audits, "find_root_causes", lambda *arguments, **options: (*arguments, options))
     step = make_step(tmp_path, evidence, [(2, 0), (0, 1), (1, 0)])

@@ -29,7 +29,9 @@ def test_reason_of_a_network_without_large_maps_is_a_sentence(monkeypatch: pytes
         return (function(*task.arguments, data=data) for task in tasks)
 
     study: Any = SimpleNamespace(spec=make_spec(), store=Store(tmp_path))
-    evidence: Any = {"one": SimpleNamespace(runs=[None], predictions=[SimpleNamespace(sample_ids=np.arange(5))])}
+    evidence: Any = {
+        "one": SimpleNamespace(runs=[None], predictions=[SimpleNamespace(sample_ids=np.arange(5))], folds=())
+    }
     workers: Any = SimpleNamespace(run_tasks=run_tasks)
     with pytest.raises(NoCamLayerError, match=f"^{REASON}$"):
         heat_map_panels.draw_panels(study, evidence, {"one": None}, SimpleNamespace(), workers)  # type: ignore[arg-type]

@@ -116,7 +116,9 @@ def test_a_large_group_overfills_no_split_and_rare_classes_have_two_groups_in_th
 
 
 def test_fewer_than_two_groups_are_refused() -> None:
-    with pytest.raises(UserInputError, match="needs two groups or more"):
+    with pytest.raises(
+        UserInputError, match=r"needs two groups or more.* for near-duplicates .* set data.near_duplicates"
+    ):
         make_splits(make_grouped(num_groups=1), seed=0, test_fraction=0.2, **FRACTIONS)
 
 

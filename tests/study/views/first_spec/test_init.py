@@ -289,6 +289,58 @@ def test_images_that_cannot_be_used_at_all_are_refused_in_one_message(tmp_path: 
     )
 
 
+def write_all_alike(root: Path) -> Path:
+    write_lit_objects(root, 1, num_lights=40)
+    (root / "columns").mkdir()
+    for number in range(20):
+        file = f"exp{number}_num_1000.png"
+        (root / "rows" / file).rename(root / "columns" / file)
+    return root
+
+
+def write_one_group(root: Path) -> Path:
+    write_lit_objects(root, 81)
+    (root / "odd").mkdir()
+    for file in sorted((root / "rows").glob("*_num_1080.png")):
+        file.rename(root / "odd" / file.name)
+    return root
+
+
+def write_masks_alone(root: Path) -> Path:
+    for file in layout_files.write_tiles(root).rglob("*.jpg"):
+        file.unlink()
+    return root
+
+
+def write_three_formats(root: Path) -> Path:
+    layout_files.write_tiles(root)
+    for suffix in ("png", "bmp"):
+        layout_files.draw_tile(1).save(root / "crack/Imgs" / f"1.{suffix}")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("write", "rule"),
+    [
+        (
+            write_all_alike,
+            r"a group of them holds \d\d of the 40 images, more than 10%: .*give --ignore-near-duplicates",
+        ),
+        (write_one_group, r"none of 1 of the 3 classes: odd \(6 in all, .* set data\.near_duplicates = \"ignore\""),
+        (write_masks_alone, r"masks of one color or two without images: .*put the photographs beside them"),
+        (write_three_formats, r"images of one stem and size in three files or more: .*; keep one file of each"),
+    ],
+)
+def test_what_no_study_can_be_made_of_is_one_message_with_the_way_out(
+    tmp_path: Path, run_init: Init, write: Callable[[Path], Path], rule: str
+) -> None:
+    got = run_init(write(tmp_path / "bad"), "--image-size", "16", status=2)
+    said = " ".join(got.errors.split())
+    assert re.search(rule, said), said
+    assert said.count("error:") == 1
+    assert len(said) < 2500
+
+
 def test_what_only_decoding_finds_is_in_the_message_of_the_splits(tmp_path: Path, run_init: Init) -> None:
     """Of the five images of one class, two are damaged behind their headers; three cannot fill four splits."""
     root = layout_files.write_classes(tmp_path / "rare")

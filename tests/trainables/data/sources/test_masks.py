@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from search_spaces.errors import UserInputError
-from tests.trainables.data.sources.layout_files import MASK_WIDTH, draw_mask, draw_tile, write_tiles
+from tests.trainables.data.sources.layout_files import MASK_WIDTH, draw_mask, draw_tile, write_table, write_tiles
 from trainables.data.image_array import PAD_COLOR
 from trainables.data.image_audit import audit_image_set
 from trainables.data.image_memory import ImageMemoryBudget
@@ -18,6 +18,7 @@ from trainables.data.images import ImageSet
 from trainables.data.sources import load_image_set
 from trainables.data.sources.folders import masks as mask_files
 from trainables.data.sources.folders.layouts import find_layout
+from trainables.data.sources.folders.manifest import list_paths
 from trainables.data.splits import make_splits
 
 
@@ -51,6 +52,52 @@ def test_masks_are_no_images_and_reach_the_audits(tmp_path: Path, name: str, suf
     assert not [p for p in audit_image_set(image_set, splits).problems if "masks" in p], (
         "a class without objects is no fault"
     )
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("{0}/images/{1}.jpg", "{0}/masks/{1}.png"),
+        ("images/{0}/{1}.png", "masks/{0}/{1}.png"),
+        ("{0}/{1}.jpg", "{0}/ground_truth/{1}_mask.png"),
+    ],
+)
+def test_masks_in_folders_of_their_own_are_no_classes(tmp_path: Path, image: str, mask: str) -> None:
+    source = write_tiles(tmp_path / "beside")
+    for file in [*source.rglob("*.jpg"), *source.rglob("*.png")]:
+        name = (image if file.suffix == ".jpg" else mask).format(file.parts[-3], file.stem)
+        (tmp_path / "tiles" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.open(file).save(tmp_path / "tiles" / name)
+    image_set = load(tmp_path / "tiles")
+    assert image_set.class_names == ("crack", "free")
+    assert len(image_set) == 16
+    assert read_note(image_set) == "16 masks left out as images; the audits and heat maps use them"
+    assert np.array_equal(get_masks(image_set).any(axis=(1, 2)), image_set.labels == 0)
+
+
+def test_photographs_in_a_folder_called_mask_are_a_class(tmp_path: Path) -> None:
+    for start, label in enumerate(("mask", "images")):
+        (tmp_path / label).mkdir()
+        for i in range(8):
+            draw_tile(1000 * start + i).save(tmp_path / label / f"{i}.{('png', 'jpg')[start]}")
+    assert load(tmp_path).class_names == ("images", "mask")
+
+
+def test_a_manifest_names_masks_in_a_column(tmp_path: Path) -> None:
+    root = write_tiles(tmp_path / "tiles", name="{}_truth.png")
+    images = sorted(root.rglob("*.jpg"))
+    rows = [[str(i.relative_to(tmp_path)), i.parts[-3], str(i.with_name(f"{i.stem}_truth.png"))] for i in images]
+    table = write_table(tmp_path / "tiles.csv", ["path", "label", "Mask"], rows)
+    found = load(table)
+    assert read_note(found) == "16 masks left out as images; the audits and heat maps use them"
+    assert np.array_equal(get_masks(found).any(axis=(1, 2)), found.labels == 0)
+    assert {row[2] for row in rows} <= set(list_paths(table)), "they are fetched with the images"
+    (root / "crack/Imgs/3_truth.png").unlink()
+    with pytest.raises(UserInputError, match=r"tiles\.csv has 1 masks that do not exist: .*3_truth\.png \(line 5\)"):
+        load(table)
+    write_table(tmp_path / "tiles.csv", ["path", "label", "mask"], [[*row[:2], ""] for row in rows[:1]] + rows[1:])
+    (root / "crack/Imgs/3_truth.png").write_bytes((root / "crack/Imgs/2_truth.png").read_bytes())
+    assert read_note(load(table)).endswith("do not use them: 1 of 16 images have none")
 
 
 def test_masks_follow_the_images_that_are_used(tmp_path: Path) -> None:
@@ -107,6 +154,10 @@ def test_the_brighter_color_is_the_object(tmp_path: Path, image: Image.Image, co
         (
             lambda folder: draw_mask(0, 0).save(folder / "0.png"),
             "1 mark nothing, unlike others of their class, such as Imgs/0.png",
+        ),
+        (
+            lambda folder: draw_mask(0, 6).save(folder / "0.png"),
+            'a crop of the center cuts the whole object off 1 images, such as Imgs/0.png; data.aspect = "pad" keeps it',
         ),
     ],
 )

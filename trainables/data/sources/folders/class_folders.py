@@ -1,7 +1,7 @@
 """Class folders: the folder of an image, or the folders between the data set and the image, are its class."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,15 @@ class _Tree:
     folders: list[Parts] = field(default_factory=list)
     skipped: list[SkippedFile] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+
+    def leave_out(self, names: Collection[str], prefix: Parts) -> None:
+        """Take images of these names out, and folders that held them."""
+        for parts, files in list(self.images.items()):
+            left = [name for name in files if _name(prefix + parts, name) not in names]
+            if len(left) < len(files):
+                self.images |= {parts: left}
+                self.folders = [folder for folder in self.folders if parts[: len(folder)] != folder]
+        self.images = {parts: files for parts, files in self.images.items() if files}
 
 
 def find_class_folders(folder: Path, root: Path, split: Split, group: str | None) -> FoundFiles:
@@ -63,6 +72,8 @@ def find_class_folders(folder: Path, root: Path, split: Split, group: str | None
     ]
     files.sort(key=lambda file: (file.class_name, file.path.parts))
     images, problems = pair_masks(files)
+    if len(images) < len(files):
+        tree.leave_out({file.name for file in files} - {file.name for file in images}, prefix)
     return FoundFiles(images, tree.skipped, [*_find_problems(tree, prefix, group), *problems])
 
 

@@ -22,7 +22,7 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 PATH_COLUMNS = ("file_name", "path", "file", "filename", "image")
 LABEL_COLUMNS = ("label", "class")
 SPLIT_COLUMN = "split"
-GROUP_COLUMN = "group"
+GROUP_COLUMN, MASK_COLUMN = "group", "mask"
 DELIMITERS = (",", ";", "\t")
 
 Row = Mapping[str, object]
@@ -36,6 +36,7 @@ ADVICE: Mapping[str, str] = {
     "rows without a group": "fill them",
     "splits that are not known": f"use {', '.join(sorted(SPLIT_OF_WORD))}",
     "files that do not exist": "correct the paths, which are absolute or relative to the manifest's folder",
+    "masks that do not exist": "correct the paths, which are absolute or relative to the manifest's folder",
     "files that are listed more than once": "keep one row of each",
 }
 
@@ -48,6 +49,7 @@ class _Columns:
     label: str
     split: str | None
     group: str | None
+    mask: str | None
 
 
 def is_manifest(file: Path) -> bool:
@@ -65,17 +67,19 @@ def read_columns(file: Path) -> list[str]:
 
 
 def list_paths(file: Path) -> list[str]:
-    """Return the paths that a manifest lists, as they are written; raise UserInputError if it is none."""
-    column = _find_columns(file, _read_header(file), None).path
-    return [path for _, row in _read_rows(file) if (path := _text(row.get(column)))]
+    """Return the paths of images and masks that a manifest lists, as they are written; raise UserInputError if it is none."""
+    columns = _find_columns(file, _read_header(file), None)
+    listed = [column for column in (columns.path, columns.mask) if column is not None]
+    return [path for _, row in _read_rows(file) for column in listed if (path := _text(row.get(column)))]
 
 
 def read_manifest(file: Path, root: Path, split: Split, group: str | None) -> FoundFiles:
     """Return the images that a manifest lists, in its order.
 
     Columns are found by name, in upper or lower case: the path (`file_name`, `path`, `file`, `filename` or `image`; absolute, or
-    relative to the manifest's folder), the label (`label` or `class`), and optionally `split` and the group. Where there is no
-    `split` and every path begins with train/ or another split's folder, that is the split, as in Hugging Face's imagefolder.
+    relative to the manifest's folder), the label (`label` or `class`), and optionally `split`, the group, and `mask`, the path of
+    the image's mask. Where there is no `split` and every path begins with train/ or another split's folder, that is the split, as
+    in Hugging Face's imagefolder.
 
     Args:
         file: a .csv (comma, semicolon or tab), .tsv, .jsonl or .parquet file.
@@ -125,7 +129,11 @@ def _check_rows(file: Path, root: Path, columns: _Columns, split: Split, problem
             problems["splits that are not known"].append(make_printable(f"{word!r} ({place})"))
         if not path:
             continue
-        image = file.parent / Path(path).expanduser() if path.startswith("~") else file.parent / path
+        image, mask = _locate(file, path), None
+        if columns.mask is not None and (of_image := _text(row.get(columns.mask))):
+            mask = _locate(file, of_image)
+            if not _exists(mask):
+                problems["masks that do not exist"].append(make_printable(f"{of_image} ({place})"))
         key = os.path.normpath(image)
         if key in seen:
             problems["files that are listed more than once"].append(make_printable(f"{path} ({seen[key]} and {place})"))
@@ -135,7 +143,12 @@ def _check_rows(file: Path, root: Path, columns: _Columns, split: Split, problem
             problems["files that do not exist"].append(make_printable(f"{path} ({place})"))
         elif not faults and found is not None:
             label, name = make_printable(label), _name_below(root, image)
-            yield ImageFile(name=name, path=image, class_name=label, split=found, group=group)
+            yield ImageFile(name=name, path=image, class_name=label, split=found, group=group, mask=mask)
+
+
+def _locate(file: Path, path: str) -> Path:
+    """Return the path that a row of a manifest names."""
+    return file.parent / Path(path).expanduser() if path.startswith("~") else file.parent / path
 
 
 def _split_by_folder(files: list[ImageFile], folder: Path) -> list[ImageFile]:
@@ -155,9 +168,14 @@ def _find_columns(file: Path, header: Sequence[str], group: str | None) -> _Colu
     return _Columns(
         path=_find_column(file, header, PATH_COLUMNS, "paths"),
         label=_find_column(file, header, LABEL_COLUMNS, "labels"),
-        split=next((name for name in header if name.strip().lower() == SPLIT_COLUMN), None),
-        group=group or next((name for name in header if name.strip().lower() == GROUP_COLUMN), None),
+        split=_find_optional(header, SPLIT_COLUMN),
+        group=group or _find_optional(header, GROUP_COLUMN),
+        mask=_find_optional(header, MASK_COLUMN),
     )
+
+
+def _find_optional(header: Sequence[str], column: str) -> str | None:
+    return next((name for name in header if name.strip().lower() == column), None)
 
 
 def _find_column(file: Path, header: Sequence[str], names: tuple[str, ...], content: str) -> str:

@@ -1,5 +1,6 @@
-"""Masks beside photographs: PNG files of one color or two with the stem of an image, or with the stem and `_mask`.
+"""Masks of photographs: PNG files of one color or two with the stem of an image, or with the stem and `_mask`.
 
+They lie beside the images, or in folders such as masks/ of the same structure.
 At most `MAX_LOOKED_AT` of the PNG files that may be masks are decoded to decide about all of them.
 """
 
@@ -30,6 +31,9 @@ BLANK, TWO, MANY = 1, 2, 3
 # Without photographs, images of two colors are masks if so many are blank; else they may be drawings.
 MIN_BLANK_FRACTION = 0.05
 _MASK = re.compile(r"[-_ .]masks?(?=[.]\w+$)", re.IGNORECASE)
+# Folders that hold masks, and those that may hold their images; they are no part of what an image has in common with its mask.
+MASK_FOLDERS = frozenset({"mask", "masks", "annotation", "annotations", "ground_truth"})
+IMAGE_FOLDERS = frozenset({"image", "images", "img", "imgs"})
 
 
 def pair_masks(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[Problem]]:
@@ -40,7 +44,7 @@ def pair_masks(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[Proble
     """
     stems: dict[str, list[ImageFile]] = {}
     for file in files:
-        stems.setdefault(_MASK.sub("", file.name).rpartition(".")[0], []).append(file)
+        stems.setdefault(_find_stem(file.name), []).append(file)
     pairs = [pair for group in stems.values() if (pair := _order_pair(group)) is not None]
     colors = _count_colors([mask for _, mask in pairs])
     if not {BLANK, TWO} & set(colors) or 2 * colors.count(MANY) > len(colors):
@@ -50,7 +54,7 @@ def pair_masks(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[Proble
     several = [group for group in stems.values() if len(group) > 2]
     single = [group[0] for group in stems.values() if pairs and len(group) == 1 and _is_png(group[0])]
     if any(_is_png(image) for image, _ in pairs):
-        single = [file for file in single if _MASK.search(file.name)]
+        single = [file for file in single if _is_named(file)]
     colors = _count_colors(single, len(single))
     lone = [file.name for file, number in zip(single, colors, strict=True) if number in {BLANK, TWO}]
     without = [file.name for file in files] if not pairs and _are_masks(files) else []
@@ -106,6 +110,11 @@ def _decode_masks(
     if len(misfits):
         return f"{len(misfits):,} have another size than their images, such as {found[misfits[0]].name}"
     masks = np.stack([_mark_object(decoded.images[i]) for i in range(number)])
+    unmarked = [found[i] for i in np.flatnonzero(~masks.any(axis=(1, 2)))] if request.aspect == "crop" else []
+    colors = _count_colors(unmarked, len(unmarked))
+    if cut := [file.name for file, seen in zip(unmarked, colors, strict=True) if seen in {TWO, MANY}]:
+        lost = f"a crop of the center cuts the whole object off {len(cut):,} images, such as {cut[0]}"
+        return f'{lost}; data.aspect = "pad" keeps it'
     if len(empty := find_missing_objects(masks, image_set.labels)):
         return f"{len(empty):,} mark nothing, unlike others of their class, such as {found[empty[0]].name}"
     return masks
@@ -123,9 +132,22 @@ def _is_png(file: ImageFile) -> bool:
     return file.name.lower().endswith(".png")
 
 
+def _find_stem(name: str) -> str:
+    """Return the path that an image and its mask have in common."""
+    *folders, file = _MASK.sub("", name).split("/")
+    shared = [folder for folder in folders if folder.lower() not in MASK_FOLDERS | IMAGE_FOLDERS]
+    return "/".join([*shared, file.rpartition(".")[0]])
+
+
+def _is_named(file: ImageFile) -> bool:
+    """Return whether a file is a mask by its name, or by that of a folder."""
+    folders = file.name.lower().split("/")[:-1]
+    return bool(_MASK.search(file.name)) or not MASK_FOLDERS.isdisjoint(folders)
+
+
 def _order_pair(group: Sequence[ImageFile]) -> tuple[ImageFile, ImageFile] | None:
     """Return the image and the PNG file that may be its mask; None if the files of a stem are no such pair."""
-    named = [file for file in group if _MASK.search(file.name)]
+    named = [file for file in group if _is_named(file)]
     found = [file for file in named or group if _is_png(file)]
     if len(group) != 2 or len(found) != 1:
         return None
@@ -154,7 +176,7 @@ def _are_masks(files: Sequence[ImageFile]) -> bool:
     if not all(map(_is_png, files)) or MANY in _count_colors(files[:1]):
         return False
     colors = _count_colors(files)
-    are_named = all(_MASK.search(file.name) for file in files)
+    are_named = all(map(_is_named, files))
     return (
         MANY not in colors and TWO in colors and (are_named or colors.count(BLANK) > MIN_BLANK_FRACTION * len(colors))
     )
