@@ -28,7 +28,7 @@ from trainables.records.record import EpochReport
 from trainables.records.trial_files import CheckpointWriter, TrialFiles
 from trainables.storage.store import Store
 from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.evaluation import compute_mean_f1
+from trainables.training.evaluation import compute_mean_f1, noting_operations
 from trainables.training.loop import TrainingRun
 from trainables.training.trial_cost import make_run
 from trainables.training.trial_data import ResidentImages, TrialData, limit_memory
@@ -102,12 +102,13 @@ class TrialWorker:
         self._attempt = self._files.read_num_attempts()
         self._writer = CheckpointWriter(self._files, self._attempt, self._settings.checkpoint_seconds)
         self._open.callback(self._writer.close)
-        checkpoint, self._notes = self._files.read_checkpoint()
+        checkpoint, damages = self._files.read_checkpoint()
+        self._notes: dict[str, None] = dict.fromkeys(damages)
         device = choose_device(self._settings.device, num_gpus)
         self._free_last_run(device)
-        limit_memory(device, num_gpus)
         self._resident.num_gpus = num_gpus or 1.0
         with self._explaining_memory(device):
+            limit_memory(device, num_gpus)
             self._run = make_run(
                 self._trial_config,
                 self._data,
@@ -154,13 +155,13 @@ class TrialWorker:
             num_parameters=self._run.num_parameters,
             num_threads=torch.get_num_threads(),
             devices_per_trial=self._num_devices,
-            notes=self._notes,
+            notes=tuple(self._notes),
             **results,
         )
 
     def _run_epoch(self) -> EpochMetrics:
         try:
-            with self._explaining_memory(self._run.device):
+            with self._explaining_memory(self._run.device), noting_operations(self._notes):
                 metrics = self._run.run_epoch(should_stop=lambda: self._should_exit)
         except EpochInterrupted:
             self._writer.write(self._run.checkpoint())

@@ -138,6 +138,17 @@ def check_cluster(spec: StudySpec, cluster: Cluster) -> int:
     return min(most, spec.resources.max_concurrent) if spec.resources.max_concurrent else most
 
 
+def describe_idle_gpus(spec: StudySpec, cluster: Cluster) -> str:
+    """Return that no trial of the study holds one of the cluster's GPUs, and the remedy; "" if trials do, or may not."""
+    gpus = sum(cluster.node_gpus)
+    if not gpus or spec.resources.device == "cpu" or any(spec.resources.of_arm("gpu", arm.name) for arm in spec.arms()):
+        return ""
+    return (
+        f"trials will not use the {gpus:g} GPU(s) of {cluster.address}, because resources.gpu is 0; set resources.gpu = 1 to "
+        'train on them, or resources.device = "cpu" if that is intended'
+    )
+
+
 def count_devices(spec: StudySpec, cluster: Cluster, max_concurrent: int) -> float:
     """Return the devices that trials hold at most at once: GPUs where any arm's trials hold one, else CPU cores.
 

@@ -1,6 +1,7 @@
 """A worker's attempts: a later one trains what the checkpoints do not hold, and stores the same files."""
 
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,27 @@ def test_an_attempt_that_ends_while_it_predicts_reports_no_result(
     with pytest.raises(LostTrialError, match="attempt 1 of trial 00000 is over"):
         worker.report_epoch()
     worker.cleanup()
+
+
+def test_an_operation_without_a_deterministic_algorithm_is_in_the_notes_of_the_trial_that_computed_it(
+    tmp_path: Path,
+) -> None:
+    """Of every trial of a process, though Python shows a warning of one place once."""
+    for number in range(2):
+        worker = begin(tmp_path / str(number))
+        run_epoch = worker._run.run_epoch
+
+        def warn(run_epoch: Any = run_epoch, **options: Any) -> Any:
+            for operation in ("index_add_cuda_", "put_", "index_add_cuda_"):
+                warnings.warn(f"{operation} does not have a deterministic implementation, but you set", stacklevel=1)
+            warnings.warn("another", stacklevel=1)
+            return run_epoch(**options)
+
+        worker._run.run_epoch = warn
+        with pytest.warns(UserWarning, match="another") as shown:
+            first = worker.report_epoch()
+        assert len(shown) == 1
+        worker._run.run_epoch = run_epoch
+        assert [note.partition(" has")[0] for note in first.notes] == ["index_add_cuda_", "put_"]
+        assert worker.report_epoch().notes == first.notes
+        worker.cleanup()
