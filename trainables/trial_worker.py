@@ -37,6 +37,8 @@ from trainables.trial_settings import TrialSettings
 
 # Only confirmation trials predict this split.
 CONFIRM = "confirm"
+# An event file is uploaded whole to an object store: after the first epoch, so often, and at the trial's end.
+EVENT_SECONDS = 60.0
 
 
 class TrialWorker:
@@ -268,6 +270,7 @@ class TrialWorker:
     def _write_events(self, metrics: EpochMetrics) -> None:
         if self._events is None:
             store = self._files.store
+            self._uploaded = -EVENT_SECONDS
             self._upload_from = None if store.is_local else Path(tempfile.mkdtemp(prefix="abstudy-events-"))
             self._events = self._make_events(
                 self._upload_from or store.local_path,
@@ -280,10 +283,12 @@ class TrialWorker:
             if metrics.epoch == 1 and isinstance(self._run, TrainingRun):
                 self._events.write_batch(self._run.preview_batch())
         self._events.write_epoch(metrics)
-        self._upload_events()
+        if time.monotonic() - self._uploaded >= EVENT_SECONDS:
+            self._upload_events()
 
     def _upload_events(self) -> None:
         if self._upload_from is None:
             return
+        self._uploaded = time.monotonic()
         for path in self._upload_from.iterdir():
             self._files.store.write_bytes(path.name, path.read_bytes())
