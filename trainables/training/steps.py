@@ -46,29 +46,22 @@ class WeightAverage:
         """Start with a copy of `model`, whose tensors stay where they are; `decay` is the final decay, in (0, 1)."""
         self.model = copy.deepcopy(model)
         self._decay, self._num_averaged = decay, 0
-        pairs = [
-            (own.detach(), other.detach())
-            for own, other in zip(_list_tensors(self.model), _list_tensors(model), strict=True)
-        ]
-        self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+        own, trained = ([t.detach() for t in itertools.chain(m.parameters(), m.buffers())] for m in (self.model, model))
+        self._averages, self._weights = ([t for t in held if t.is_floating_point()] for held in (own, trained))
+        self._counters, self._counted = ([t for t in held if not t.is_floating_point()] for held in (own, trained))
 
     def update(self) -> None:
         """Include the model's weights after a step; the first update copies them."""
         decay = compute_decay(self._num_averaged, self._decay)
         self._num_averaged += 1
-        torch._foreach_lerp_(*map(list, zip(*self._averaged, strict=True)), 1.0 - decay)
+        torch._foreach_lerp_(self._averages, self._weights, 1.0 - decay)
         if self._counters:
-            torch._foreach_copy_(*map(list, zip(*self._counters, strict=True)))
+            torch._foreach_copy_(self._counters, self._counted)
 
     def restore(self, state: Mapping[str, Tensor], num_averaged: int) -> None:
         """Take over a state dict of `model` and the number of updates that it resulted from."""
         self.model.load_state_dict(dict(state))
         self._num_averaged = num_averaged
-
-
-def _list_tensors(model: nn.Module) -> Iterator[Tensor]:
-    return itertools.chain(model.parameters(), model.buffers())
 
 
 OPTIMIZERS = ("sgd", "adamw")

@@ -217,7 +217,8 @@ def _stretch(images: Tensor, _: Tensor) -> Tensor:
 
 
 def _equalize(images: Tensor, _: Tensor) -> Tensor:
-    return transforms.equalize_image(images.to(torch.uint8)).to(torch.float32)
+    equalized: Tensor = transforms.equalize_image(images.to(torch.uint8))
+    return equalized.to(torch.float32)
 
 
 # What is not a move, by strengths (G, 1, 1, 1): on (G, 3, S, S) whole numbers in [0, 255], with whole numbers as torchvision's
