@@ -1,4 +1,5 @@
-# make install | demo | test | check | format | coverage | docs | bench | faults | browser | clean; everything lives in .venv.
+# make install | demo | test | check | format | coverage | docs | bench | gpu-wheels | gpu | faults | browser | clean; everything lives in
+# .venv, but for `make gpu`.
 PYTHON ?= python3
 DEVICE ?= cpu
 VENV := .venv
@@ -13,7 +14,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install demo test check format coverage docs bench faults browser clean
+.PHONY: install demo test check format coverage docs bench gpu-wheels gpu faults browser clean
 
 install: $(STAMP)
 
@@ -52,6 +53,14 @@ docs: $(STAMP)
 # The ratios of benchmarks/RESULTS.md, both sides in one run. More than an hour on two cores; DEVICE=cuda measures on a GPU.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.performance.bench --device $(DEVICE)
+
+# A first look at a GPU, in eight minutes and without a network: with PYTHON's own torch, and with the wheels that gpu-wheels
+# downloaded before.
+gpu-wheels:
+	$(PYTHON) -m benchmarks.performance.gpu_kit wheels
+
+gpu:
+	$(PYTHON) -m benchmarks.performance.gpu_kit
 
 # Every fault at its full count, beside stock Ray Tune; writes benchmarks/FAULTS.md. More than an hour on two cores; as root, or
 # the full disk cannot be made.

@@ -433,6 +433,18 @@ def inspect_spec(
     print_inspection(loaded, address, console, text=text, to=to, quick=quick)
 
 
+@app.command("check-cluster")
+def check_nodes(address: options.ClusterArgument, storage: options.SharedStorageOption = None) -> None:
+    """Show devices, versions, clocks and shared storage of a cluster's nodes, and what to do about them.
+
+    The exit status is 1 if something is to be done.
+    """
+    from study.views.cluster_check import print_cluster_check
+
+    if not print_cluster_check(address, storage, console):
+        raise typer.Exit(1)
+
+
 @app.command()
 def plan(
     spec: options.SpecArgument,

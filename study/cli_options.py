@@ -95,6 +95,7 @@ _ANALYSIS_ADDRESS_HELP = "Cluster whose devices compute the audits and heat maps
 AnalysisAddressOption = Annotated[
     Text, Option("--address", envvar="RAY_ADDRESS", help=_ANALYSIS_ADDRESS_HELP, callback=_choose_address)
 ]
+ClusterArgument = Annotated[str, Argument(metavar="ADDRESS", help="Of a running Ray cluster, or 'auto'.")]
 _JOBS_ADDRESS_HELP = "Address of the cluster's job server, such as http://HEAD:8265."
 JobsAddressOption = Annotated[Text, Option("--address", envvar="RAY_API_SERVER_ADDRESS", help=_JOBS_ADDRESS_HELP)]
 _SHARED_STORAGE_HELP = (

@@ -1,14 +1,18 @@
-"""The tests in an environment with other versions: ``python -m tests.versions lowest|newest|jobs [PYTHON]``.
+"""The tests in an environment with other versions: ``python -m tests.versions lowest|newest|jobs|image [PYTHON]``.
 
 ``lowest`` has the lowest direct dependencies that have binaries for the interpreter PYTHON (grad-cam has none), ``newest`` the
 newest of everything; both leave their versions in .venv/lowest.txt and .venv/newest.txt. ``jobs`` adds the packages of Ray's
-job server, submits to it, probes the ports that it opens, and writes the row R14 of benchmarks/FAULTS.md.
+job server, submits to it, probes the ports that it opens, and writes the row R14 of benchmarks/FAULTS.md. ``image`` executes the
+RUN lines of the Dockerfile on a copy of this checkout in an empty environment, which needs about 8 GB, or 2 GB where pip finds
+torch for CPUs (PIP_FIND_LINKS).
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 VENV = Path(".venv")
@@ -45,9 +49,28 @@ def run_tests(versions: str, interpreter: str) -> None:
         run(python, "-m", "pytest", *TEST_OPTIONS, OTHER_VERSIONS=versions)
 
 
+def run_image(interpreter: str) -> None:
+    """Execute the RUN lines of the Dockerfile in the environment .venv/image."""
+    environment = (VENV / "image").resolve()
+    run(UV, "venv", "--quiet", "--clear", "--seed", "--python", interpreter, environment)
+    with tempfile.TemporaryDirectory(prefix="abstudy-image-") as folder:
+        names = subprocess.run(("git", "ls-files", "-z"), capture_output=True, text=True, check=True).stdout.split("\0")
+        for name in filter(None, names):
+            copied = Path(folder) / "abstudy" / name
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(name, copied)
+        for line in Path("Dockerfile").read_text().splitlines():
+            if line.startswith("RUN "):
+                command = f"cd {folder} && {line.removeprefix('RUN ')}"
+                run("sh", "-c", command, PATH=f"{environment / 'bin'}:{os.environ['PATH']}")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.versions", description=__doc__)
-    parser.add_argument("versions", choices=("lowest", "newest", "jobs"))
+    parser.add_argument("versions", choices=("lowest", "newest", "jobs", "image"))
     parser.add_argument("interpreter", metavar="PYTHON", nargs="?", default="python3")
     arguments = parser.parse_args()
-    run_tests(arguments.versions, arguments.interpreter)
+    if arguments.versions == "image":
+        run_image(arguments.interpreter)
+    else:
+        run_tests(arguments.versions, arguments.interpreter)

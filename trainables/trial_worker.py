@@ -28,7 +28,7 @@ from trainables.records.record import EpochReport
 from trainables.records.trial_files import CheckpointWriter, TrialFiles
 from trainables.storage.store import Store
 from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.evaluation import compute_mean_f1
+from trainables.training.evaluation import compute_mean_f1, noting_operations
 from trainables.training.loop import TrainingRun
 from trainables.training.trial_cost import make_run
 from trainables.training.trial_data import ResidentImages, TrialData, limit_memory
@@ -37,6 +37,8 @@ from trainables.trial_settings import TrialSettings
 
 # Only confirmation trials predict this split.
 CONFIRM = "confirm"
+# An event file is uploaded whole to an object store: after the first epoch, so often, and at the trial's end.
+EVENT_SECONDS = 60.0
 
 
 class TrialWorker:
@@ -102,12 +104,13 @@ class TrialWorker:
         self._attempt = self._files.read_num_attempts()
         self._writer = CheckpointWriter(self._files, self._attempt, self._settings.checkpoint_seconds)
         self._open.callback(self._writer.close)
-        checkpoint, self._notes = self._files.read_checkpoint()
+        checkpoint, damages = self._files.read_checkpoint()
+        self._notes: dict[str, None] = dict.fromkeys(damages)
         device = choose_device(self._settings.device, num_gpus)
         self._free_last_run(device)
-        limit_memory(device, num_gpus)
         self._resident.num_gpus = num_gpus or 1.0
         with self._explaining_memory(device):
+            limit_memory(device, num_gpus)
             self._run = make_run(
                 self._trial_config,
                 self._data,
@@ -154,13 +157,13 @@ class TrialWorker:
             num_parameters=self._run.num_parameters,
             num_threads=torch.get_num_threads(),
             devices_per_trial=self._num_devices,
-            notes=self._notes,
+            notes=tuple(self._notes),
             **results,
         )
 
     def _run_epoch(self) -> EpochMetrics:
         try:
-            with self._explaining_memory(self._run.device):
+            with self._explaining_memory(self._run.device), noting_operations(self._notes):
                 metrics = self._run.run_epoch(should_stop=lambda: self._should_exit)
         except EpochInterrupted:
             self._writer.write(self._run.checkpoint())
@@ -267,6 +270,7 @@ class TrialWorker:
     def _write_events(self, metrics: EpochMetrics) -> None:
         if self._events is None:
             store = self._files.store
+            self._uploaded = -EVENT_SECONDS
             self._upload_from = None if store.is_local else Path(tempfile.mkdtemp(prefix="abstudy-events-"))
             self._events = self._make_events(
                 self._upload_from or store.local_path,
@@ -279,10 +283,12 @@ class TrialWorker:
             if metrics.epoch == 1 and isinstance(self._run, TrainingRun):
                 self._events.write_batch(self._run.preview_batch())
         self._events.write_epoch(metrics)
-        self._upload_events()
+        if time.monotonic() - self._uploaded >= EVENT_SECONDS:
+            self._upload_events()
 
     def _upload_events(self) -> None:
         if self._upload_from is None:
             return
+        self._uploaded = time.monotonic()
         for path in self._upload_from.iterdir():
             self._files.store.write_bytes(path.name, path.read_bytes())

@@ -65,7 +65,7 @@ def compute_arm_scores(
         predict_images_per_second=median(num_search_images / e.evaluate_seconds for e in epochs),
         points_per_device_hour=100 * macro_f1.estimate / (evidence.device_seconds / 3600),
         peak_memory_bytes=max(e.peak_memory_bytes for e in epochs),
-        device=first.device,
+        device=", ".join(sorted({run.device for run in evidence.runs})),
     )
 
 

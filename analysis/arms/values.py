@@ -48,7 +48,7 @@ class ArmScores(ArmResults):
         predict_images_per_second: the same for predicting the search split, resizing included.
         points_per_device_hour: percentage points of macro-F1 on the test split per device-hour of a confirmation trial.
         peak_memory_bytes: highest of the confirmation trials.
-        device: name of the device.
+        device: name of the device; of all of them where the trials ran on several.
     """
 
     trial_id: str

@@ -10,8 +10,9 @@ import os
 import secrets
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from search_spaces.errors import UserInputError
 from search_spaces.extensions import read_trust
@@ -35,6 +36,9 @@ _ENVIRONMENT = {
     "RAY_prestart_worker_first_driver": "0",
 }
 
+
+# Longest time for an answer of one node.
+NODE_SECONDS = 120.0
 
 LOCAL = "local"
 # Address of this process, in which trials run one after the other.
@@ -138,6 +142,17 @@ def check_cluster(spec: StudySpec, cluster: Cluster) -> int:
     return min(most, spec.resources.max_concurrent) if spec.resources.max_concurrent else most
 
 
+def describe_idle_gpus(spec: StudySpec, cluster: Cluster) -> str:
+    """Return that no trial of the study holds one of the cluster's GPUs, and the remedy; "" if trials do, or may not."""
+    gpus = sum(cluster.node_gpus)
+    if not gpus or spec.resources.device == "cpu" or any(spec.resources.of_arm("gpu", arm.name) for arm in spec.arms()):
+        return ""
+    return (
+        f"trials will not use the {gpus:g} GPU(s) of {cluster.address}, because resources.gpu is 0; set resources.gpu = 1 to "
+        'train on them, or resources.device = "cpu" if that is intended'
+    )
+
+
 def count_devices(spec: StudySpec, cluster: Cluster, max_concurrent: int) -> float:
     """Return the devices that trials hold at most at once: GPUs where any arm's trials hold one, else CPU cores.
 
@@ -165,6 +180,28 @@ def make_workers(cluster: Cluster, spec: StudySpec, data: TrialData) -> Workers:
     from study.cluster.ray_workers import RayWorkers
 
     return RayWorkers(cluster.scratch, spec, data)
+
+
+def run_on_nodes(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """Return what a function returns on each node of the connected cluster, or the error, by the node's name in records.
+
+    The function sees all GPUs of the node, though it holds none. The nodes are in the order of `Cluster.node_gpus`.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    visible = {"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
+    task = ray.remote(num_cpus=0, max_retries=0, runtime_env=visible)(function)
+    nodes = {f"{n['NodeManagerHostname']}/{n['NodeID'][:8]}": n["NodeID"] for n in ray.nodes() if n["Alive"]}
+    where = {name: NodeAffinitySchedulingStrategy(node, soft=False) for name, node in nodes.items()}
+    started = {name: task.options(scheduling_strategy=one).remote(*arguments) for name, one in where.items()}
+    results: dict[str, Any] = {}
+    for name, result in started.items():
+        try:
+            results[name] = ray.get(result, timeout=NODE_SECONDS)
+        except (ray.exceptions.RayError, UserInputError, OSError) as error:
+            results[name] = error
+    return results
 
 
 def _init_ray(address: str, scratch: str) -> None:

@@ -5,7 +5,7 @@ A trial that hangs, whose process neither reports nor ends, is retried like one 
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from study.spec.sections import ResourcesSpec
 from study.state.record_book import StudyInterrupted, storage_interruption
 from trainables.devices import DeviceMemoryError
 from trainables.storage.store import StorageError
-from trainables.tune_adapter import decode_report, request_resources
+from trainables.tune_adapter import NUM_ID_DIGITS, ON_NODE, decode_report, request_resources
 
 
 class _NotPickled:
@@ -32,18 +32,61 @@ class _NotPickled:
         return {}
 
 
+# Different trials that failed on a node one after the other, without an epoch in between, before no trial starts there.
+MAX_FAILED_TRIALS = 3
+
+
+class FaultyNodes:
+    """Nodes on which trials fail before an epoch: one with a broken GPU is free soonest, and would draw the retries of all.
+
+    A trial that failed on a node goes on elsewhere; after `MAX_FAILED_TRIALS` trials in a row no trial starts there any more.
+    Both hold only while the trial fits on another node on which none has failed: otherwise the trials are the reason.
+
+    Nodes have the names of `trainables.tune_adapter.TrialTrainable.node_name`.
+    """
+
+    def __init__(self) -> None:
+        # By the end of a node's name, which its id in Ray begins with.
+        self._failed: dict[str, set[str]] = {}
+
+    def hear(self, node: str) -> None:
+        """Note an epoch that was trained on a node."""
+        self._failed.pop(node[-NUM_ID_DIGITS:], None)
+
+    def add_failure(self, node: str, trial_id: str) -> int:
+        """Note an attempt that failed on a node; return how many trials in a row have failed there."""
+        failed = self._failed.setdefault(node[-NUM_ID_DIGITS:], set())
+        failed.add(trial_id)
+        return len(failed)
+
+    def list_avoided(self, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the ids in Ray of the nodes on which a trial does not start, by its arguments."""
+        wanted = {"CPU": arguments["num_cpus"], "GPU": arguments["num_gpus"]}
+        fitting = {
+            node["NodeID"]: self._failed.get(node["NodeID"][:NUM_ID_DIGITS], set())
+            for node in (ray.nodes() if self._failed else ())
+            if node["Alive"] and all(node["Resources"].get(kind, 0) >= number for kind, number in wanted.items())
+        }
+        if all(fitting.values()):
+            return ()
+        trial_id = arguments["trial_id"]
+        return tuple(n for n, trials in fitting.items() if trial_id in trials or len(trials) >= MAX_FAILED_TRIALS)
+
+
 class Asker:
     """Calls the director and keeps the error that ends the run, because Tune wraps or logs the errors of its callbacks.
 
     Attributes:
         failure: the error that ends the run.
         dropped: ids of trials that Tune ended as failed although they have retries left; see `DirectedScheduler`.
+        nodes: those on which trials do not start.
     """
 
     def __init__(self, director: Director) -> None:
         self._director = director
         self.failure: StorageError | StudyInterrupted | UserInputError | None = None
         self.dropped: set[str] = set()
+        self.nodes = FaultyNodes()
 
     def ask(self, function: Callable[[Director], Any]) -> Any:
         """Return `function(director)`; raise what a user can act on, such as a StorageError if a record could not be written."""
@@ -79,7 +122,8 @@ class DirectedSearcher(_NotPickled, Searcher):  # type: ignore[misc]
             is_over = not self._live and self._asker.ask(lambda director: director.is_exhausted)
             return str(Searcher.FINISHED) if is_over else None
         self._live[trial_id] = record.trial_id
-        return make_trial_arguments(record, self._resources, self._splits_to_predict)
+        arguments = make_trial_arguments(record, self._resources, self._splits_to_predict)
+        return arguments | {"avoided_nodes": self._asker.nodes.list_avoided(arguments)}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Tell the director about a trial that ended with an error or was dropped."""
@@ -176,6 +220,7 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
         """Pass an epoch to the director; return Tune's CONTINUE or STOP."""
         report = decode_report(result)
         self.watch.hear(trial)
+        self._asker.nodes.hear(report.node)
         self._renew_retries(trial, report.metrics.epoch)
         goes_on = self._asker.ask(lambda director: director.on_report(trial.config["trial_id"], report))
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
@@ -188,12 +233,29 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
         if trial.status == Trial.PENDING:
             self._asker.dropped.add(trial.trial_id)
             return
-        cause = self.watch.take_cause(trial) or _cause(trial)
+        cause, node = _find_node(self.watch.take_cause(trial) or _cause(trial))
+        is_too_large = DeviceMemoryError.__name__ in cause
+        if node and not is_too_large:
+            cause += self._blame_node(node, trial)
         self._asker.ask(lambda director: director.on_error(trial.config["trial_id"], cause))
         if self._asker.ask(lambda director: director.problem):
             trial.max_failures = 0
-        elif DeviceMemoryError.__name__ in cause:
+        elif is_too_large:
             self._retry_alone(trial)
+
+    def _blame_node(self, node: str, trial: Trial) -> str:
+        """Let a trial that failed go on elsewhere if its node is faulty; return what follows for other trials."""
+        num_failed = self._asker.nodes.add_failure(node, trial.config["trial_id"])
+        avoided = self._asker.nodes.list_avoided(trial.config)
+        if trial.status != Trial.RUNNING:
+            trial.config["avoided_nodes"] = avoided
+            trial.update_resources(request_resources(trial.config))
+        is_excluded = avoided and num_failed == MAX_FAILED_TRIALS
+        return (
+            f"; {num_failed} trials in a row failed there before an epoch: no other one starts there"
+            if is_excluded
+            else ""
+        )
 
     def _retry_alone(self, trial: Trial) -> None:
         """Let a trial that did not fit into the memory of its GPU try once more, alone on a GPU, if Tune retries it at all."""
@@ -283,3 +345,11 @@ def _cause(trial: Trial) -> str:
     if not path or not Path(path).exists():
         return "the trial's process ended without an error message"
     return shorten_cause(Path(path).read_text(errors="replace"))
+
+
+def _find_node(cause: str) -> tuple[str, str]:
+    """Return a cause with the node that its last line names in the line before, and the node; "" where it names none."""
+    *lines, last = cause.splitlines()
+    if not lines or not last.startswith(ON_NODE):
+        return cause, ""
+    return "\n".join([*lines[:-1], f"{lines[-1]} ({last})"]), last.removeprefix(ON_NODE)

@@ -1,5 +1,6 @@
 """The search trials that may represent an arm, their ranking on the confirm split, and the confirmation trials of each."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -180,6 +181,18 @@ def choose_by_ranking(
         }
         winners[arm] = min(sources, key=lambda s: (-scores[s.trial_id], s.trial_id))
     return winners
+
+
+def describe_unlike_nodes(records: Sequence[TrialRecord]) -> str:
+    """Return on which devices and libraries trials ran, if these were not the same for all; "" otherwise."""
+    found = Counter(f"{record.device}, {record.libraries}" for record in records if record.epochs)
+    if len(found) < 2:
+        return ""
+    named = list_some((f"{count} on {node}" for node, count in found.most_common()), separator="; ")
+    return (
+        f"confirmation trials ran on unlike nodes ({named}): their device time cannot be compared, and scores also differ by "
+        "rounding; give all nodes one type of machine and one image or constraints file"
+    )
 
 
 def mean_confirm(runs: Sequence[TrialRecord]) -> float:

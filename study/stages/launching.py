@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from study.cluster.connection import count_devices
+from study.cluster.connection import count_devices, describe_idle_gpus
 from study.confirmation.plan import read_plan
 from study.inputs.fitted_defaults import fit_and_prepare
 from study.inputs.preparation import check_class_groups
@@ -95,6 +95,8 @@ class Launch(StudyStage):
         for warning in (*rare, *describe_untrained(spec)):
             say(f"warning: {warning}")
         max_concurrent = session.check_cluster(spec)
+        if sentence := describe_idle_gpus(spec, session.cluster):
+            say(f"warning: {sentence}")
         has_budget = spec.search.device_seconds is not None
         costs = measure_full_trials(spec, prepared, session.cluster) if has_budget else None
         if sentence := describe_launch(spec, prepared.splits, self.storage, costs):

@@ -11,6 +11,7 @@ from study.confirmation.candidates import (
     candidates,
     choose_by_ranking,
     complete_seeds,
+    describe_unlike_nodes,
     is_crashed,
     keep_trained,
     planned_runs,
@@ -135,7 +136,9 @@ class Confirm(StudyStage):
                 _train(session, _want(spec, jobs, (name_whole(spec.confirm.folds),)))
 
     def show(self, session: Session) -> None:
-        """Print the table of the arms."""
+        """Print the table of the arms, and whether the trials ran on unlike nodes."""
+        if sentence := describe_unlike_nodes(session.study.book.of_stage("confirmation")):
+            print_line(f"warning: {sentence}", session.console)
         if self.is_shown:
             print_stage(session.study, "confirmation", session.console, is_over=True)
 

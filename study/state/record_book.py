@@ -7,8 +7,9 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from study.state.paths import STAGE_FOLDERS, Stage, TrialPaths
@@ -97,6 +98,7 @@ class RecordBook(MemoryBook):
         self.recovered: tuple[str, ...] = ()
         self._recovered_records: list[TrialRecord] = []
         self._writer = f"{platform.node()}:{os.getpid()}"
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="records")
         names = [
             TrialPaths(stage=stage, trial_id=trial_id)
             for stage, folder in STAGE_FOLDERS.items()
@@ -122,9 +124,16 @@ class RecordBook(MemoryBook):
         """Replace the record on disk, then in memory; return it with its writer."""
         signed = record.updated(writer=self._writer)
         paths = TrialPaths(stage=signed.stage, trial_id=signed.trial_id)
-        text = signed.to_json()
-        self.store.write_text(paths.record, text)
-        self.store.write_text(paths.record_copy, text)
+        write = partial(self.store.write_text, text=signed.to_json())
+        if self.store.is_local:
+            write(paths.record)
+            write(paths.record_copy)
+        else:
+            # At once: an object store answers after tens of milliseconds. Neither is left to itself if the other one fails.
+            written = [self._threads.submit(write, name) for name in (paths.record, paths.record_copy)]
+            wait(written)
+            for future in written:
+                future.result()
         return super().save(signed)
 
     def _read(self, paths: TrialPaths) -> tuple[TrialRecord | None, str]:

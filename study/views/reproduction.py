@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from trainables.storage.store import Store
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.predictions import Predictions
 from trainables.training.trial_cost import make_run
+from trainables.training.trial_data import limit_memory, place_images
 from trainables.training.trial_run import TrialRun
 
 # The spread of macro-F1 over seeds where fewer than two trials of the configuration have other seeds: two standard deviations
@@ -84,7 +86,8 @@ def reproduce_trial(
 ) -> tuple[ReproductionOutcome, str, tuple[str, ...]]:
     """Retrain a trial on this machine for as many epochs as it ran, and compare.
 
-    A trial that held a GPU is retrained on the CPU if this machine has none; the list of differences then names both devices.
+    A trial that held a GPU is retrained on the CPU if this machine has none; the list of differences then names both devices. One
+    that held a part of a GPU gets the same part of the memory here, by which cuDNN chooses its algorithms.
 
     Args:
         study: the study, with a spec for this machine.
@@ -100,7 +103,11 @@ def reproduce_trial(
         prepare_to_train(record.num_threads)
     num_gpus = study.spec.resources.of_arm("gpu", record.config.arm)
     device = choose_device(study.spec.resources.device, num_gpus if torch.cuda.is_available() else 0)
-    run = make_run(record.config, prepared.data, device=device, weights=prepared.weights)
+    # Not that of the spec: a trial that did not fit into its part was retried alone.
+    share = record.devices_per_trial if num_gpus else 1.0
+    limit_memory(device, share)
+    place = partial(place_images, num_gpus=share)
+    run = make_run(record.config, prepared.data, device=device, weights=prepared.weights, place=place)
     measured: list[EpochMetrics] = []
     with closing(run):
         for epoch in record.epochs:

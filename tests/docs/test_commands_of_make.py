@@ -9,7 +9,7 @@ import yaml
 
 from tests.docs.markdown import ROOT
 
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FOLDERS = (".github", "analysis", "benchmarks", "docs", "examples", "search_spaces", "study", "tests", "trainables")
 SUFFIXES = {".md", ".py", ".toml", ".yml", ".yaml", ".ipynb"}

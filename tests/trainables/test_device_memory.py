@@ -4,8 +4,16 @@ import pytest
 import torch
 
 from search_spaces.config import TrialConfig, Value
+from search_spaces.errors import UserInputError
 from tests.trainables.training.test_loop import CONFIG
-from trainables.devices import DeviceMemoryError, describe_shortage, explaining_device_memory
+from trainables.devices import (
+    CONTEXT_BYTES,
+    DeviceMemoryError,
+    compute_memory_fraction,
+    describe_shortage,
+    explaining_device_memory,
+    is_out_of_memory,
+)
 
 
 def change(**fixed: Value) -> TrialConfig:
@@ -40,5 +48,57 @@ def test_other_errors_pass() -> None:
     words = r"batches of 16 at 16 px .* \(CUDA out of memory\. Tried to allocate"
     with pytest.raises(DeviceMemoryError, match=words), explaining_device_memory(CONFIG, cpu, 1.0):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore")
-    with pytest.raises(ValueError, match="another"), explaining_device_memory(CONFIG, cpu, 1.0):
-        raise ValueError("another")
+    for other in (ValueError("another"), RuntimeError("CUDA error: an illegal memory access was encountered")):
+        with pytest.raises(type(other), match=str(other)), explaining_device_memory(CONFIG, cpu, 1.0):
+            raise other
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call.",
+        "CUDA driver error: out of memory",
+        "GET was unable to find an engine to execute this computation",
+        "FIND was unable to find an engine to execute this computation",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`",
+        "cuFFT error: CUFFT_ALLOC_FAILED",
+        "NCCL error in: ncclUtils.cpp:77, unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'",
+        "process 1 of the trial ended with status 1\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+    ],
+)
+def test_every_library_says_it_in_words_of_its_own(words: str) -> None:
+    assert is_out_of_memory(RuntimeError(words))
+    with pytest.raises(DeviceMemoryError) as caught, explaining_device_memory(CONFIG, torch.device("cpu"), 0.5):
+        raise RuntimeError(words)
+    assert "alone on a GPU they may: raise resources.gpu" in str(caught.value)
+    assert any(line and line in str(caught.value) for line in words.splitlines())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gpu_that_is_too_full_to_be_asked_is_described_without_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", refuse)
+    words = "do not fit into 0.5 of the GPU; alone"
+    with pytest.raises(DeviceMemoryError, match=words), explaining_device_memory(CONFIG, torch.device("cuda"), 0.5):
+        refuse(None)
+
+
+@pytest.mark.parametrize("shares", [(0.25,) * 4, (0.5,) * 2, (0.3,) * 3, (0.6, 0.2, 0.2), (0.5, 0.25, 0.25)])
+@pytest.mark.parametrize("total", [8e9, 24e9, 80e9])
+def test_processes_that_share_a_gpu_fit_with_their_contexts(shares: tuple[float, ...], total: float) -> None:
+    taken = sum(compute_memory_fraction(share, int(total)) * total + CONTEXT_BYTES for share in shares)
+    assert taken <= total * (1 + 1e-9)
+    assert taken == pytest.approx(total * sum(shares))
+
+
+def test_a_whole_gpu_has_no_limit_and_a_share_without_room_is_refused() -> None:
+    assert [compute_memory_fraction(held, 80_000_000_000) for held in (0.0, 1.0, 2.0)] == [1.0] * 3
+    with pytest.raises(
+        UserInputError, match=r"resources.gpu = 0.05 of a GPU of 8.0 GB is less than the 0.6 GB .* raise"
+    ):
+        compute_memory_fraction(0.05, 8_000_000_000)

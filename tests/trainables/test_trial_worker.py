@@ -1,10 +1,12 @@
 """A worker's attempts: a later one trains what the checkpoints do not hold, and stores the same files."""
 
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from search_spaces.config import TrialConfig
 from tests.journeys.test_diverged_trial import RUNNING, PoisonedRun
@@ -181,3 +183,54 @@ def test_an_attempt_that_ends_while_it_predicts_reports_no_result(
     with pytest.raises(LostTrialError, match="attempt 1 of trial 00000 is over"):
         worker.report_epoch()
     worker.cleanup()
+
+
+def test_an_operation_without_a_deterministic_algorithm_is_in_the_notes_of_the_trial_that_computed_it(
+    tmp_path: Path,
+) -> None:
+    """Of every trial of a process, though Python shows a warning of one place once."""
+    for number in range(2):
+        worker = begin(tmp_path / str(number))
+        run_epoch = worker._run.run_epoch
+
+        def warn(run_epoch: Any = run_epoch, **options: Any) -> Any:
+            for operation in ("index_add_cuda_", "put_", "index_add_cuda_"):
+                warnings.warn(f"{operation} does not have a deterministic implementation, but you set", stacklevel=1)
+            warnings.warn("another", stacklevel=1)
+            return run_epoch(**options)
+
+        worker._run.run_epoch = warn
+        with pytest.warns(UserWarning, match="another") as shown:
+            first = worker.report_epoch()
+        assert len(shown) == 1
+        worker._run.run_epoch = run_epoch
+        assert [note.partition(" has")[0] for note in first.notes] == ["index_add_cuda_", "put_"]
+        assert worker.report_epoch().notes == first.notes
+        worker.cleanup()
+
+
+class RemoteStore(Store):
+    """A folder that takes whole files, as an object store does."""
+
+    is_local = False  # type: ignore[assignment]
+    num_uploads = 0
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        Store(self.root).write_bytes(name, data)
+        self.num_uploads += "tfevents" in name
+
+
+@pytest.mark.parametrize(("seconds", "num_uploads"), [(60.0, 3), (0.0, 6)])
+def test_events_are_uploaded_after_the_first_epoch_now_and_then_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, num_uploads: int
+) -> None:
+    """At the end: with the confusions of the last epoch, and once more when the file is closed."""
+    monkeypatch.setattr(trial_worker, "EVENT_SECONDS", seconds)
+    worker = begin(tmp_path)
+    store = RemoteStore(tmp_path / "trial")
+    worker._files.store = store
+    assert len(train(worker)) == 4
+    assert store.num_uploads == num_uploads
+    (file,) = (tmp_path / "trial").glob("*tfevents*")
+    last = [event.step for event in EventFileLoader(str(file)).Load() if event.summary.value]
+    assert max(last) == 4

@@ -1,5 +1,7 @@
 """Logits and F1 scores of a model on a split, and what a pass is computed under: precision, kernels, seeds of modules."""
 
+import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -99,7 +101,8 @@ def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManage
 def deterministic_kernels(config: TrialConfig, device: torch.device) -> Iterator[None]:
     """Make a CUDA device use deterministic algorithms and TF32 as the configuration says; restore the settings after.
 
-    TF32 rounds the inputs of float32 products to 10 bits of mantissa. An operation without a deterministic algorithm warns.
+    TF32 rounds the inputs of float32 products to 10 bits of mantissa. An operation without a deterministic algorithm warns, see
+    `noting_operations`.
     torch then also compiles deterministically: Inductor measures nothing where it chooses between kernels. Attention is computed
     by products and a softmax, since the fused kernels' backward passes have no deterministic algorithm under `warn_only`.
 
@@ -126,6 +129,33 @@ def deterministic_kernels(config: TrialConfig, device: torch.device) -> Iterator
     finally:
         products.allow_tf32, filling.fill_uninitialized_memory = before
         torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+
+
+# What torch says of an operation without a deterministic algorithm.
+_NOT_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation")
+
+
+@contextmanager
+def noting_operations(notes: dict[str, None]) -> Iterator[None]:
+    """Add a note for each operation without a deterministic algorithm that the context computes; other warnings pass.
+
+    Args:
+        notes: Its keys are the notes, in the order in which they were made.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", message=_NOT_DETERMINISTIC.pattern)
+        show = warnings.showwarning
+
+        def take(message: Warning | str, *rest: Any) -> None:
+            if found := _NOT_DETERMINISTIC.match(str(message)):
+                notes[
+                    f"{found[1]} has no deterministic algorithm here: `study reproduce` may not find the same bits"
+                ] = None
+            else:
+                show(message, *rest)
+
+        warnings.showwarning = take  # type: ignore[assignment]
+        yield
 
 
 @contextmanager

@@ -64,10 +64,11 @@ class TrainingRun(TrialRun):
     """The training of one trial.
 
     Equal configuration, data, kind of device and number of threads give bitwise equal results, whether or not the training
-    was resumed from a checkpoint. Global random state is not changed. A step of the optimizer uses `accumulate` batches. The
-    last batches of an epoch are dropped if they are not full or do not fill a step, unless the training split is smaller than
-    one step. Each epoch shuffles the images again. With `ema_decay`, metrics, predictions and `state_dict` are those of the
-    averaged weights.
+    was resumed from a checkpoint. On a GPU, libraries, driver and the memory that the trial may take must be equal too: cuDNN
+    takes another algorithm where a workspace does not fit. Global random state is not changed. A step of the optimizer uses
+    `accumulate` batches. The last batches of an epoch are dropped if they are not full or do not fill a step, unless the training
+    split is smaller than one step. Each epoch shuffles the images again. With `ema_decay`, metrics, predictions and `state_dict`
+    are those of the averaged weights.
 
     Of several processes, each trains a part of each batch, and torch's DistributedDataParallel averages the gradients. A step
     equals that of one process with the same batch, but for rounding, for batch normalization, whose statistics in training are

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, distributed
 
 from search_spaces.errors import UserInputError
+from trainables.devices import is_out_of_memory
 
 # Of a process beside rank 0.
 PROGRAM = "from trainables.training.distributed_run import train_as_rank; train_as_rank()"
@@ -157,11 +158,9 @@ class OtherRanks:
         """Add what a process that ended printed to an error of the connection to it."""
         try:
             yield
-        except torch.OutOfMemoryError:
-            # Its type says what to do; other processes that ended did so for the same reason.
-            raise
         except RuntimeError as error:
-            ended = self._describe_ended()
+            # That of memory says what to do; other processes that ended did so for the same reason.
+            ended = "" if is_out_of_memory(error) else self._describe_ended()
             if not ended:
                 raise
             raise RuntimeError(f"{ended}\n{error}") from error

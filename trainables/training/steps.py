@@ -3,6 +3,8 @@
 Its parts are the optimizer, its learning rates by part of the model, their schedule, and the average of the weights.
 """
 
+import copy
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import check_choice
@@ -34,40 +35,33 @@ class WeightAverage:
     """The average of a model's weights and of its floating-point buffers, such as the statistics of BatchNorm.
 
     After each step, average = d * average + (1 - d) * weights, with d of `compute_decay`: torch's `AveragedModel` with
-    `use_buffers`, since statistics of the latest weights do not fit averaged weights. Source: Polyak and Juditsky 1992; decay
-    warm-up as in timm's `ModelEmaV3`.
+    `use_buffers`, since statistics of the latest weights do not fit averaged weights; but counters are copied, and nothing waits
+    for the device. Source: Polyak and Juditsky 1992; decay warm-up as in timm's `ModelEmaV3`.
+
+    Attributes:
+        model: The model with the averaged weights, on the device of the trained one.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        """Start with a copy of `model`; `decay` is the final decay, in (0, 1)."""
-        self._decay = decay
-        self._averaged = AveragedModel(model, multi_avg_fn=self._average, use_buffers=True)
+        """Start with a copy of `model`, whose tensors stay where they are; `decay` is the final decay, in (0, 1)."""
+        self.model = copy.deepcopy(model)
+        self._decay, self._num_averaged = decay, 0
+        own, trained = ([t.detach() for t in itertools.chain(m.parameters(), m.buffers())] for m in (self.model, model))
+        self._averages, self._weights = ([t for t in held if t.is_floating_point()] for held in (own, trained))
+        self._counters, self._counted = ([t for t in held if not t.is_floating_point()] for held in (own, trained))
 
-    @property
-    def model(self) -> nn.Module:
-        """The model with the averaged weights, on the device of the trained one."""
-        module = self._averaged.module
-        assert isinstance(module, nn.Module)
-        return module
-
-    def update(self, model: nn.Module) -> None:
+    def update(self) -> None:
         """Include the model's weights after a step; the first update copies them."""
-        self._averaged.update_parameters(model)
+        decay = compute_decay(self._num_averaged, self._decay)
+        self._num_averaged += 1
+        torch._foreach_lerp_(self._averages, self._weights, 1.0 - decay)
+        if self._counters:
+            torch._foreach_copy_(self._counters, self._counted)
 
     def restore(self, state: Mapping[str, Tensor], num_averaged: int) -> None:
         """Take over a state dict of `model` and the number of updates that it resulted from."""
         self.model.load_state_dict(dict(state))
-        self._averaged.n_averaged.fill_(num_averaged)
-
-    def _average(
-        self,
-        averaged: tuple[Tensor, ...] | list[Tensor],
-        current: tuple[Tensor, ...] | list[Tensor],
-        num_averaged: Tensor | int,
-    ) -> None:
-        # The count on the CPU, since reading `num_averaged` would wait for the device.
-        decay = compute_decay(int(self._averaged.n_averaged), self._decay)
-        get_ema_multi_avg_fn(decay)(averaged, current, num_averaged)  # type: ignore[no-untyped-call]
+        self._num_averaged = num_averaged
 
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -251,7 +245,7 @@ class OptimizerSteps:
         self._optimizer.zero_grad(set_to_none=True)
         self._advance_schedule()
         if self._average is not None:
-            self._average.update(self._model)
+            self._average.update()
 
     def _advance_schedule(self) -> None:
         if not self._scaler.is_enabled():

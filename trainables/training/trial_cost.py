@@ -1,5 +1,6 @@
 """The run of a trial, by the product's loop or a custom `Trainable`, and its cost, estimated from a few of its batches."""
 
+import math
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ import torch
 
 from search_spaces.config import TrialConfig, Value
 from trainables.training.distributed_run import DistributedRun
+from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.linear_probe import PROBE
 from trainables.training.loop import ProbeRun, RunOptions, TrainingRun
 from trainables.training.trainable import is_own_loop
@@ -33,6 +35,9 @@ def make_run(config: TrialConfig, data: TrialData, **options: Unpack[RunOptions]
 
 
 NUM_MEASURED_BATCHES = 3
+# Three batches take a GPU 10 to 30 ms, of which much is the start of the epoch: there a longer epoch is measured, too, which
+# takes about so long.
+SECONDS_ON_GPU = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +60,11 @@ class TrialCost:
 def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.device, weights: str | None) -> TrialCost:
     """Return the expected cost of a trial on this machine.
 
-    Trains and evaluates on `NUM_MEASURED_BATCHES` batches, after a warm-up epoch if the trial has a second epoch. Classes are not
-    weighted, hard examples are not repeated and no image is left out: all of it costs nothing, and a few batches need not contain
-    every class or the images. A custom loop trains on all images, as its epochs need not cost in proportion to them.
+    Trains and evaluates on `NUM_MEASURED_BATCHES` batches, after a warm-up epoch if the trial has a second epoch. On a GPU, a
+    second epoch of more batches takes about `SECONDS_ON_GPU`, and the two tell what a batch costs and what an epoch costs beside
+    its batches. Classes are not weighted, hard examples are not repeated and no image is left out: all of it costs nothing, and a
+    few batches need not contain every class or the images. A custom loop trains on all images, as its epochs need not cost in
+    proportion to them.
 
     Args:
         config: Configuration of the trial.
@@ -65,23 +72,57 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
         device: Device to compute on.
         weights: As in `trainables.models.backbones.build_model`.
     """
-    batch = config.whole("batch_size")
-    full = data.splits
-    number = len(full.train) if is_own_loop(config) else NUM_MEASURED_BATCHES * batch
-    few = replace(full, train=full.train[:number], search=full.search[:number])
     without: dict[str, Value] = {"class_weighting": "none", "hard_fraction": 0.0, "leave_out": ""}
     unweighted = replace(
         config,
         hyperparameters={**config.hyperparameters, **without},
         fixed={name: value for name, value in config.fixed.items() if name not in without},
     )
+    full = data.splits
+
+    def measure(num_batches: int) -> tuple[float, tuple[Measured, Measured]]:
+        number = num_batches * config.whole("batch_size")
+        train = full.train if is_own_loop(config) else full.train[:number]
+        few = replace(full, train=train, search=full.search[:number])
+        setup_seconds, metrics = _measure_epoch(unweighted, replace(data, splits=few), device, weights)
+        return setup_seconds, ((len(train), metrics.train_seconds), (len(few.search), metrics.evaluate_seconds))
+
+    setup_seconds, last = measure(NUM_MEASURED_BATCHES)
+    first = (NOTHING, NOTHING)
+    if device.type == "cuda" and last[0][0] < len(full.train):
+        first = last
+        _, last = measure(math.ceil(NUM_MEASURED_BATCHES * max(2.0, SECONDS_ON_GPU / first[0][1])))
+    epoch_seconds = sum(map(extrapolate, (len(full.train), len(full.search)), last, first))
+    return TrialCost(setup_seconds=setup_seconds, epoch_seconds=epoch_seconds)
+
+
+# A number of images, and the seconds that they took.
+Measured = tuple[int, float]
+NOTHING: Measured = (0, 0.0)
+
+
+def extrapolate(size: int, last: Measured, first: Measured = NOTHING) -> float:
+    """Return the seconds of `size` images by the line through two measurements, or by the proportion where there is one.
+
+    A line that falls, or that would begin below 0, is a disturbed measurement: then the proportion of the larger one counts.
+    """
+    proportion = last[1] * size / max(1, last[0])
+    if not 0 < first[0] < last[0]:
+        return proportion
+    slope = (last[1] - first[1]) / (last[0] - first[0])
+    start = last[1] - slope * last[0]
+    return start + slope * size if slope > 0 <= start else proportion
+
+
+def _measure_epoch(
+    config: TrialConfig, data: TrialData, device: torch.device, weights: str | None
+) -> tuple[float, EpochMetrics]:
+    """Return the seconds before the first epoch and the metrics of the second one, of the first if there is no other."""
     started = time.perf_counter()
-    run = make_run(unweighted, replace(data, splits=few), device=device, weights=weights)
+    run = make_run(config, data, device=device, weights=weights)
     setup_seconds = time.perf_counter() - started
     with closing(run):
         metrics = run.run_epoch()
         if not run.is_finished:
             metrics = run.run_epoch()
-    train_seconds = metrics.train_seconds * len(full.train) / len(few.train)
-    evaluate_seconds = metrics.evaluate_seconds * len(full.search) / max(1, len(few.search))
-    return TrialCost(setup_seconds=setup_seconds, epoch_seconds=train_seconds + evaluate_seconds)
+    return setup_seconds, metrics

@@ -25,6 +25,7 @@ from trainables.data.image_array import ImageArray, LazyImages
 from trainables.data.image_memory import ImageMemoryBudget, open_mapped
 from trainables.data.splits import SPLIT_NAMES, Splits
 from trainables.data.stratified import cut_folds
+from trainables.devices import compute_memory_fraction
 
 # Images are copied to a device if they take this share of its free memory at most: the rest is for the model.
 SHARE_OF_FREE = 0.25
@@ -68,14 +69,15 @@ def find_free_memory(device: torch.device, num_gpus: float = 1.0) -> int:
     free, total = torch.cuda.mem_get_info(device)
     allocated = torch.cuda.memory_allocated(device)
     free += torch.cuda.memory_reserved(device) - allocated
-    return min(free, int(min(num_gpus, 1.0) * total) - allocated) if num_gpus < 1 else free
+    return min(free, int(compute_memory_fraction(num_gpus, total) * total) - allocated) if num_gpus < 1 else free
 
 
 def limit_memory(device: torch.device, num_gpus: float) -> None:
     """Keep this process within its share of a CUDA device, so that trials that share a GPU cannot take each other's memory."""
     if device.type == "cuda":
+        fraction = compute_memory_fraction(num_gpus, torch.cuda.mem_get_info(device)[1])
         # By its index, for torch refuses a device without one here; None is the current device.
-        torch.cuda.set_per_process_memory_fraction(num_gpus if 0 < num_gpus < 1 else 1.0, device.index)
+        torch.cuda.set_per_process_memory_fraction(fraction, device.index)
 
 
 def gather_images(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:

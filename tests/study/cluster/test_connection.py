@@ -7,8 +7,9 @@ import ray
 import torch
 
 from search_spaces.errors import UserInputError
-from study.cluster.connection import THIS_PROCESS, Cluster, connect_cluster
+from study.cluster.connection import THIS_PROCESS, Cluster, connect_cluster, describe_idle_gpus
 from study.inputs.provenance import describe_platform
+from tests.study.cluster.test_tune_run import make_spec
 
 
 def test_an_error_of_ray_without_words_is_explained_by_the_one_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,6 +34,23 @@ def test_an_error_of_ray_without_words_is_explained_by_the_one_behind_it(monkeyp
 def test_part_of_a_gpu_is_part_of_one_gpu(cpu: float, gpu: float, expected: int) -> None:
     cluster = Cluster(address="10.0.0.1:6379", node_cpus=(8.0, 3.0), node_gpus=(4.0, 1.0), scratch="")
     assert cluster.capacity(cpu, gpu) == expected
+
+
+@pytest.mark.parametrize(
+    ("resources", "gpus", "is_said"),
+    [
+        ({"gpu": 0.0}, 8.0, True),
+        ({"gpu": 0.0}, 0.0, False),
+        ({"gpu": 0.0, "device": "cpu"}, 8.0, False),
+        ({"gpu": {"resnet18": 0.5, "resnet50": 0.0}}, 8.0, False),
+    ],
+)
+def test_gpus_that_no_trial_will_use_are_said(resources: dict[str, object], gpus: float, is_said: bool) -> None:
+    cluster = Cluster(address="10.0.0.1:6379", node_cpus=(8.0,), node_gpus=(gpus,), scratch="")
+    sentence = describe_idle_gpus(make_spec(resources), cluster)
+    assert sentence.startswith("trials will not use the 8 GPU(s) of 10.0.0.1:6379") == is_said
+    assert bool(sentence) == is_said
+    assert ("set resources.gpu = 1" in sentence) == is_said
 
 
 def test_a_driver_that_is_too_old_for_torch_counts_no_device(monkeypatch: pytest.MonkeyPatch) -> None:

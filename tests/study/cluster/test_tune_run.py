@@ -17,7 +17,15 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from study.cluster.connection import Cluster, connect_cluster
-from study.cluster.tune_run import Asker, DirectedScheduler, DirectedSearcher, HangWatch, run_trials
+from study.cluster.tune_run import (
+    MAX_FAILED_TRIALS,
+    Asker,
+    DirectedScheduler,
+    DirectedSearcher,
+    FaultyNodes,
+    HangWatch,
+    run_trials,
+)
 from study.scheduling.director import ConfirmationDirector, Director, want
 from study.scheduling.search_director import SearchDirector
 from study.spec.study_spec import StudySpec
@@ -27,7 +35,7 @@ from tests.study import simulated
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_stage
 from trainables.records.record import TrialState, best_trials
 from trainables.storage.store import Store
-from trainables.tune_adapter import encode_report
+from trainables.tune_adapter import encode_report, request_resources
 
 TIMEOUT = 3.0
 
@@ -262,3 +270,61 @@ def test_clock_starts_when_the_process_is_ready_and_again_at_each_report(monkeyp
     trial.temporary_state.ray_actor = "next actor"
     watch.kill_hung([trial])
     assert killed == ["actor"]
+
+
+@pytest.fixture
+def alive(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of two nodes with a GPU that are alive, eight digits of which are in a node's name; a head has none."""
+    ids = [digit * 56 for digit in "abc"]
+
+    def list_nodes() -> list[dict[str, Any]]:
+        return [
+            {"NodeID": n, "Alive": True, "Resources": {"CPU": 8.0} | ({} if "c" in n else {"GPU": 1.0})} for n in ids
+        ]
+
+    monkeypatch.setattr(ray, "nodes", list_nodes)
+    return ids
+
+
+def test_a_trial_goes_on_elsewhere_and_a_node_that_only_fails_gets_none(alive: list[str]) -> None:
+    nodes, bad, good = FaultyNodes(), f"host/{alive[0][:8]}", f"host/{alive[1][:8]}"
+
+    def avoided(trial_id: str, num_gpus: float = 1.0) -> tuple[str, ...]:
+        return nodes.list_avoided({"trial_id": trial_id, "num_cpus": 8.0, "num_gpus": num_gpus})
+
+    assert avoided("00000") == ()
+    assert nodes.add_failure(bad, "00000") == 1
+    assert avoided("00000") == (alive[0],)
+    assert avoided("00001") == ()
+    assert avoided("00000", num_gpus=2.0) == (), "it fits on no other node"
+    assert nodes.add_failure(bad, "00000") == 1, "the same trial again"
+    assert [nodes.add_failure(bad, f"{n:05d}") for n in range(1, MAX_FAILED_TRIALS)] == [2, 3]
+    assert avoided("00009") == (alive[0],)
+    nodes.add_failure(good, "00009")
+    assert avoided("00009") == (), "both fail, so that the trials are the reason"
+    nodes.hear(good)
+    assert avoided("00009") == (alive[0],)
+    head = alive.pop()
+    lost = alive.pop()
+    alive.append(head)
+    assert avoided("00009") == (), "the only other node with a GPU is lost"
+    alive.append(lost)
+    nodes.hear(bad)
+    assert avoided("00000") == ()
+
+
+def test_the_node_of_an_error_is_in_its_last_line_and_the_retry_avoids_it(
+    alive: list[str], driven: Driven, tmp_path: Path
+) -> None:
+    director, book, searcher, scheduler = driven
+    config: Any = searcher.suggest("tune-a") | {"num_gpus": 1.0}
+    trial = make_trial("tune-a", Trial.ERROR, config)
+    trial.error_file, changed = tmp_path / "error.txt", []
+    trial.error_file.write_text(f"Traceback\nValueError: no CUDA device\non node host/{alive[0][:8]}")
+    trial.update_resources = changed.append
+    scheduler.on_trial_error(None, trial)
+    assert book.get(director.stage, config["trial_id"]).retry_causes[0].splitlines()[-1] == (
+        f"ValueError: no CUDA device (on node host/{alive[0][:8]})"
+    )
+    assert changed == [request_resources({**config, "avoided_nodes": (alive[0],)})]
+    assert changed[0] != request_resources({**config, "avoided_nodes": ()})

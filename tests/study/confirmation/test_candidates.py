@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from study.confirmation.candidates import candidates, choose_by_ranking
+from study.confirmation.candidates import candidates, choose_by_ranking, describe_unlike_nodes
 from study.scheduling.director import ConfirmationDirector, want
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
@@ -56,3 +56,16 @@ def test_a_configuration_is_one_candidate_however_often_it_was_tried() -> None:
     assert [record.config.configuration_fingerprint for record in found] == [
         record.config.configuration_fingerprint for record in (first, others[0])
     ]
+
+
+def test_trials_on_unlike_devices_or_libraries_are_said() -> None:
+    book = MemoryBook()
+    drive(SearchDirector(book, make_spec(num_trials=4), FIXED))
+    records = [record.updated(device="NVIDIA A10G", libraries="torch 2.11.0") for record in book.of_stage("search")]
+    assert describe_unlike_nodes(records) == ""
+    assert describe_unlike_nodes([*records, records[0].updated(epochs=(), device="", libraries="")]) == ""
+    for changes in ({"device": "NVIDIA A100"}, {"libraries": "torch 2.12.0"}):
+        records[3] = records[0].updated(**changes)
+        sentence = describe_unlike_nodes(records)
+        assert "(3 on NVIDIA A10G, torch 2.11.0; 1 on NVIDIA A" in sentence
+        assert "device time cannot be compared" in sentence

@@ -17,7 +17,7 @@ from study.state.record_book import RecordBook
 from tests.study.simulated import FIXED, drive, make_spec
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord
-from trainables.storage.store import Store
+from trainables.storage.store import StorageError, Store
 
 RECORD, COPY = "trials/00001/record.json", "trials/00001/record.copy.json"
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -145,3 +145,40 @@ def test_a_study_is_opened_by_one_request_per_trial_and_many_at_once(
     assert len(RecordBook(Store(tmp_path)).of_stage("search")) == 20
     assert len(verbs) <= 20 + 5
     assert most >= 10
+
+
+class RemoteStore(Store):
+    """A folder that is written as an object store is: each write waits until another one is on its way too."""
+
+    is_local = False  # type: ignore[assignment]
+
+    def __init__(self, root: Path, failing: str = "none") -> None:
+        super().__init__(root)
+        self._failing, self._both = failing, threading.Barrier(2, timeout=20)
+        self.written: list[str] = []
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        self._both.wait()
+        if name == self._failing:
+            raise StorageError(f"{name}: the store does not answer")
+        time.sleep(0.05)
+        Store(self.root).write_bytes(name, data)
+        self.written.append(name)
+
+
+def test_record_and_copy_go_to_an_object_store_at_once(tmp_path: Path) -> None:
+    store = RemoteStore(tmp_path)
+    record = SearchDirector(RecordBook(store), make_spec(num_trials=4), FIXED).next_trial()
+    assert record is not None
+    assert sorted(store.written) == ["trials/00000/record.copy.json", "trials/00000/record.json"]
+    assert RecordBook(Store(tmp_path)).get("search", "00000") == record
+
+
+@pytest.mark.parametrize("failing", ["record.json", "record.copy.json"])
+def test_a_write_that_fails_leaves_no_other_one_on_its_way(tmp_path: Path, failing: str) -> None:
+    store = RemoteStore(tmp_path, f"trials/00000/{failing}")
+    book = RecordBook(store)
+    with pytest.raises(StorageError, match=rf"00000/{failing}: the store does not answer"):
+        SearchDirector(book, make_spec(num_trials=4), FIXED).next_trial()
+    assert len(store.written) == 1
+    assert book.of_stage("search") == ()

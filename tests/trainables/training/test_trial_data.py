@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.cuda._utils import _get_device_index
 
+from trainables.devices import CONTEXT_BYTES
 from trainables.training import trial_data
 from trainables.training.trial_data import (
     ResidentImages,
@@ -44,7 +45,9 @@ def test_what_the_allocator_keeps_is_free_and_a_share_of_a_gpu_is_a_limit(memory
     assert find_free_memory(CUDA) == 2 * GIB
     memory.reserved, memory.allocated = 3 * GIB, 1 * GIB
     assert find_free_memory(CUDA) == 4 * GIB, "two free, and two that the allocator keeps"
-    assert find_free_memory(CUDA, num_gpus=0.5) == 3 * GIB, "half of eight, one of which is in use"
+    assert find_free_memory(CUDA, num_gpus=0.5) == pytest.approx(3 * GIB - CONTEXT_BYTES), (
+        "half of eight, one of which is in use"
+    )
     assert find_free_memory(CUDA, num_gpus=0.9) == 4 * GIB
 
 
@@ -53,7 +56,8 @@ def test_trials_that_share_a_gpu_are_kept_within_their_share(memory: SimpleNames
         limit_memory(CUDA, num_gpus)
     limit_memory(torch.device("cuda", 1), 0.5)
     limit_memory(CPU, 0.5)
-    assert memory.fractions == [0.25, 1.0, 1.0, 1.0, 0.5]
+    context = CONTEXT_BYTES / (8 * GIB)
+    assert memory.fractions == pytest.approx([0.25 - context, 1.0, 1.0, 1.0, 0.5 - context])
 
 
 def test_images_that_do_not_fit_stay_on_the_host(memory: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

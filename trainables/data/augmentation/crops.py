@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from trainables.devices import hold_constant
+
 # As many proposals as torchvision's RandomResizedCrop.get_params makes before it falls back to the center.
 NUM_PROPOSALS = 10
 # Rows of random numbers that one image needs: two for each proposal, and two for the position.
@@ -39,7 +41,7 @@ def choose_crops(
     ratio = torch.exp((2 * draws[NUM_PROPOSALS : 2 * NUM_PROPOSALS] - 1) * math.log(max_ratio))
     heights, widths = torch.sqrt(area / ratio).round(), torch.sqrt(area * ratio).round()
     fits = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
-    free = torch.tensor([height, width], device=draws.device)[:, None]
+    free = hold_constant((height, width), draws.device)[:, None]
     size = take_first(fits, heights, widths)
     first, last = torch.zeros_like(size), free - size
     if content is not None:
@@ -47,7 +49,7 @@ def choose_crops(
         either = torch.stack([start, start + length - size])
         first, last = either.amin(dim=0).clamp(min=0), either.amax(dim=0).minimum(last)
     corner = first + (draws[-2:] * (last - first + 1)).floor()
-    center = torch.tensor(_center_crop(height, width, max_ratio), device=draws.device)[:, None]
+    center = hold_constant(_center_crop(height, width, max_ratio), draws.device)[:, None]
     return torch.where(fits.any(dim=0), torch.cat([corner, size]), center).T
 
 
@@ -178,8 +180,10 @@ def erase_rectangles(inputs: Tensor, probability: float, generator: torch.Genera
         probability: Share of the images that lose a rectangle.
         generator: On the CPU.
     """
-    draws = torch.rand((NUM_RECTANGLE_DRAWS, len(inputs)), generator=generator).to(inputs.device, non_blocking=True)
-    top, left, height, width = choose_rectangles(draws, inputs.shape[-1], probability).T[..., None]
+    # Chosen on the CPU: two dozen operations on a few numbers.
+    draws = torch.rand((NUM_RECTANGLE_DRAWS, len(inputs)), generator=generator)
+    rectangles = choose_rectangles(draws, inputs.shape[-1], probability).to(inputs.device, non_blocking=True)
+    top, left, height, width = rectangles.T[..., None]
     position = torch.arange(inputs.shape[-1], device=inputs.device)
     rows = (position >= top) & (position < top + height)
     columns = (position >= left) & (position < left + width)

@@ -100,19 +100,13 @@ def _draw_mixup(num_images: int, probability: float, alpha: float, seed: int) ->
 
 def _choose_boxes(draws: Tensor, has_box: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Return (B, S, S, 1), 1 inside of the boxes and 0 elsewhere, and (B, 1), their share of the area."""
-    side = (size * torch.sqrt(1.0 - draws[1])).floor()
-    side = torch.where(has_box, side, 0.0)
-    inside_x = _inside_box((draws[2] * size).floor(), side, size)
-    inside_y = _inside_box((draws[3] * size).floor(), side, size)
+    side = (size * torch.sqrt(1.0 - draws[1])).floor() * has_box
+    # Around each center, (2, B): the positions of an interval of this length that lie in the image.
+    start = (draws[2:] * size).floor() - (side / 2).floor()
+    position = torch.arange(size, device=draws.device)
+    inside_x, inside_y = ((position >= start[..., None]) & (position < (start + side)[..., None])).unbind()
     box = (inside_y[:, :, None] & inside_x[:, None, :]).to(draws.dtype)[..., None]
     return box, inside_x.sum(1, keepdim=True) * inside_y.sum(1, keepdim=True) / size**2
-
-
-def _inside_box(center: Tensor, side: Tensor, size: int) -> Tensor:
-    """Return (B, S) bool: the positions of an interval of length `side` around `center` that lie in the image."""
-    position = torch.arange(size, device=center.device)[None]
-    start = center - (side / 2).floor()
-    return (position >= start[:, None]) & (position < (start + side)[:, None])
 
 
 # Rows of random numbers that one image needs: a decision, its donor and the width of its ring.
