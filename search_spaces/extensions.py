@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,26 @@ def load_function(name: str, group: str, what: str) -> Callable[..., Any]:
             f"{what} {name!r} must be a function with a signature, but is {kind}; wrap it in one"
         ) from None
     return found
+
+
+def import_extra(name: str, versions: str) -> Any:
+    """Import a package that an extra of the same name installs.
+
+    Args:
+        name: Of the package, its module, and the extra.
+        versions: That work, by how they begin, such as "3.".
+
+    Raises:
+        UserInputError: If it is not installed, or in another version, with the command that installs it.
+    """
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        found = ""
+    if not found.startswith(versions):
+        state = f"found is {found}" if found else "it is not installed"
+        raise UserInputError(f'this needs {name} {versions}x, but {state}; run `pip install "abstudy[{name}]"`')
+    return importlib.import_module(name)
 
 
 @contextmanager

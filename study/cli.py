@@ -407,6 +407,27 @@ def tensorboard(
 
 
 @app.command()
+def sync(
+    study: options.StudyArgument,
+    to: options.TrackerOption,
+    storage: options.StorageOption = None,
+    follow: options.FollowOption = False,
+) -> None:
+    """Write the trials of a study, its verdict and its report to a tracker; again and again, only what has changed is written."""
+    from study.views.trackers import sync_study
+
+    sync_study(open_study(study, storage), to, console, follow=follow)
+
+
+@app.command()
+def mcp(storage: options.StorageOption = None) -> None:
+    """Answer an agent's questions about studies, over the Model Context Protocol on standard input and output. Only reads."""
+    from study.agents import serve_answers
+
+    serve_answers(storage)
+
+
+@app.command()
 def models(library: options.LibraryArgument = "", pattern: options.PatternArgument = "*") -> None:
     """List the names that a backbone may have."""
     from study.views.model_names import list_model_names

@@ -21,6 +21,13 @@ class RoundDesign(StrEnum):
     FACTORIAL = "factorial"
 
 
+class TrackerName(StrEnum):
+    """A tracker that `study sync` writes to."""
+
+    MLFLOW = "mlflow"
+    TRACKIO = "trackio"
+
+
 def is_given(context: Context, name: str) -> bool:
     """Return whether a parameter of the command is on the command line."""
     source = context.get_parameter_source(name)
@@ -177,4 +184,7 @@ _RELOCATE_HELP = (
     "What differs here: data.path, model.weights, resources.device, resources.images or resources.image_folder."
 )
 RelocateOption = Annotated[Texts, Option("--set", help=_RELOCATE_HELP)]
+_TRACKER_HELP = "mlflow ($MLFLOW_TRACKING_URI) or trackio ($TRACKIO_DIR), from the extra of that name."
+TrackerOption = Annotated[TrackerName, Option("--to", help=_TRACKER_HELP)]
+FollowOption = Annotated[bool, Option("--follow", help="Go on while a process drives the study, every 15 seconds.")]
 PortOption = Annotated[int, Option(help="Port of 127.0.0.1.", min=1, max=65535)]

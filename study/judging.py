@@ -71,10 +71,7 @@ def judge_models(files: Sequence[Path], options: JudgeOptions, console: Console)
     Raises:
         UserInputError: listing everything that is wrong with the files and the options, before anything is printed.
     """
-    predictions, groups, human = _read(files, options)
-    margin, alpha = options.margin or MARGIN, options.alpha or ALPHA
-    rows = compare_outside_arms(predictions, control=options.control, margin=margin, alpha=alpha, groups=groups)
-    found = analyze_outside_arms(predictions, human=human, groups=groups, control=options.control)
+    rows, found = judge_files(files, options)
     if rows:
         _print_rows(rows, console)
     _print_findings(found, console)
@@ -84,6 +81,14 @@ def judge_models(files: Sequence[Path], options: JudgeOptions, console: Console)
     for name, text in _build_files(", ".join(dict.fromkeys(file.stem for file in files)), rows, found).items():
         Store(options.to).write_text(name, text)
         print_line(f"{options.to}/{name}", console)
+
+
+def judge_files(files: Sequence[Path], options: JudgeOptions) -> tuple[Sequence[ComparisonRow], OutsideFindings]:
+    """Return the rows of the A/B table, none for one arm, and the findings; `judge_models` has the arguments and errors."""
+    predictions, groups, human = _read(files, options)
+    margin, alpha = options.margin or MARGIN, options.alpha or ALPHA
+    rows = compare_outside_arms(predictions, control=options.control, margin=margin, alpha=alpha, groups=groups)
+    return rows, analyze_outside_arms(predictions, human=human, groups=groups, control=options.control)
 
 
 def _read(

@@ -1,10 +1,12 @@
-"""The tests in an environment with other versions: ``python -m tests.versions lowest|newest|jobs|image [PYTHON]``.
+"""The tests in an environment with other packages.
+
+``python -m tests.versions lowest|newest|jobs|image|mlflow|trackio [PYTHON]``
 
 ``lowest`` has the lowest direct dependencies that have binaries for the interpreter PYTHON (grad-cam has none), ``newest`` the
 newest of everything; both leave their versions in .venv/lowest.txt and .venv/newest.txt. ``jobs`` adds the packages of Ray's
 job server, submits to it, probes the ports that it opens, and writes the row R14 of benchmarks/FAULTS.md. ``image`` executes the
 RUN lines of the Dockerfile on a copy of this checkout in an empty environment, which needs about 8 GB, or 2 GB where pip finds
-torch for CPUs (PIP_FIND_LINKS).
+torch for CPUs (PIP_FIND_LINKS). ``mlflow`` and ``trackio`` test `study sync` against the store of that tracker.
 """
 
 import argparse
@@ -19,7 +21,14 @@ VENV = Path(".venv")
 UV = str(Path(sys.executable).with_name("uv"))
 RESOLUTIONS = {"lowest": "lowest-direct", "newest": "highest"}
 TEST_OPTIONS = ("--durations=25", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+# Environments with another extra beside "dev", and the tests that need it.
 JOB_TESTS = ("-m", "", "tests/study/test_submission.py", "tests/faults/test_faults.py", "-k", "submit or port")
+TRACKER_TESTS = ("tests/study/views/test_tracker_stores.py",)
+EXTRAS = {
+    "jobs": ("submit", JOB_TESTS),
+    "mlflow": ("mlflow", (*TRACKER_TESTS, "-k", "mlflow")),
+    "trackio": ("trackio", (*TRACKER_TESTS, "-k", "trackio")),
+}
 
 
 def run(*command: str | Path, **variables: str) -> None:
@@ -34,15 +43,17 @@ def run_tests(versions: str, interpreter: str) -> None:
     environment = VENV / versions
     python, wanted = environment / "bin" / "python", VENV / f"{versions}.txt"
     install = (UV, "pip", "install", "--quiet", "--python", python, "--editable")
-    if versions != "jobs":
+    if versions in RESOLUTIONS:
         resolve = ("--resolution", RESOLUTIONS[versions], "--only-binary", ":all:", "--no-binary", "grad-cam")
         compile_versions = (UV, "pip", "compile", "--quiet", "--python", interpreter, *resolve)
         run(*compile_versions, "--extra", "dev", "pyproject.toml", "--output-file", wanted)
     run(UV, "venv", "--quiet", "--clear", "--python", interpreter, environment)
-    if versions == "jobs":
-        run(*install, ".[dev,submit]")
-        run(python, "-m", "pytest", *JOB_TESTS)
-        run(python, "-m", "tests.faults", "R14")
+    if versions in EXTRAS:
+        extra, tests = EXTRAS[versions]
+        run(*install, f".[dev,{extra}]")
+        run(python, "-m", "pytest", *tests)
+        if versions == "jobs":
+            run(python, "-m", "tests.faults", "R14")
     else:
         run(UV, "pip", "sync", "--quiet", "--python", python, wanted)
         run(*install, ".", "--no-deps")
@@ -67,7 +78,7 @@ def run_image(interpreter: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.versions", description=__doc__)
-    parser.add_argument("versions", choices=("lowest", "newest", "jobs", "image"))
+    parser.add_argument("versions", choices=(*RESOLUTIONS, *EXTRAS, "image"))
     parser.add_argument("interpreter", metavar="PYTHON", nargs="?", default="python3")
     arguments = parser.parse_args()
     if arguments.versions == "image":

@@ -11,9 +11,11 @@ from urllib.parse import quote
 from analysis.arms.values import ArmFinding
 from analysis.baselines.render import BASELINE_HEADER
 from analysis.causes.values import MATERIAL_EFFECT
-from analysis.comparison.tables import HEADER, TableRow
+from analysis.comparison.tables import HEADER, TableRow, build_table_rows
+from analysis.comparison.values import ComparisonRow
 from analysis.confusions.values import MAX_ISSUES
 from analysis.formats.numbers import format_signed_pp, format_value, shorten
+from analysis.formats.text_sections import InspectionSection
 from analysis.heat_maps.values import CamPanel
 from analysis.interventions.render import MEASURED_COLUMNS, STATED_COLUMNS
 from analysis.interventions.values import InterventionFindings
@@ -119,19 +121,33 @@ def build_search_page(study: str, sections: Sequence[Mapping[str, str]], notes: 
     return render("search.html.j2", study=study, sections=sections, notes=notes, plotly_js=plotly_js)
 
 
-def build_model_card(description: Mapping[str, Any], arm: ArmFinding | None, note: str, reproduce: str) -> str:
-    """Return the card as markdown.
+def build_answer(tool: str, sections: Sequence[InspectionSection], most: int) -> str:
+    """Return the answer of a tool as Markdown that shows every name literally, with at most so many rows of each table."""
+    return render("answer.md.j2", tool=tool, sections=sections, most=most)
+
+
+def build_model_card(description: Mapping[str, Any], findings: Findings | None, note: str, reproduce: str) -> str:
+    """Return the card as markdown, with the front matter that Hugging Face reads.
 
     Args:
         description: of the exported weights: study, arm, architecture, class names, preprocessing, macro-F1, configuration,
             the ONNX file if there is one, and `handed_over`, whether the study hands over this model, if that is known.
-        arm: findings about the arm, with the audit of the exported model; None where `note` says why there are none.
-        note: why there is no audit; "" where there is one.
+        findings: of the study; None where `note` says why there are none.
+        note: why the findings hold no audit of the exported model; "" where they do.
         reproduce: the command that trains the model again.
     """
+    name, rows = description["arm"], [] if findings is None else _find_rows(findings, description["arm"])
+    arm = None if findings is None or note else next(one for one in findings.arms if one.arm == name)
+    values = {"model": description, "note": note, "reproduce": reproduce, "most": MAX_CONFUSIONS, "findings": findings}
     audit = None if arm is None else arm.exported
-    values = {"model": description, "note": note, "reproduce": reproduce, "most": MAX_CONFUSIONS}
-    return render("model_card.md.j2", **values, arm=arm, audit=audit)
+    return render("model_card.md.j2", **values, rows=build_table_rows(rows), arm=arm, audit=audit)
+
+
+def _find_rows(findings: Findings, name: str) -> list[ComparisonRow]:
+    """Return the rows with an arm, or the probe, on one side; in a factorial design, whose rows compare levels, all rows."""
+    probe = findings.baselines.row if findings.baselines is not None else None
+    rows = [*findings.rows, *([] if probe is None else [probe])]
+    return [row for row in rows if name in (row.treatment, row.control)] or rows
 
 
 def _render_report(

@@ -5,7 +5,7 @@ Nothing is computed here.
 
 from collections.abc import Mapping, Sequence
 
-from analysis.arms.values import ArmFinding
+from analysis.arms.values import ArmFinding, ModelAudit
 from analysis.baselines.render import compare_with_probe
 from analysis.baselines.values import LINEAR_PROBE, BaselineFindings
 from analysis.causes.values import MIXED
@@ -134,7 +134,7 @@ def _say_how_sure(findings: Findings, rows: Sequence[TableRow]) -> list[str]:
 
 def _say_where(winner: ArmFinding) -> list[str]:
     sentences = [_say_confusion(winner)]
-    failing = _list_failing(winner)
+    failing = list_failing(winner)
     if failing:
         worst = max(failing, key=lambda found: found.gap.estimate)
         others = f" and {len(failing) - 1} more class{'' if len(failing) == 2 else 'es'}" if len(failing) > 1 else ""
@@ -162,7 +162,8 @@ def _say_confusion(winner: ArmFinding) -> str:
     return f"{sentence}{f'; {more} more confusions are material' if more > 1 else '; one more is material' if more == 1 else ''}."
 
 
-def _list_failing(winner: ArmFinding) -> list[ClassAudit]:
+def list_failing(winner: ArmFinding | ModelAudit) -> list[ClassAudit]:
+    """Return the classes that fail the first Clever Hans audit of an arm or of a model."""
     classes = winner.ring_audits[0].classes if winner.ring_audits else ()
     return [found for found in classes if (found.verdict or found.recipe_verdict) is AuditVerdict.FAIL]
 

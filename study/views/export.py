@@ -13,11 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.arms.values import ArmFinding
 from analysis.baselines.values import LINEAR_PROBE
 from analysis.formats.table_formats import to_csv
 from analysis.report.pages import build_model_card
-from analysis.report.study_findings import to_plain
+from analysis.report.study_findings import Findings, to_plain
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from search_spaces.settings import BUILT_IN_LOOP
@@ -193,8 +192,8 @@ def _describe_origin(
     return {"arm": arm, **trial, "macro_f1": macro_f1}
 
 
-def find_audit(study: OpenStudy, record: TrialRecord) -> tuple[ArmFinding | None, str]:
-    """Return the findings about the arm of an exported model, with the audit of that model, and why there are none.
+def find_audit(study: OpenStudy, record: TrialRecord) -> tuple[Findings | None, str]:
+    """Return the findings of the study, None where they are not current, and why they hold no audit of an exported model, or "".
 
     Args:
         study: that the model belongs to.
@@ -202,20 +201,27 @@ def find_audit(study: OpenStudy, record: TrialRecord) -> tuple[ArmFinding | None
     """
     analyze = f"run `study analyze {study.store.argument}` and export again"
     if record.config.fold:
-        return None, (
+        return _load_current(study), (
             "This model has trained on all images, so that none is left to test or audit it on: its score is that of the folds, "
             "and the report of the study has the audits of the models of the first seed's folds."
         )
     if not study.store.exists(FINDINGS):
         return None, f"There is no audit of this model yet; {analyze}."
-    findings = load_findings(study)
-    (arm,) = (arm for arm in findings.arms if arm.arm == record.config.arm)
-    if arm.exported is None or arm.exported.trial_id != record.trial_id or findings.basis != digest_basis(study):
+    findings = _load_current(study)
+    arms = () if findings is None else findings.arms
+    audits = [arm.exported for arm in arms if arm.arm == record.config.arm and arm.exported is not None]
+    if [audit.trial_id for audit in audits] != [record.trial_id]:
         return (
             None,
             f"The findings of the study are those of an earlier state or version, so they are left out; {analyze}.",
         )
-    return arm, ""
+    return findings, ""
+
+
+def _load_current(study: OpenStudy) -> Findings | None:
+    """Return the findings of a study in its present state; None if there are none."""
+    findings = load_findings(study) if study.store.exists(FINDINGS) else None
+    return findings if findings is not None and findings.basis == digest_basis(study) else None
 
 
 def export_weights(study: OpenStudy, arm: str, folder: Path, *, onnx: bool = False) -> bool:
@@ -258,7 +264,7 @@ def _write_probe(study: OpenStudy, folder: Path) -> None:
     if has_all_images:
         note += " It was fitted on all images: its score is that of the probes of the folds, which were not."
     reproduce = f"study resume {study.store.argument}"
-    _write_folder(study, folder, stored.config, weights, origin, (None, note), reproduce)
+    _write_folder(study, folder, stored.config, weights, origin, (_load_current(study), note), reproduce)
 
 
 def _write_folder(
@@ -267,7 +273,7 @@ def _write_folder(
     config: TrialConfig,
     weights: bytes,
     origin: dict[str, Any],
-    audit: tuple[ArmFinding | None, str],
+    audit: tuple[Findings | None, str],
     reproduce: str,
     *,
     onnx: bool = False,
@@ -292,10 +298,11 @@ def _write_folder(
     if onnx and not is_own_loop(config):
         description["onnx"] = write_onnx(own, config, weights, len(description["class_names"]))
     description["audit"] = {"note": note, "model": None, "recipe": None}
-    if found is not None:
-        values = dataclasses.asdict(found)
-        recipe = {key: values[key] for key in RECIPE_AUDIT}
-        description["audit"] |= to_plain({"model": values["exported"], "recipe": recipe})
+    for arm in found.arms if found is not None and not note else ():
+        if arm.arm == origin["arm"]:
+            values = dataclasses.asdict(arm)
+            recipe = {key: values[key] for key in RECIPE_AUDIT}
+            description["audit"] |= to_plain({"model": values["exported"], "recipe": recipe})
     text = json.dumps(description, indent=1, sort_keys=True, allow_nan=False)
     (own / STUDY).write_text(text + "\n", encoding="utf-8")
     (own / CARD).write_text(build_model_card(description, found, note, reproduce), encoding="utf-8")

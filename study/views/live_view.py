@@ -12,7 +12,6 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from analysis.formats.numbers import format_seconds
@@ -199,7 +198,7 @@ def compute_progress(study: OpenStudy, stage: Stage) -> StageProgress:
     )
 
 
-def build_progress_table(progress: StageProgress) -> Table:
+def tabulate_progress(progress: StageProgress) -> SectionTable:
     """Return the table of a stage's arms."""
     columns = ("arm", "running", "complete", "pruned", "failed", "device time", "share", "best macro-F1")
     rows = []
@@ -207,7 +206,7 @@ def build_progress_table(progress: StageProgress) -> Table:
         best = "-" if arm.best_macro_f1 is None else f"{arm.best_macro_f1:.4f} ({arm.best_trial_id})"
         counts = (arm.num_running, arm.num_complete, arm.num_pruned, arm.num_failed)
         rows.append((arm.arm, *map(str, counts), format_seconds(arm.device_seconds), f"{arm.share:.0%}", best))
-    return build_table(SectionTable(columns=columns, rows=tuple(rows)))
+    return SectionTable(columns=columns, rows=tuple(rows))
 
 
 def describe_progress(progress: StageProgress) -> str:
@@ -266,7 +265,8 @@ class LiveView:
             bar = ProgressBar(total=1.0, completed=progress.fraction_done, width=60)
             title = Text(f"{study.name}  {describe_progress(progress)}", style="bold")
             # Padded, since a bar alone does not end its line.
-            self._live.update(Group(title, Padding(bar, (0, 0)), build_progress_table(progress)), refresh=True)
+            table = build_table(tabulate_progress(progress))
+            self._live.update(Group(title, Padding(bar, (0, 0)), table), refresh=True)
         else:
             self._last_plain = time.monotonic()
             best = ", ".join(

@@ -62,14 +62,22 @@ class PlanOptions:
 
 
 def print_plan(spec: StudySpec, text: str, options: PlanOptions, storage: str | None, console: Console) -> None:
-    """Print the forecast of each look, what would decide the margin, and the number of full trials of each arm.
+    """Print the forecast of a spec, see `forecast_spec`."""
+    for section in forecast_spec(spec, text, options, storage, console):
+        print_section(section, console)
+
+
+def forecast_spec(
+    spec: StudySpec, text: str, options: PlanOptions, storage: str | None, console: Console
+) -> list[InspectionSection]:
+    """Return the forecast of each look with what would decide the margin, and the number of full trials of each arm.
 
     Args:
         spec: of the planned study.
         text: its TOML text; a pilot fits what it leaves out to the images, as a launch does.
         options: where the variances come from.
         storage: the storage root of --like; None for the default.
-        console: receives the forecast.
+        console: receives the progress of a pilot.
 
     Raises:
         UserInputError: naming everything that is wrong with the options, or a spec that compares nothing.
@@ -79,14 +87,13 @@ def print_plan(spec: StudySpec, text: str, options: PlanOptions, storage: str | 
     num_test_images = spec.data.num_test_images
     if num_test_images is None:
         num_test_images = len(load_split_images(spec)[1].test)
-    print_section(describe_looks(spec, basis, num_test_images), console)
     lines: list[str] = []
     try:
         lines += [*describe_search_trials(spec, basis), describe_size(spec)]
     except UserInputError as error:  # a model that cannot be built here, such as one of code that is not trusted
         lines.append(f"full trials per arm and size on disk: not known, because {error}")
-    for line in lines:
-        print_line(line, console)
+    looks = describe_looks(spec, basis, num_test_images)
+    return [looks, InspectionSection(anchor="costs", title="What it costs", lines=tuple(lines))]
 
 
 def describe_launch(

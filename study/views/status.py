@@ -14,7 +14,7 @@ from study.confirmation.plan import count_test_reads
 from study.open_study import OpenStudy, has_finished_search, load_study, read_baselines, read_passport
 from study.state.lease import read_holder
 from study.state.paths import REPORT_HTML, SPEC, Stage
-from study.views.live_view import build_progress_table, compute_progress, describe_progress, has_finished_confirmation
+from study.views.live_view import compute_progress, describe_progress, has_finished_confirmation, tabulate_progress
 from study.views.printing import build_table, print_line, print_section
 from trainables.records.record import TrialState
 from trainables.storage.store import StorageError, Store
@@ -73,18 +73,22 @@ def print_status(study: OpenStudy, console: Console) -> None:
     for stage in stages:
         if study.book.of_stage(stage):
             print_stage(study, stage, console)
-    for message in study.book.recovered:
-        print_line(message, console)
+    for line in list_events(study):
+        print_line(line, console)
+
+
+def list_events(study: OpenStudy) -> list[str]:
+    """Return a line for each record that was recovered, and for each note, failure and retry of a trial."""
+    lines = list(study.book.recovered)
     for record in study.book:
         trial = f"{record.stage}/{record.trial_id}"
-        lines = [f"note: {trial}: {note}" for note in record.notes]
+        lines += [f"note: {trial}: {note}" for note in record.notes]
         if record.state is TrialState.FAILED:
             lines.append(f"failed: {trial}: {record.reason}")
         elif record.retry_causes:
             cause = record.retry_causes[-1].splitlines()[-1]
             lines.append(f"retried: {trial}, {len(record.retry_causes)} time(s); last cause: {cause}")
-        for line in lines:
-            print_line(line, console)
+    return lines
 
 
 def print_stage(study: OpenStudy, stage: Stage, console: Console, *, is_over: bool = False) -> None:
@@ -93,7 +97,7 @@ def print_stage(study: OpenStudy, stage: Stage, console: Console, *, is_over: bo
     if is_over:
         progress = dataclasses.replace(progress, num_planned=progress.num_finished, fraction_done=1.0, eta_seconds=0.0)
     console.print(describe_progress(progress), highlight=False, soft_wrap=True)
-    console.print(build_progress_table(progress))
+    console.print(build_table(tabulate_progress(progress)))
     profiles = compute_epoch_profiles(study.book.of_stage(stage))
     if profiles:
         print_section(describe_epochs(profiles), console)

@@ -39,7 +39,7 @@ PASSPORT = {
     "code": {"commit": "4f2a9c1", "changes": "none"},
     "versions": {"torch": "2.13.0", "ray": "2.60.0", "optuna": "5.0.0"},
     "platform": {"system": "Linux", "cuda_devices": ["NVIDIA A100", "NVIDIA A100"]},
-    "data": {"source": "cifar10", "num_images": {"train": 35000, "test": 2000}},
+    "data": {"source": "cifar10", "fingerprint": "0123abcd", "num_images": {"train": 35000, "test": 2000}},
 }
 
 

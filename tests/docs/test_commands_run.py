@@ -27,6 +27,8 @@ ELSEWHERE = {
     "abstudy_example": "an installed package: tests/examples",
     "models own": "the same",
     "photos": "tests/docs/test_tutorial.py",
+    "sync": "a tracker: tests/study/views/test_tracker_stores.py",
+    "mcp": "answers until its client ends: tests/study/test_agents.py",
 }
 SPEC = """
 name = "mine"

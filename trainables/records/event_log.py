@@ -11,9 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from search_spaces.config import TrialConfig, Value
 from search_spaces.space import FloatParameter, IntParameter, Parameter
 from trainables.records.confusion_figure import plot_confusion_matrix
-from trainables.training.epoch_metrics import EpochMetrics
-
-METRIC_TAG = "macro_f1/search"
+from trainables.training.epoch_metrics import METRIC_TAG, EpochMetrics
 
 
 class EventLog:
@@ -47,12 +45,7 @@ class EventLog:
     def write_epoch(self, metrics: EpochMetrics) -> None:
         """Write the scalars of one epoch; numbers that were not finite are left out."""
         scalars = {
-            METRIC_TAG: metrics.macro_f1,
-            "loss/train": metrics.train_loss,
-            "loss/search": metrics.search_loss,
-            "learning_rate/head": metrics.head_lr,
-            "learning_rate/backbone": metrics.backbone_lr,
-            "speed/train_images_per_second": metrics.train_images_per_second,
+            **metrics.scalars,
             **{f"class_f1/{name}": value for name, value in zip(self._class_names, metrics.per_class_f1, strict=False)},
         }
         for tag, value in scalars.items():

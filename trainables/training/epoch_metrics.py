@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 if TYPE_CHECKING:
     import torch
 
+METRIC_TAG = "macro_f1/search"
 # In their order within an epoch. "start" builds model and optimizer, in a trial's first epoch; "idle" is the time between a
 # report and the next step.
 PARTS = ("start", "data", "augment", "forward", "backward", "optimizer", "evaluate", "checkpoint", "report", "idle")
@@ -108,6 +109,18 @@ class EpochMetrics(BaseModel):
     def is_finite(self) -> bool:
         """Whether macro-F1 and both losses are finite numbers."""
         return None not in (self.train_loss, self.search_loss, self.macro_f1)
+
+    @property
+    def scalars(self) -> dict[str, float | None]:
+        """What curves show of the epoch, by tag, without the classes; None for a number that was not finite."""
+        return {
+            METRIC_TAG: self.macro_f1,
+            "loss/train": self.train_loss,
+            "loss/search": self.search_loss,
+            "learning_rate/head": self.head_lr,
+            "learning_rate/backbone": self.backbone_lr,
+            "speed/train_images_per_second": self.train_images_per_second,
+        }
 
     @property
     def divergence(self) -> str:

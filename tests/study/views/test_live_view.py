@@ -15,7 +15,7 @@ from study.scheduling.search_director import SearchDirector
 from study.state.paths import COMPARISON_CSV, PASSPORT, REPORT_HTML, SPEC, open_study, study_uri
 from study.state.record_book import RecordBook
 from study.state.sealed_files import write_sealed_json
-from study.views.live_view import LiveView, build_progress_table, compute_progress, describe_progress
+from study.views.live_view import LiveView, compute_progress, describe_progress, tabulate_progress
 from study.views.status import find_studies, study_state
 from tests.study.simulated import FIXED, drive, make_report, make_spec
 from trainables.records.record import best_trials
@@ -182,4 +182,4 @@ def test_progress_that_cannot_be_read_is_said_and_the_study_goes_on(tmp_path: Pa
 
 
 def test_table_has_a_row_per_arm(tmp_path: Path) -> None:
-    assert build_progress_table(compute_progress(open_simulated(tmp_path), "search")).row_count == 2
+    assert len(tabulate_progress(compute_progress(open_simulated(tmp_path), "search")).rows) == 2
