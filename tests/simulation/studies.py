@@ -18,7 +18,7 @@ GAUSSIAN_EVERY = 50
 def draw_study(seed: int, rng: random.Random) -> tuple[StudySpec, StatedInterventions | None]:
     """Return the spec of a seed's study, and what it states if it is a round of interventions."""
     looks = rng.choice([[2], [2, 3]])
-    confirm: dict[str, Any] = {"looks": looks, "folds": rng.choice([0, 0, 0, 2]), "top_k": 1}
+    confirm: dict[str, Any] = {"looks": looks, "folds": rng.choice([0, 0, 2]), "top_k": 1}
     # A trial that does not report for two minutes is stopped.
     resources = {"checkpoint_seconds": rng.choice([0, 0, 10]), "timeout_seconds": 120.0, "max_failed_fraction": 1.0}
     data: dict[str, Any] = {

@@ -35,7 +35,7 @@ from study.scheduling.search_director import SearchDirector
 from study.stages.stage import Session
 from study.stages.training import CONFIRM, Search
 from study.state import budget_extensions, lease, record_book
-from study.state.paths import SPEC
+from study.state.paths import PLAN, SPEC
 from study.state.record_book import StudyInterrupted, open_trial_files
 from tests.simulation.invariants import Invariants, must
 from tests.simulation.scheduler import (
@@ -66,6 +66,10 @@ START_SECONDS = (6.0, 40.0)
 NUM_HOSTS = 3
 LEAST_FAULTS = 10
 MOST_UNFIT = 3
+# How far a study is; the test split is read once the plan is written.
+CONFIRMING, READING = 1, 2
+# Faults that do not wait.
+NUM_EARLY = 3
 # What a driver may say when it cannot drive: another one does.
 REFUSED = ("is driven by", "was taken by another driver", "in the middle of a write", "the study 'simulated' exists")
 # What it may say when all trials of an arm were lost; the user extends the search or starts the trials again.
@@ -125,6 +129,8 @@ class World:
         self._num_planned = self.rng.randint(12, 30)
         self._next_fault = self.rng.randint(5, 60)
         self._kinds = self._draw_kinds()
+        # Most steps are of the search: in many seeds, most faults wait for what comes later.
+        self._stage, self._focus = 0, self.rng.choice([0, 0, CONFIRMING, READING])
         self._storage_failed_until = 0.0
         self._must_extend = False
         self._num_unfit = 0
@@ -206,6 +212,7 @@ class World:
             for stage in (Search(), CONFIRM):
                 if not stage.is_done(session):
                     self.note(f"begins {type(stage).__name__}")
+                    self._stage = max(self._stage, CONFIRMING * (stage is CONFIRM))
                     stage.run(session)
             if sum(self.faults.values()) >= LEAST_FAULTS:
                 self.invariants.check_end(session.study, lambda folder: TrialFiles(session.study.store.child(folder)))
@@ -247,7 +254,12 @@ class World:
     def _step(self, thread: Thread) -> None:
         if self._num_left <= 0 or self.scheduler.steps < self._next_fault:
             return
+        if self._stage < self._focus and sum(self.faults.values()) >= NUM_EARLY:
+            self._next_fault = self.scheduler.steps + 1
+            return
         shortest, longest = (15, 60) if sum(self.faults.values()) < 12 else (40, 600)
+        if self._focus:
+            shortest, longest = 3, 100
         self._next_fault = self.scheduler.steps + int(draw_seconds(self.rng, shortest, longest))
         kind = self.rng.choice(self._kinds)
         self.faults[kind] += 1
@@ -382,6 +394,7 @@ class World:
 
     def _see(self, name: str, data: bytes | None) -> None:
         self.note(f"{'deletes' if data is None else 'writes'} {name}")
+        self._stage = READING if name == PLAN else self._stage
         self.invariants.see(name, data)
 
     def _wrap_check(self, check: Callable[[Any], None]) -> Callable[[Any], None]:
