@@ -20,7 +20,7 @@ from study.confirmation.evidence import list_unfinished_wholes, load_evidence, r
 from study.confirmation.plan import count_test_reads
 from study.inputs.preparation import check_folds, prepare
 from study.open_study import OpenStudy, load_study, read_baselines
-from study.results.confirmed_models import make_logits
+from study.results import confirmed_models
 from study.results.findings import load_findings
 from study.state import paths
 from tests.study.command_line import run_cli
@@ -121,14 +121,17 @@ def test_the_probe_is_fitted_anew_for_each_seed_and_fold(study: OpenStudy) -> No
     assert "Each test image was tested once per seed, by a model that had not seen it" in report
 
 
-def test_each_test_image_is_audited_by_the_model_that_has_not_seen_it(study: OpenStudy) -> None:
+def test_each_test_image_is_audited_by_the_model_that_has_not_seen_it(
+    study: OpenStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmed_models, "find_device", lambda: torch.device("cpu"))
     data = prepare(study.spec).data
     for found in take_judges(load_evidence(study, require_plan(study))).values():
         (pooled,) = found.predictions
         judges = find_judges(found, pooled.sample_ids)
         assert len(found.runs) == 2
         assert np.bincount(judges).tolist() == [len(part) for part in found.folds]
-        logits = make_logits(study.store, found.runs, len(data.class_names))
+        logits = confirmed_models.make_logits(study.store, found.runs, len(data.class_names))
         shown = np.array(data.images[pooled.sample_ids])
         np.testing.assert_allclose(logits(shown, judges)[0], pooled.logits, rtol=1e-3, atol=5e-3)
         assert np.abs(logits(shown, 1 - judges)[0] - pooled.logits).max() > 5e-2
