@@ -3,7 +3,8 @@
 A candidate is trained with ten seeds, which are models of one recipe of the pool; those of the candidate and of the best so far
 are different models. It has the recipe of the best so far, so it is as good, unless it is one with an effect. The agent looks at
 the first three pairs of seeds, then after each further pair, until ten or a yes of its log. It keeps the candidate if its mean
-macro-F1 on the project's images is higher, whatever the gate says. All candidates have the same images, which are drawn from the
+macro-F1 on the project's images is higher, whatever the gate says, or never, so that one baseline, lucky or not, meets all
+candidates. All candidates have the same images, which are drawn from the
 pool with replacement within each class.
 
 Candidates without an effect are of two kinds. Some err as the best so far does, up to their seeds. Others have predictions that
@@ -59,6 +60,7 @@ class GateProject:
         num_candidates: that are gated, after the first one, which is the best at the start.
         effect: of some candidates, in standard deviations of the noise.
         first, every: numbers of the candidates with an effect: `first`, and each `every` ones after it; none for 0.
+        keeps_best: whether the agent keeps the best so far; else all candidates are gated against the first one.
     """
 
     pool: Path
@@ -68,6 +70,7 @@ class GateProject:
     effect: float = 0.0
     first: int = 0
     every: int = 0
+    keeps_best: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +131,7 @@ def gate_project(project: GateProject, number: int) -> tuple[GatedCandidate, ...
         one = _gate(pool, images, new, old, gains, place, is_real=is_real)
         found.append(one)
         num_found += one.is_logged_yes
-        if gains.mean() > 0:
+        if gains.mean() > 0 and project.keeps_best:
             best, old, old_models = recipe, new, models
     return tuple(found)
 

@@ -26,7 +26,7 @@ NUM_CANDIDATES, NUM_MIXED, EVERY, EFFECT, POWER = 200, 60, 10, 3.0, 0.8
 # The noise of one score: the standard deviation of a difference over the root of two.
 EFFECTS = (EFFECT, EFFECT / math.sqrt(2))
 # Projects without an effect or with several, and those that end with the candidate that has one: of a sample and of a whole run.
-PROJECTS = {True: (10, 10), False: (200, 200)}
+PROJECTS = {True: (20, 20), False: (100, 100)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +48,16 @@ class GatedProjects:
         """The first cells of a row."""
         return [self.pool, f"{self.project.num_images:,}", str(self.project.errors), str(len(self.found))]
 
+    @property
+    def agent(self) -> str:
+        """What the agent does."""
+        return "keeps the best" if self.project.keeps_best else "keeps none"
+
     def name(self, what: str) -> str:
         """Return what was counted, with the kind of project."""
-        kind = f"{self.pool}, {self.project.errors}, effect {self.project.effect:.1f}"
-        return f"{what}: {kind}, candidate {self.project.first}, every {self.project.every}"
+        project, size = self.project, f"N = {self.project.num_images}"
+        kind = f"{self.pool}, {size}, {project.errors}, effect {project.effect:.1f}, {self.agent}"
+        return f"{what}: {kind}, candidate {project.first}, every {project.every}"
 
 
 def list_kinds(files: Mapping[str, Path]) -> list[tuple[str, GateProject]]:
@@ -59,7 +65,11 @@ def list_kinds(files: Mapping[str, Path]) -> list[tuple[str, GateProject]]:
     kinds = []
     for pool, (few, many) in POOLS.items():
         common = {"pool": files[pool], "num_images": few}
-        null = [GateProject(**common, errors=errors, num_candidates=NUM_CANDIDATES) for errors in Errors]
+        null = [
+            GateProject(**common, errors=errors, num_candidates=NUM_CANDIDATES, keeps_best=keeps_best)
+            for errors in Errors
+            for keeps_best in (True, False)
+        ]
         several = {"num_candidates": NUM_MIXED, "effect": EFFECT, "first": 1, "every": EVERY}
         single = [
             GateProject(
@@ -86,11 +96,11 @@ def tabulate_errors(projects: Sequence[GatedProjects], goals: Goals) -> Table:
         rates.append(alone)
         shares = [f"{alone.hits / alone.count:.4f}", f"{np.mean(np.divide(spoiled, totals)):.4f}"]
         shares.append(f"{np.mean([c.is_logged_yes for c in real]):.2f}" if real else "—")
-        rows.append([*one.head, f"{len(false):,}", *shares])
+        rows.append([*one.head, one.agent, f"{len(false):,}", *shares])
     name, hits = "projects without an effect that have a yes in the log", sum(map(bool, spoiled_nulls))
     rates.append(Rate(name=name, hits=hits, count=len(spoiled_nulls), most=RATE))
     goals.judge(rates)
-    head = ["pool", "N", "candidates err on", "projects", "candidates without effect", "of them a yes alone"]
+    head = ["pool", "N", "candidates err on", "projects", "agent", "candidates without effect", "of them a yes alone"]
     head += ["false share of the yes in the log", "candidates with an effect found in the log"]
     title = f"{NUM_CANDIDATES} candidates without an effect, or {NUM_MIXED} of which every tenth has one"
     return Table(title, head, rows)

@@ -52,6 +52,7 @@ def test_exchanged_errors_leave_the_truth_and_repairs_raise_it_by_the_effect(pro
 
 def test_candidates_with_an_effect_are_where_they_belong_and_are_found(project: GateProject) -> None:
     null = gate_project(project, 0)
+    assert len(gate_project(replace(project, keeps_best=False), 0)) == 3
     assert [candidate.is_real for candidate in null] == [False] * 3
     assert null == gate_project(project, 0)
     several = gate_project(replace(project, num_candidates=5, effect=9.0, first=1, every=2), 1)
@@ -73,8 +74,8 @@ def test_tables_judge_false_yes_and_power(project: GateProject, monkeypatch: pyt
     goals = Goals()
     errors = validate_gate.tabulate_errors([one for one in found if not one.project.effect or one.project.every], goals)
     power = validate_gate.tabulate_power([one for one in found if one.project.effect and not one.project.every], goals)
-    assert (len(errors.rows), len(power.rows)) == (3, 2 * 2 * 2 * len(EFFECTS))
+    assert (len(errors.rows), len(power.rows)) == (5, 2 * 2 * 2 * len(EFFECTS))
     for table in (errors, power):
         assert all(len(row) == len(table.columns) for row in table.rows)
     rules = [goal.rule for goal in goals.judged]
-    assert rules == ["at most 0.05"] * 3 + ["at most 0.1"] + ["at least 0.8"] * 4
+    assert rules == ["at most 0.05"] * 5 + ["at most 0.1"] + ["at least 0.8"] * 4
