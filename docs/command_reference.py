@@ -46,13 +46,13 @@ class Given:
 
     @property
     def label(self) -> str:
-        """As in a usage line: "STUDY", "--json" or "--to PATH"."""
+        """As in a usage line: "STUDY", "--json", "--not-worse / --better" or "--to PATH"."""
         if not self.is_option:
             return str(self.info.metavar)
         # Typer stores the first name as the default of the option, for which there is another place here.
         named = [name for name in (self.info.default, *(self.info.param_decls or ())) if isinstance(name, str)]
         option = next((name for name in named if name.startswith("--")), f"--{self.name.replace('_', '-')}")
-        return option if self.kind is bool else f"{option} {self._describe_value()}"
+        return option.replace("/", " / ") if self.kind is bool else f"{option} {self._describe_value()}"
 
     @property
     def usage(self) -> str:

@@ -20,7 +20,7 @@ from trainables.processes import collect_garbage_rarely
 from trainables.storage.store import StorageError
 
 STOPPED = "stopped; a launched study continues with `study resume`"
-EXIT_DONE, EXIT_MINIMUM, EXIT_INPUT, EXIT_STOPPED = 0, 1, 2, 3
+EXIT_DONE, EXIT_MINIMUM, EXIT_INPUT, EXIT_STOPPED, EXIT_UNDECIDED = 0, 1, 2, 3, 4
 
 
 class _Commands(TyperGroup):
@@ -298,6 +298,34 @@ def judge(
         to=to,
     )
     judge_models(files, given, console)
+
+
+@app.command()
+def gate(
+    old: options.OldArgument,
+    new: options.NewArgument,
+    not_worse: options.NotWorseOption = False,
+    margin: options.MarginOption = None,
+    alpha: options.AlphaOption = None,
+    log: options.LogOption = None,
+    rate: options.RateOption = None,
+    markdown: options.MarkdownOption = False,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Say whether a change is real: exit status 0 for yes, 1 for no, 4 for undecided, with what would decide.
+
+    Yes is BETTER, no is WORSE or EQUIVALENT. The error rate holds whenever you look and stop, also after every seed.
+    """
+    from analysis.comparison.values import GateAnswer
+    from study.views.gating import GateOptions, judge_sides, print_gate
+
+    given = GateOptions(old=old, new=new, not_worse=not_worse, margin=margin, alpha=alpha, log=log, rate=rate)
+    if markdown and as_json:
+        raise UserInputError("--markdown and --json are two forms of the same answer; remove one")
+    look, notes = judge_sides(given)
+    print_gate(look, notes, console, markdown=markdown, as_json=as_json)
+    status = {GateAnswer.YES: EXIT_DONE, GateAnswer.NO: EXIT_MINIMUM, GateAnswer.UNDECIDED: EXIT_UNDECIDED}
+    raise typer.Exit(status[look.answer])
 
 
 @app.command()

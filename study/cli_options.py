@@ -148,8 +148,8 @@ lists (probabilities, logits). Optional: arm, seed, sample_id, class_names. Defa
 PredictionsArgument = Annotated[list[Path], Argument(metavar="FILE", help=_PREDICTIONS_HELP)]
 ClassNamesOption = Annotated[Text, Option(help="Names of the classes, separated by commas.")]
 ControlOption = Annotated[Text, Option(help="The arm that the others are compared with. Default: the first.")]
-MarginOption = Annotated[float | None, Option(help="Equivalence margin in macro-F1. Default: 0.005.")]
-AlphaOption = Annotated[float | None, Option(help="Family-wise error rate. Default: 0.05.")]
+MarginOption = Annotated[float | None, Option(help="Margin in macro-F1. Default: 0.005; of a gate, of NEW's plan.")]
+AlphaOption = Annotated[float | None, Option(help="Error rate of all rows, of a gate of all looks. Default: 0.05.")]
 _GROUP_HELP = "A group of classes that is examined separately, NAME=CLASS,CLASS. Repeatable."
 GroupOption = Annotated[Texts, Option("--group", help=_GROUP_HELP)]
 _COUNTS_HELP = "An .npy file of human label counts, (images, classes), in the order of sample_id."
@@ -157,6 +157,15 @@ HumanCountsOption = Annotated[Path | None, Option(help=_COUNTS_HELP)]
 _JUDGMENT_HELP = """Folder for forensics.html and .json; of two or more arms, also for comparison.html, .csv, .md and .tex, and
 side_metrics.csv."""
 JudgmentFolderOption = Annotated[Path | None, Option(help=_JUDGMENT_HELP)]
+
+_SIDE_HELP = """A study, one of its arms (STUDY:ARM), a file with predictions of several seeds as `study judge` reads it (or
+FILE:ARM), or a folder of such files. Of a study, the arm with the highest score on its confirm split."""
+OldArgument = Annotated[str, Argument(metavar="OLD", help=_SIDE_HELP)]
+NewArgument = Annotated[str, Argument(metavar="NEW", help="The same; its seeds are fresh, and have chosen nothing.")]
+NotWorseOption = Annotated[bool, Option("--not-worse/--better", help="Ask whether NEW is not worse by the margin.")]
+LogOption = Annotated[Path | None, Option(help="JSON lines; comparisons in them share a false discovery rate.")]
+RateOption = Annotated[float | None, Option("--rate", help="False discovery rate of the log. Default: 0.1.")]
+MarkdownOption = Annotated[bool, Option("--markdown", help="Print Markdown, also into $GITHUB_STEP_SUMMARY.")]
 
 _TARGET_HELP = "TRUE:PREDICTED, the confusion to reduce, such as cat:dog. Default: the strongest one that is found."
 TargetOption = Annotated[Text, Option(help=_TARGET_HELP)]

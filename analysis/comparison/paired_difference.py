@@ -194,7 +194,7 @@ def describe_what_settles(
     """
     effect = abs(found.interval.estimate)
     needed = max(effect, margin - effect)
-    seeds = _find_num_seeds(found, needed, confidence, num_seeds, 1.0)
+    seeds = find_num_seeds(found, needed, confidence, num_seeds, 1.0)
     if seeds is not None:
         return f"about {seeds} seeds would settle it (now {num_seeds}), if the difference stays"
     only_images = max(found.image_variance - found.seed_image_variance, 0.0)
@@ -202,8 +202,8 @@ def describe_what_settles(
     if quantile**2 * float(guard_image_variance(only_images, found.guard, quantile)) < needed**2:
         return f"more than {MAX_SEEDS} seeds would be needed at the present difference"
     # The images that infinitely many seeds would need for half of the squared error, so that the other half is left to the seeds.
-    images = _round_up(_find_growth(found, only_images, needed / math.sqrt(2)) * num_images)
-    seeds = _find_num_seeds(found, needed, confidence, num_seeds, images / num_images)
+    images = round_up(_find_growth(found, only_images, needed / math.sqrt(2)) * num_images)
+    seeds = find_num_seeds(found, needed, confidence, num_seeds, images / num_images)
     with_seeds = f"{seeds} seeds" if seeds is not None else f"more than {MAX_SEEDS} seeds"
     return f"more seeds cannot settle this; more test images are needed (about {images:,} with {with_seeds})"
 
@@ -240,7 +240,7 @@ def _fix_seeds(found: CrossedEstimate) -> CrossedEstimate:
 def _describe_images_needed(models: CrossedEstimate, margin: float, num_images: int) -> str:
     """Return a sentence with the number of test images that would decide an UNDECIDED row about these very models."""
     effect = abs(models.interval.estimate)
-    images = _round_up(_find_growth(models, models.image_variance, max(effect, margin - effect)) * num_images)
+    images = round_up(_find_growth(models, models.image_variance, max(effect, margin - effect)) * num_images)
     return (
         f"about {images:,} test images would settle it for these models (now {num_images:,}), if the difference stays; "
         "only more seeds can settle it for the recipe"
@@ -266,12 +266,23 @@ def _macro_f1_influence(arm: ArmPredictions) -> FloatArray:
     return compute_macro_f1_influence(arm.labels, arm.predicted, arm.num_classes)
 
 
-def _find_num_seeds(
-    found: CrossedEstimate, needed: float, confidence: float, num_seeds: int, growth: float
+def find_num_seeds(
+    found: CrossedEstimate,
+    needed: float,
+    confidence: float,
+    num_seeds: int,
+    growth: float,
+    shares: FloatArray | float = 1.0,
 ) -> int | None:
     """Return the smallest number of seeds at which the half-width falls below `needed`, None if above MAX_SEEDS.
 
-    The test images, and the groups that they belong to, are `growth` times as many as now.
+    Args:
+        found: the difference, with S >= 2 seeds.
+        needed: half-width, a fraction.
+        confidence: of the interval.
+        num_seeds: S.
+        growth: the test images, and the groups that they belong to, are so many times as many as now.
+        shares: (MAX_SEEDS + 1 - S,) share of the error rate 1 - confidence that each number of seeds from S on has; 1 for all.
     """
     seeds = np.arange(num_seeds, MAX_SEEDS + 1)
     both_s = min(found.seed_image_variance, found.seed_variance)
@@ -284,15 +295,15 @@ def _find_num_seeds(
     freedom = found.seed_freedom * (seeds - 1) / (num_seeds - 1)
     # Each stratum loses a degree of freedom, now as then.
     image_freedom = round(growth * found.num_units) - (found.num_units - found.image_freedom)
-    guard = found.guard._replace(size=growth * found.guard.size)
+    guard, alpha = found.guard._replace(size=growth * found.guard.size), (1 - confidence) * shares
     half_width = compute_half_width(
-        v_s, v_i, v_si, seed_freedom=freedom, image_freedom=image_freedom, alpha=1 - confidence, guard=guard
+        v_s, v_i, v_si, seed_freedom=freedom, image_freedom=image_freedom, alpha=alpha, guard=guard
     )
     enough = np.flatnonzero(half_width < needed)
     return int(seeds[enough[0]]) if len(enough) else None
 
 
-def _round_up(number: float) -> int:
+def round_up(number: float) -> int:
     """Round up to two significant digits."""
     unit = int(10 ** max(math.floor(math.log10(number)) - 1, 0))
     return math.ceil(number / unit) * unit

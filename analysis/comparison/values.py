@@ -176,3 +176,53 @@ class ComparisonRow:
             and not (has_finished and excludes.get(self.verdict, True))
             and self.verdict in excludes
         )
+
+
+class GateAnswer(StrEnum):
+    """What a gate answers: whether a new arm is better than an old one, or whether it is not worse."""
+
+    YES = "yes"
+    NO = "no"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectPlace:
+    """The place of a comparison among those of a project, which share a false discovery rate.
+
+    Attributes:
+        rate: the false discovery rate.
+        number: of the comparison, from 1.
+        num_found: how many of the comparisons before it were answered with yes.
+        smallest_p: of its earlier looks; 1 where there are none.
+        num_seen: how many of the comparisons before it used the same test images.
+    """
+
+    rate: float
+    number: int
+    num_found: int = 0
+    smallest_p: float = 1.0
+    num_seen: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLook:
+    """One look of a gate.
+
+    Attributes:
+        row: new against old, whose interval has this look's share of the error rate.
+        not_worse: whether it was asked if the new arm is not worse by the margin, instead of if it is better.
+        alpha: error rate of the comparison over all of its looks, of a yes and of a no.
+        answer: yes, no or undecided.
+        p_value: anytime-valid, for a yes: the smallest error rate at which this look or an earlier one says yes.
+        settles: what would decide, as a sentence; "" where it is decided.
+        place: among the comparisons of a project; None for one that stands alone.
+    """
+
+    row: ComparisonRow
+    not_worse: bool
+    alpha: float
+    answer: GateAnswer
+    p_value: float
+    settles: str
+    place: ProjectPlace | None = None

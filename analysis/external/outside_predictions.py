@@ -58,7 +58,9 @@ class OutsidePredictions:
         return self.class_names or tuple(f"class {i}" for i in range(self.first.logits.shape[1]))
 
 
-def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | None = None) -> OutsidePredictions:
+def read_predictions_files(
+    paths: Sequence[Path], class_names: Sequence[str] | None = None, sides: Sequence[tuple[str, str | None]] = ()
+) -> OutsidePredictions:
     """Return the predictions of all files together.
 
     A file is an npz archive, or a table in parquet or csv (`analysis.external.outside_files`). It has labels, which are numbers
@@ -68,6 +70,8 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
     Args:
         paths: of the files, at least one.
         class_names: K names, instead of those in the files.
+        sides: for each file the name that its arm gets, and which of its arms that is; None for the only one. Without them, all
+            arms keep their names.
 
     Raises:
         UserInputError: listing everything that is wrong with the files: files that cannot be read, missing or misspelled names,
@@ -75,6 +79,8 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
             different images.
     """
     raws = [_read_file(path) for path in paths]
+    for raw, (side, chosen) in zip(raws, sides, strict=False):
+        _take_arm(raw, side, chosen)
     problems = [_in_file(raw, problem, raws) for raw in raws for problem in raw.problems]
     texts = any(raw.sample_ids is not None and raw.sample_ids.dtype.kind not in "iu" for raw in raws)
     numbers: dict[str, int] = {}
@@ -125,6 +131,23 @@ def _read_file(path: Path) -> RawPredictions:
         return read_array_file(path) if path.suffix.lower() == ".npz" else read_table_file(path)
     except UserInputError as error:
         return RawPredictions(path=path, problems=[str(error)])
+
+
+def _take_arm(raw: RawPredictions, side: str, chosen: str | None) -> None:
+    """Keep the rows of an arm, and give it another name; a missing arm, or several without a choice, are a problem."""
+    if raw.problems or raw.labels is None:
+        return
+    arms = np.full(len(raw.labels), raw.path.stem) if raw.arms is None else make_texts_printable(raw.arms.astype(str))
+    names = list(dict.fromkeys(arms.tolist()))
+    if chosen is None and len(names) > 1:
+        raw.problems.append(f"it has the arms {list_some(names)}; name one, such as {raw.path}:{names[0]}")
+    elif chosen is not None and chosen not in names:
+        raw.problems.append(f"it has no arm {chosen!r}{nearest_name(chosen, names)}")
+    keep = arms == (chosen or names[0])
+    for name in ("labels", "seeds", "sample_ids", "predicted", "scores"):
+        values = getattr(raw, name)
+        setattr(raw, name, None if values is None else values[keep])
+    raw.arms = np.full(int(keep.sum()), side)
 
 
 def _in_file(raw: RawPredictions, problem: str, raws: Sequence[RawPredictions]) -> str:

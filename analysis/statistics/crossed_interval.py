@@ -220,7 +220,7 @@ def compute_half_width(
     *,
     seed_freedom: NDArray[np.float64] | float,
     image_freedom: float,
-    alpha: float,
+    alpha: NDArray[np.float64] | float,
     guard: Guard = NO_GUARD,
 ) -> FloatArray:
     """Return the half-width of the interval; all arguments broadcast.
@@ -240,8 +240,8 @@ def compute_half_width(
         alpha: two-sided error rate of the interval, in (0, 1).
         guard: of V_I against a variance of zero; none by default.
     """
-    seeds = special.stdtrit(np.asarray(seed_freedom, dtype=np.float64), alpha / 2)
-    images = float(special.stdtrit(float(max(image_freedom, 1)), alpha / 2))
+    seeds = special.stdtrit(np.asarray(seed_freedom, dtype=np.float64), np.asarray(alpha) / 2)
+    images = special.stdtrit(float(max(image_freedom, 1)), np.asarray(alpha) / 2)
     image_variance = guard_image_variance(image_variance, guard, images)
     only_images = np.maximum(image_variance - seed_image_variance, 0.0)
     both = seeds**2 * np.asarray(seed_variance) + images**2 * only_images

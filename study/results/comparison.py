@@ -133,20 +133,23 @@ def _count_diverged(scores: ArmScores, evidence: ArmEvidence, confidence: float,
     return replace(scores, minimum_cleared=all_runs is not None and all_runs.low > minimum)
 
 
-def choose_handover(study: OpenStudy, plan: Plan, baselines: BaselineFindings) -> BaselineFindings:
-    """Return the baselines with the winner among the arms, and what is handed over: the winner or the probe.
+def choose_winner(study: OpenStudy, plan: Plan) -> tuple[str, float]:
+    """Return the arm with the highest mean macro-F1 on the confirm split over the first look's seeds, and this score.
 
-    The winner has the highest mean macro-F1 on the confirm split over the first look's seeds, where a run that diverged has 0.
-    With folds, of which every trial has seen that split, it is over the seeds of the ranking. Ties go to the first arm, and from
-    the probe to the winner.
+    A run that diverged has 0. With folds, of which every trial has seen that split, it is over the seeds of the ranking. Ties go
+    to the first arm.
     """
     seeds = set(ranking_seeds(study.spec) if study.spec.confirm.folds else plan.seeds[: plan.looks[0]])
     scores = {}
     for arm, trial_id in plan.chosen.items():
         outcomes = outcomes_of(study.book, study.book.get("search", trial_id))
         scores[arm] = mean_confirm([run for run in outcomes if run.config.seed in seeds])
-    winner, score = max(scores.items(), key=lambda item: item[1])
-    probe = baselines.probe
+    return max(scores.items(), key=lambda item: item[1])
+
+
+def choose_handover(study: OpenStudy, plan: Plan, baselines: BaselineFindings) -> BaselineFindings:
+    """Return the baselines with the winner among the arms, and what is handed over: the winner, or the probe if it is better."""
+    (winner, score), probe = choose_winner(study, plan), baselines.probe
     chosen = LINEAR_PROBE if probe is not None and probe.confirm_macro_f1 > score else winner
     return replace(baselines, winner=winner, winner_confirm_macro_f1=score, handed_over=chosen)
 
