@@ -30,6 +30,7 @@ from study.spec.reading import load_spec
 from study.state.lease import read_holder
 from study.state.paths import STAGE_FOLDERS, default_storage, open_study
 from study.views.data_inspection import compute_inspection, gather
+from study.views.gating import GateOptions, describe_gate, judge_sides
 from study.views.live_view import compute_progress, describe_progress, tabulate_progress
 from study.views.planning import PlanOptions, forecast_spec
 from study.views.status import find_studies, list_events, study_state
@@ -37,7 +38,7 @@ from trainables.storage.store import StorageError
 
 MOST_ROWS = 10
 # The methods of `Answers` that are tools; templates/answer.md.j2 has what the answers of each do not show.
-TOOLS = ("list", "status", "findings", "compare", "judge", "plan", "inspect")
+TOOLS = ("list", "status", "findings", "compare", "judge", "gate", "plan", "inspect")
 Sections = Sequence[InspectionSection]
 
 
@@ -146,6 +147,15 @@ class Answers:
             title = f"{arm.arm}: macro-F1 {format_interval(arm.test_macro_f1, 2)}, seeds: {len(arm.seeds)}"
             sections.append(_section(title, describe_directed(arm), describe_clusters(arm, arm.arm)))
         return sections
+
+    def gate(self, old: str, new: str, not_worse: bool = False, margin: float | None = None) -> Sections:
+        """Say whether a change is real: yes, no or undecided with what would decide, at any number of seeds.
+
+        `old` and `new` are studies, STUDY:ARM, files of predictions, FILE:ARM, or folders of such files; `not_worse` asks whether
+        `new` is not worse, instead of whether it is better, by the `margin` in macro-F1, such as 0.005.
+        """
+        look, notes = judge_sides(GateOptions(old=old, new=new, not_worse=not_worse, margin=margin))
+        return [_section(f"study gate: {look.answer}", *describe_gate(look), *notes)]
 
     def plan(
         self,

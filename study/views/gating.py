@@ -175,16 +175,21 @@ def _pair(old: ArmPredictions, new: ArmPredictions) -> list[ArmPredictions]:
 
 def print_gate(look: GateLook, notes: Sequence[str], console: Console, *, markdown: bool, as_json: bool) -> None:
     """Print the answer as lines, Markdown or JSON; Markdown is also appended to the summary of a step of GitHub Actions."""
-    row, answer = build_table_rows([look.row])[0], _describe_answer(look)
-    values = f"{row.effect} {row.interval} at {row.confidence} | {row.verdict} | {row.seeds}"
-    lines = [answer, f"{values} | {look.row.num_images:,} test images | {row.comparison}", *notes]
-    text = "\n".join([f"{look.answer.upper()}: {answer}", *lines[1:]])
+    lines = [*describe_gate(look), *notes]
+    text = "\n".join([f"{look.answer.upper()}: {lines[0]}", *lines[1:]])
     if markdown:
         text = f"### study gate: {look.answer}\n\n" + "".join(f"- {escape_markdown(line)}\n" for line in lines)
     print_line(json.dumps({**asdict(look), "notes": notes}, indent=1) if as_json else text, console)
     if markdown and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(f"{text}\n")
+
+
+def describe_gate(look: GateLook) -> tuple[str, str]:
+    """Return the answer as a sentence, and the difference with its interval and verdict."""
+    row = build_table_rows([look.row])[0]
+    values = f"{row.effect} {row.interval} at {row.confidence} | {row.verdict} | {row.seeds}"
+    return _describe_answer(look), f"{values} | {look.row.num_images:,} test images | {row.comparison}"
 
 
 def _describe_answer(look: GateLook) -> str:

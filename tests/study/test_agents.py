@@ -70,6 +70,7 @@ def calls(root: Path) -> dict[str, dict[str, Any]]:
         "findings": {"study": "finished"},
         "compare": {"study": "finished"},
         "judge": {"files": [str(root / "0.npz"), str(root / "1.npz")]},
+        "gate": {"old": str(root / "0.npz"), "new": str(root / "1.npz")},
         "plan": {"spec": str(root / "mine.toml"), "changes": ["confirm.looks=[3]"]},
         "inspect": {"spec": str(root / "photos.toml")},
     }
@@ -104,6 +105,7 @@ def assert_answers(name: str, text: str) -> None:
             "about macro-F1 on images",
         ],
         "judge": [escape_markdown(HOSTILE_ARM), " vs ", "macro-F1", "\\[", SHOWN],
+        "gate": ["study gate: undecided", " pp \\[", "whenever you look", "--log FILE"],
         "plan": ["half-width", "looks at 3 seeds", "forecast"],
         "inspect": ["Problems", "duplicate", SHOWN],
     }
