@@ -101,8 +101,10 @@ def find_judges(evidence: ArmEvidence, sample_ids: IntArray) -> IntArray | None:
     """Return (N,) which of the runs of `take_judges` has not seen each image, 0 for images of no fold; None without folds."""
     if not evidence.folds:
         return None
-    numbered = [number * np.isin(sample_ids, tested) for number, tested in enumerate(evidence.folds)]
-    return np.sum(numbered, axis=0, dtype=np.int64)
+    judges = np.zeros(len(sample_ids), dtype=np.int64)
+    for number, tested in enumerate(evidence.folds):
+        judges[np.isin(sample_ids, tested)] = number
+    return judges
 
 
 def _take(predictions: Predictions, sample_ids: IntArray) -> Predictions:

@@ -376,13 +376,13 @@ def test_with_folds_the_model_of_the_fold_is_asked_and_donors_are_of_the_fold(mo
     images, models = make_images(480, seed=1), use_cues({"color": 1.0}, num_seeds=1)
     folds = np.random.default_rng(0).integers(2, size=480)
     place = {image.tobytes(): number for number, image in enumerate(images.images)}
-    prepare, asked = root_cause.prepare_removal, []
+    asked: list[list[int]] = []
 
     def check(confused: np.ndarray, donors: np.ndarray, *rest: Any) -> Any:
         of_images, of_donors = ([folds[place[one.tobytes()]] for one in some] for some in (confused, donors))
         assert of_images == of_donors
         asked.append(of_images)
-        return prepare(confused, donors, *rest)
+        return prepare_removal(confused, donors, *rest)
 
     def compute(removed: np.ndarray, own: np.ndarray) -> np.ndarray:
         assert own.tolist() == asked[-1]
