@@ -1,4 +1,4 @@
-"""Wall seconds of `study sync` with a study of many trials: ``python -m benchmarks.performance.tracker_seconds mlflow|trackio``.
+"""Seconds of `study sync` with a study of many trials: ``python -m benchmarks.performance.tracker_seconds mlflow|trackio``.
 
 The trials are made up and trained nothing. The first call writes every run, the second finds nothing to write, and the third adds
 an epoch to one trial of a hundred; each is a process that begins with imports. The store is a new SQLite file in a temporary
@@ -8,6 +8,7 @@ folder.
 import argparse
 import math
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -70,13 +71,15 @@ def make_study(folder: Path, num_trials: int, num_epochs: int) -> RecordBook:
 
 
 def measure_sync(tracker: str, folder: Path) -> str:
-    """Return the seconds of a call, and the line that it prints."""
+    """Return the wall and CPU seconds of a call, and the line that it prints."""
     places = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "TRACKIO_DIR": str(folder / "trackio")}
     command = [sys.executable, "-m", "study.cli", "sync", str(folder / "made-up"), "--to", tracker]
     variables = {**os.environ, **places, "PYTHONPATH": str(Path.cwd())}
-    started = time.perf_counter()
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=folder, env=variables, check=True, capture_output=True, text=True)
-    return f"{time.perf_counter() - started:.1f} s: {done.stdout.strip()}"
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return f"{wall:.1f} s ({cpu:.1f} s of CPU): {done.stdout.strip()}"
 
 
 def main() -> None:

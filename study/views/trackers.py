@@ -162,7 +162,9 @@ def _track_study(study: OpenStudy, key: str, started: str, ended: str) -> Tracke
     is_reported, tags = state == "reported", {"study": key.partition("/")[0], "stage": "study", "state": state}
     if study.store.exists(paths.FINDINGS):
         found = load_findings(study)
-        tags |= dict(summarize(found, build_table_rows(found.rows), load_rounds(study)))
+        # MLflow takes no commas in the names of tags.
+        answers = summarize(found, build_table_rows(found.rows), load_rounds(study))
+        tags |= {question.replace(",", ""): answer for question, answer in answers}
         tags |= {f"verdict {number}": format_row(row) for number, row in enumerate(found.rows, start=1)}
     return TrackedRun(
         key=key,
