@@ -56,8 +56,9 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
     """Return the expected cost of a trial on this machine.
 
     Trains and evaluates on `NUM_MEASURED_BATCHES` batches, after a warm-up epoch if the trial has a second epoch. Classes are not
-    weighted, hard examples are not repeated and no image is left out: all of it costs nothing, and a few batches need not contain
-    every class or the images. A custom loop trains on all images, as its epochs need not cost in proportion to them.
+    weighted, hard examples are not repeated, no image is left out and no head is fitted anew: all of it costs little, and a few
+    batches need not contain every class or the images. A custom loop trains on all images, as its epochs need not cost in
+    proportion to them.
 
     Args:
         config: Configuration of the trial.
@@ -69,7 +70,7 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
     full = data.splits
     number = len(full.train) if is_own_loop(config) else NUM_MEASURED_BATCHES * batch
     few = replace(full, train=full.train[:number], search=full.search[:number])
-    without: dict[str, Value] = {"class_weighting": "none", "hard_fraction": 0.0, "leave_out": ""}
+    without: dict[str, Value] = {"class_weighting": "none", "hard_fraction": 0.0, "leave_out": "", "head_refit": "none"}
     unweighted = replace(
         config,
         hyperparameters={**config.hyperparameters, **without},

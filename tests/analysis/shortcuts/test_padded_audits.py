@@ -23,7 +23,7 @@ HEIGHTS = np.array([10, 16, 22, 32])
 LEVELS = np.array([30, 90, 150, 210])
 
 
-def make_padded(num_images: int = 160, *, ring_shows: bool = False, by_class: bool = True) -> AuditImages:
+def make_padded(num_images: int = 240, *, ring_shows: bool = False, by_class: bool = True) -> AuditImages:
     """Return images of noise, or with a ring in the content that shows the class, whose padding shows the class or nothing."""
     rng = np.random.default_rng(0)
     labels = np.arange(num_images) % K
