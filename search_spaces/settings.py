@@ -128,6 +128,10 @@ class TuningSettings(Section):
     (LP-FT), whose regularization has the best macro-F1 on the split `search`."""
     probe_views: Annotated[int, Field(ge=1, le=64)] = 1
     """Views of each training image that `tuning = "probe"` trains on in turn: the image as it is, then augmented ones."""
+    head_refit: Literal["none", "ring_swaps", "groups", "balanced"] = "none"
+    """The classification layer is fitted anew after the last epoch, by logistic regression on features of the split `search`, on
+    which the network was not trained: with rings of other classes too, so that rings say nothing; or with equal weights of the
+    groups of images in each class, or of the classes. The scores of the last epoch on `search` are those before."""
     freeze_depth: Annotated[int, Field(ge=0)] = 0
     """Layers of the backbone that are not trained: 1 is the stem, 2 the first block too."""
 

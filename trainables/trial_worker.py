@@ -22,6 +22,7 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 from search_spaces.config import TrialConfig
+from trainables.damaged_files import DamagedFileError
 from trainables.devices import choose_device, describe_libraries, device_name, explaining_device_memory
 from trainables.processes import prepare_to_train
 from trainables.records.record import EpochReport
@@ -53,8 +54,9 @@ class TrialWorker:
         """Start an attempt of the trial in `config`.
 
         Args:
-            config: trial_id, folder (below the study's root), config_json (`TrialConfig.canonical_json`), num_cpus, num_gpus,
-                num_threads, num_reported_epochs, splits_to_predict.
+            config: trial_id, folder (below the study's root), network_folder (of a trial whose network is the same, "" for none),
+                config_json (`TrialConfig.canonical_json`), num_cpus, num_gpus, num_threads, num_reported_epochs,
+                splits_to_predict.
             data: The study's images and splits.
             settings: `TrialSettings`.
         """
@@ -120,10 +122,23 @@ class TrialWorker:
                 profile=self._settings.profile,
                 place=self._resident.place,
             )
-        self._open.callback(self._run.close)
+            self._open.callback(self._run.close)
+            if checkpoint is None and config["network_folder"]:
+                self._take_over(config["network_folder"])
         self._num_reported = min(int(config["num_reported_epochs"]), self._run.epoch)
         self._idle_since = time.perf_counter()
         self._run.stopwatch.add("start", self._idle_since - self._counted_until)
+
+    def _take_over(self, folder: str) -> None:
+        """Take the network of another trial, so that the head alone is fitted; where it is damaged, train one."""
+        assert isinstance(self._run, TrainingRun)
+        try:
+            trained = TrialFiles(Store(self._settings.study_uri).child(folder)).read_trained()
+        except (DamagedFileError, FileNotFoundError) as error:
+            self._notes += (f"the network of {folder} could not be used, and was trained anew: {error}",)
+            return
+        self._run.take_over(*trained)
+        self._notes += (f"the network is that of {folder}, which differs in model.head_refit alone",)
 
     def report_epoch(self) -> EpochReport:
         """Train, evaluate, store and report one epoch, or report an epoch that the checkpoint already contains."""

@@ -1,6 +1,7 @@
 """The interventions that come with the package."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from analysis.causes.values import MIXED, RootCause
 from analysis.interventions.intervention import ChoosingModels, Diagnosis, Intervention, Reason
@@ -160,6 +161,43 @@ class BackgroundSwap(Intervention):
         del diagnosis
         basis = "the whole gap of the ring audit would vanish, of the worst classes of other images and models"
         return self.recalibrate(predict_without_reliance(target, models), basis)
+
+
+class _HeadRefit(Intervention):
+    """The base of those that fit a new classification layer on the same features."""
+
+    refit: ClassVar[str]
+
+    def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
+        """Return how the layer is fitted; None where the images do not allow it, or nothing would change."""
+        return {"head_refit": self.refit} if self.refit in diagnosis.refits else None
+
+
+class HeadRingSwaps(_HeadRefit, BackgroundSwap):
+    """A new classification layer on the same features, fitted with rings of other classes."""
+
+    name = "head_ring_swaps"
+    title = "a new classification layer, fitted with rings of other classes"
+    no_change = "the split search has too few images of a class, or images too small for a ring"
+    refit = "ring_swaps"
+
+
+class HeadGroups(_HeadRefit, _AgainstConfusion):
+    """A new classification layer on the same features, for which the groups of images in each class weigh alike."""
+
+    name = "head_groups"
+    title = "a new classification layer, with equal weights of the groups"
+    no_change = "the images have no groups, or a class has one group alone"
+    refit = "groups"
+
+
+class HeadBalanced(_HeadRefit, _AgainstConfusion):
+    """A new classification layer on the same features, for which the classes weigh alike."""
+
+    name = "head_balanced"
+    title = "a new classification layer, with equal weights of the classes"
+    no_change = "the classes have about equally many images, or one has too few in the split search"
+    refit = "balanced"
 
 
 class ColorJitter(Intervention):

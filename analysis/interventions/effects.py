@@ -30,6 +30,7 @@ class PairedShares:
         groups: (n,) number of the group of each image; None where images are independent.
         beside: the change of other shares, such as the recall of each class; with few seeds, the share alone says little about
             the variance between seeds, which they moderate.
+        change: the mean of treatment minus control; None where each image stands for itself alone.
     """
 
     treatment: FloatArray
@@ -37,6 +38,7 @@ class PairedShares:
     labels: IntArray
     groups: IntArray | None = None
     beside: tuple[Cell, ...] = ()
+    change: Cell | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +110,7 @@ def judge_target(shares: PairedShares, rule: TargetRule, scale: Scale) -> Target
     Raises:
         UserInputError: for a class with one image.
     """
-    cell = mean_cell(shares.treatment - shares.control, shares.labels, shares.groups)
+    cell = shares.change or mean_cell(shares.treatment - shares.control, shares.labels, shares.groups)
     effect = bound(cell, scale, rule.confidence, shares.beside)
     reduction = Interval(estimate=-effect.estimate, low=-effect.high, high=-effect.low)
     return TargetEffect(

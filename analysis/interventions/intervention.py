@@ -36,6 +36,7 @@ class Diagnosis:
         num_training: images of the training split.
         group: name of the group of classes `confused`, for settings that take a group.
         is_named: whether the user named the cells.
+        refits: values of `head_refit` that the images allow and that change something.
     """
 
     class_names: tuple[str, ...]
@@ -49,6 +50,7 @@ class Diagnosis:
     num_training: int = 0
     group: str = "confused"
     is_named: bool = False
+    refits: tuple[str, ...] = ("ring_swaps",)
 
     @property
     def confused(self) -> tuple[str, ...]:

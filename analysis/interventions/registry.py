@@ -8,6 +8,9 @@ from analysis.interventions.built_in import (
     ColorJitter,
     CutMix,
     HardExamples,
+    HeadBalanced,
+    HeadGroups,
+    HeadRingSwaps,
     LeaveOutDoubtful,
     OtherBackbone,
     OtherInterpolation,
@@ -20,6 +23,9 @@ from search_spaces.extensions import list_entry_points, load_object
 ENTRY_POINTS = "abstudy.interventions"
 CONTROL = "control"
 BUILT_IN: tuple[type[Intervention], ...] = (
+    HeadRingSwaps,
+    HeadGroups,
+    HeadBalanced,
     WeightedLoss,
     HardExamples,
     CutMix,

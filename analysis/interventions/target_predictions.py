@@ -31,6 +31,7 @@ from analysis.shortcuts.swaps import (
     take_groups,
     thin_in_proportion,
 )
+from analysis.shortcuts.values import NUM_DONORS
 from analysis.statistics.families import Cell, Scale, compute_two_intervals
 from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import FloatArray, IntArray
@@ -73,7 +74,9 @@ def mark_cells(labels: IntArray, predicted: IntArray, cells: Sequence[tuple[int,
     return marks
 
 
-def measure_loss(kind: TargetKind, classify: Classify, audit_images: AuditImages, *, seed: int) -> SwapEffects:
+def measure_loss(
+    kind: TargetKind, classify: Classify, audit_images: AuditImages, *, seed: int, num_donors: int = NUM_DONORS
+) -> SwapEffects:
     """Return what a swap or a removal costs: 1 where a model is correct only without it, -1 where only with it.
 
     Args:
@@ -81,6 +84,7 @@ def measure_loss(kind: TargetKind, classify: Classify, audit_images: AuditImages
         classify: S models.
         audit_images: N images, which are also the donors.
         seed: of the donors; equal for models that are compared.
+        num_donors: of each image, where it swaps; the cost is the mean over them.
 
     Raises:
         UserInputError: for a class with one image, and for images too small for a ring.
@@ -88,7 +92,7 @@ def measure_loss(kind: TargetKind, classify: Classify, audit_images: AuditImages
     if kind is TargetKind.COLOR_LOSS:
         return measure_color_losses(classify, audit_images)
     assert kind is TargetKind.RING_GAP
-    return measure_narrowest_gaps(classify, audit_images, seed=seed)
+    return measure_narrowest_gaps(classify, audit_images, seed=seed, num_donors=num_donors)
 
 
 Choice = TypeVar("Choice")
@@ -159,8 +163,9 @@ def predict_without_reliance(target: Target, models: ChoosingModels) -> Interval
         UserInputError: for a class with one image, and for images too small for a ring.
     """
     audit_images, number = models.audit_images, len(target.classes)
-    losses = measure_loss(target.kind, make_classifier(models.compute_logits), audit_images, seed=models.seed).values
-    labels = audit_images.labels
+    classify, labels = make_classifier(models.compute_logits), audit_images.labels
+    # With several donors, their draw would be a part of the error that is not among the images.
+    losses = measure_loss(target.kind, classify, audit_images, seed=models.seed, num_donors=1).values
 
     def choose(some: IntArray, images: IntArray) -> IntArray:
         classes = np.unique(labels[images])

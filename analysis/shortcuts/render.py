@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, draw_interval
 from analysis.formats.numbers import format_interval, format_percent, format_sentence, format_signed_pp, join_verdicts
-from analysis.shortcuts.values import GAP_TOLERANCE, AuditVerdict, FrequencyAudit, RingAudit
+from analysis.shortcuts.values import GAP_TOLERANCE, NUM_DONORS, AuditVerdict, FrequencyAudit, RingAudit
 from trainables.records.confusion_figure import literal_text
 
 _RING_VERDICTS = {
@@ -36,7 +36,8 @@ def describe_audit(audit: RingAudit) -> str:
         text += f"; confirmed with object-free rings: {', '.join(confirmed) or 'none'}"
         text += f"; location of the cue: {audit.region}" if audit.region else ""
     return (
-        f"{format_sentence(text)} Accuracy loss with a ring of another class, all classes: {format_signed_pp(audit.gap)}; "
+        f"{format_sentence(text)} Accuracy loss with a ring of another class, all classes: {format_signed_pp(audit.gap)}, "
+        f"with rings of {NUM_DONORS} images of its own class and of as many others on each image; "
         f"accuracy from the ring alone: {format_interval(audit.ring_only_accuracy)} (the same answer for every image: "
         f"{format_percent(audit.chance)})."
     )

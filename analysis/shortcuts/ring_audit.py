@@ -31,10 +31,9 @@ from analysis.shortcuts.swaps import (
     judge_gap,
     measure_gaps,
     swap_ring,
-    take_groups,
 )
-from analysis.shortcuts.values import GAP_TOLERANCE, AuditVerdict, ClassAudit, PairPull, RingAudit
-from analysis.statistics.families import Scale, compute_family, mean_cell
+from analysis.shortcuts.values import GAP_TOLERANCE, NUM_DONORS, AuditVerdict, ClassAudit, PairPull, RingAudit
+from analysis.statistics.families import Scale, compute_family
 from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import IntArray
 from trainables.data.augmentation.mixing import RING_FRACTIONS, make_ring
@@ -117,11 +116,13 @@ def _measure_ring(classify: Classify, audit_images: AuditImages, fraction: float
     )
 
 
-def measure_narrowest_gaps(classify: Classify, audit_images: AuditImages, *, seed: int = 0) -> SwapEffects:
-    """Return the gaps of the narrowest ring alone, as `measure_rings` measures them; the arguments are those of it."""
+def measure_narrowest_gaps(
+    classify: Classify, audit_images: AuditImages, *, seed: int = 0, num_donors: int = NUM_DONORS
+) -> SwapEffects:
+    """Return the gaps of the narrowest ring alone, as `measure_rings` does; the arguments are those of `measure_gaps`."""
     images = audit_images.images
     ring = make_ring(images.shape[1], images.shape[2], RING_FRACTIONS[0])
-    return _measure_ring_gaps(classify, audit_images, ring, seed, "all")
+    return _measure_ring_gaps(classify, audit_images, ring, seed, "all", num_donors)
 
 
 def judge_ring(measured: RingMeasurement) -> RingAudit:
@@ -189,10 +190,15 @@ def _confirm(verdict: AuditVerdict | None, free_gaps: Sequence[Interval | None])
 
 
 def _measure_ring_gaps(
-    classify: Classify, audit_images: AuditImages, ring: NDArray[np.bool_], seed: int, name: str
+    classify: Classify,
+    audit_images: AuditImages,
+    ring: NDArray[np.bool_],
+    seed: int,
+    name: str,
+    num_donors: int = NUM_DONORS,
 ) -> SwapEffects:
     generator = numpy_generator(seed, f"ring {int(ring.sum())} {name}")
-    return measure_gaps(classify, audit_images, partial(swap_ring, ring=ring), generator)
+    return measure_gaps(classify, audit_images, partial(swap_ring, ring=ring), generator, num_donors=num_donors)
 
 
 def _find_object_free(audit_images: AuditImages, ring: NDArray[np.bool_]) -> tuple[IntArray, str]:
@@ -213,7 +219,8 @@ class PullMeasurement:
     Attributes:
         true_class: name of the class of the images.
         ring_class: name of the class of the rings.
-        pulls: 1 where a model predicts `ring_class` only with its ring, -1 where only with a ring of a third class.
+        pulls: with one donor 1 where a model predicts `ring_class` only with its ring, -1 where only with a ring of a third
+            class; with several the mean.
     """
 
     true_class: str
@@ -242,28 +249,20 @@ def measure_pull(
     generator = numpy_generator(seed, f"pull {one} {other}")
     is_kind = (labels == one, labels == other, ~np.isin(labels, (one, other)))
     folds = np.zeros(len(labels), dtype=np.int64) if audit_images.folds is None else audit_images.folds
-    triples = []
+    targets, drawn = [], []
     for fold in np.unique(folds):
-        targets, *donors = (np.flatnonzero((folds == fold) & kind) for kind in is_kind)
-        if all(map(len, donors)):
-            triples.append((targets, *(_draw_donors(some, len(targets), generator) for some in donors)))
-    own, *drawn = map(np.concatenate, zip(*triples, strict=True))
-    pulled = [
-        np.asarray(
-            audit_images.classify(classify, swap_ring(images[own], images[some], ring), own) == other, dtype=float
-        )
-        for some in drawn
-    ]
-    return PullMeasurement(
-        true_class=names[one],
-        ring_class=names[other],
-        pulls=SwapEffects(
-            values=pulled[0] - pulled[1],
-            labels=labels[own],
-            class_names=names,
-            groups=take_groups(audit_images.groups, own),
-        ),
-    )
+        some, *sources = (np.flatnonzero((folds == fold) & kind) for kind in is_kind)
+        if all(map(len, sources)):
+            targets.append(some)
+            drawn.append([_draw_donors(source, len(some), generator) for source in sources for _ in range(NUM_DONORS)])
+    own, donors = np.concatenate(targets), [np.concatenate(parts) for parts in zip(*drawn, strict=True)]
+
+    def is_pulled(rows: IntArray) -> NDArray[np.bool_]:
+        swapped = swap_ring(images[own], images[rows], ring)
+        return np.asarray(audit_images.classify(classify, swapped, own) == other)
+
+    pulls = audit_images.compare_donors(own, donors, is_pulled)
+    return PullMeasurement(true_class=names[one], ring_class=names[other], pulls=pulls)
 
 
 def bound_pulls(measured: Sequence[PullMeasurement]) -> tuple[PairPull, ...]:
@@ -272,9 +271,9 @@ def bound_pulls(measured: Sequence[PullMeasurement]) -> tuple[PairPull, ...]:
     Raises:
         UserInputError: for a class with one image.
     """
-    pulls = [pull.pulls for pull in measured]
-    cells = [mean_cell(found.values, found.labels, found.groups) for found in pulls]
-    bounded = compute_family(cells, scale=Scale.DIFFERENCE, confidence=1 - ALPHA)
+    bounded = compute_family(
+        [pull.pulls.make_cell() for pull in measured], scale=Scale.DIFFERENCE, confidence=1 - ALPHA
+    )
     return tuple(
         PairPull(true_class=pull.true_class, ring_class=pull.ring_class, pull=found)
         for pull, found in zip(measured, bounded, strict=True)

@@ -86,7 +86,7 @@ def measure_regions(
 
     def measure(region: NDArray[np.bool_]) -> SwapEffects:
         swap, generator = partial(swap_ring, ring=region), numpy_generator(seed, "ring region")
-        return measure_gaps(classify, audit_images, swap, generator, targets)
+        return measure_gaps(classify, audit_images, swap, generator, targets, num_donors=1)
 
     parts = split_ring(ring)
     gaps = RegionGaps(whole=measure(ring), parts={name: measure(region) for name, region in parts.items()}, rests={})
@@ -110,6 +110,6 @@ def name_region(gaps: RegionGaps, failing: IntArray) -> str:
     own, next_one, whole, rest = (
         found.of_classes(failing) for found in (gaps.parts[first], gaps.parts[second], gaps.whole, gaps.rests[first])
     )
-    lead = bound_mean(replace(own, values=own.values - next_one.values)).models
+    lead = bound_mean(own.minus(next_one)).models
     is_own = own.values.mean() >= SHARE * whole.values.mean() > rest.values.mean()
     return first if is_own and lead.low > 0 else ALL_AROUND

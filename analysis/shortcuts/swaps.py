@@ -5,17 +5,17 @@ audit of each model alone, without another forward pass.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.shortcuts.values import GAP_TOLERANCE, AuditVerdict
-from analysis.statistics.families import Scale, class_cells, compute_family, compute_two_intervals, mean_cell
+from analysis.shortcuts.values import GAP_TOLERANCE, NUM_DONORS, AuditVerdict
+from analysis.statistics.families import Cell, Pairs, Scale, compute_family, compute_two_intervals, mean_cell
 from analysis.statistics.interval import Interval, TwoIntervals
 from analysis.statistics.metrics import FloatArray, IntArray
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, list_some
 from trainables.data.padding import lay_mask, move_content
 
 Images = NDArray[np.uint8]
@@ -37,44 +37,50 @@ def fill_center(images: Images, ring: NDArray[np.bool_], color: NDArray[np.uint8
     return np.where(lay_mask(~ring, images)[..., None], color, images)
 
 
-def draw_partners(
-    labels: IntArray, generator: np.random.Generator, *, same_class: bool, folds: IntArray | None = None
+def draw_donors(
+    labels: IntArray, generator: np.random.Generator, number: int, *, same_class: bool, folds: IntArray | None = None
 ) -> IntArray:
-    """Return a random donor for each image, of its own class or of another class.
+    """Return random donors for each image, of its own class or of other classes.
 
-    Every image is the donor of exactly one other, so that the donors add no variance by repetition. Only where one class has
-    more than half of the images are images of the other classes used several times.
+    Every image is the donor of as many others, so that the donors add no variance by repetition. Only where one class has more
+    than half of the images are images of the other classes used more often. Those of the own class differ as long as it has
+    enough images, and are then taken again.
 
     Args:
         labels: (N,) classes.
         generator: of the choice.
+        number: of donors for each image.
         same_class: whether donors come from the image's own class.
         folds: (N,) folds, of which each has donors of its own; None without folds.
 
     Returns:
-        (N,) indices of the donors.
+        (number, N) indices of the donors.
 
     Raises:
-        UserInputError: if a class has only one image, or there is only one class, of all or of a fold.
+        UserInputError: naming each class with a single image, or if there is only one class, of all or of a fold.
     """
     if folds is not None:
-        partners = np.empty(len(labels), dtype=np.int64)
+        donors = np.empty((number, len(labels)), dtype=np.int64)
         for fold in np.unique(folds):
             own = np.flatnonzero(folds == fold)
-            partners[own] = own[draw_partners(labels[own], generator, same_class=same_class)]
-        return partners
+            donors[:, own] = own[draw_donors(labels[own], generator, number, same_class=same_class)]
+        return donors
     classes, counts = np.unique(labels, return_counts=True)
-    if counts.min() < 2 or len(classes) < 2:
-        problem = f"class {classes[counts.argmin()]} has one" if len(classes) > 1 else "there is only one class"
-        raise UserInputError(f"ring swaps need two classes and two images of each, but {problem}")
+    lonely = list_some(map(str, classes[counts < 2].tolist()))
+    if lonely or len(classes) < 2:
+        problem = f"class {lonely} has one" if len(classes) > 1 else "there is only one class"
+        raise UserInputError(f"swaps need donors, two classes and two images of each, but {problem}")
+    donors = np.empty((number, len(labels)), dtype=np.int64)
     if not same_class:
-        return _match_other_classes(labels, generator, evenly=2 * counts.max() <= len(labels))
-    partners = np.empty(len(labels), dtype=np.int64)
+        for row in donors:
+            row[:] = _match_other_classes(labels, generator, evenly=2 * counts.max() <= len(labels))
+        return donors
     for label in classes:
-        # Another position of a random order: never the image itself.
+        # Other positions of a random order: never the image itself.
         order = generator.permutation(np.flatnonzero(labels == label))
-        partners[order] = np.roll(order, int(generator.integers(1, len(order))))
-    return partners
+        shifts = np.resize(1 + generator.permutation(len(order) - 1), number)
+        donors[:, order] = [np.roll(order, shift) for shift in shifts]
+    return donors
 
 
 def _match_other_classes(labels: IntArray, generator: np.random.Generator, *, evenly: bool) -> IntArray:
@@ -169,6 +175,30 @@ class AuditImages:
         """Return (S, N) values of these images as effects."""
         return SwapEffects(values=values, labels=self.labels, class_names=self.class_names, groups=self.groups)
 
+    def compare_donors(
+        self, targets: IntArray, donors: Sequence[IntArray], is_hit: Callable[[IntArray], NDArray[np.bool_]]
+    ) -> "SwapEffects":
+        """Return the share of hits with the first half of the donors minus that with the second half, as effects.
+
+        Args:
+            targets: (n,) indices of the images.
+            donors: 2 k times (n,) indices of their donors.
+            is_hit: from (n,) donors to (S, n) hits.
+        """
+        number = len(donors) // 2
+        hits = np.stack([is_hit(row) for row in donors], axis=2).astype(np.float64)
+        values = hits * np.repeat([1.0, -1.0], number) / number
+        by_donor = DonorEffects(
+            values=values, images=targets, donors=np.stack(donors, axis=1), labels=self.labels, groups=self.groups
+        )
+        return SwapEffects(
+            values=values.sum(axis=2),
+            labels=self.labels[targets],
+            class_names=self.class_names,
+            groups=take_groups(self.groups, targets),
+            by_donor=by_donor,
+        )
+
     def take(self, indices: IntArray) -> "AuditImages":
         """Return the images with these indices."""
         return AuditImages(
@@ -193,6 +223,54 @@ class AuditImages:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DonorEffects:
+    """What each of the m donors of n images adds to the effects; images and donors are a sample both.
+
+    Attributes:
+        values: (S, n, m), whose sums over the donors are the effects.
+        images: (n,) indices of the images among the N of the audit.
+        donors: (n, m) indices of their donors likewise.
+        labels: (N,) classes.
+        groups: (N,) number of each image's group; None where images are independent.
+    """
+
+    values: FloatArray
+    images: IntArray
+    donors: IntArray
+    labels: IntArray
+    groups: IntArray | None
+
+    def take(self, chosen: IntArray | NDArray[np.bool_]) -> "DonorEffects":
+        """Return those on some images."""
+        images, donors = self.images[chosen], self.donors[chosen]
+        return replace(self, values=self.values[:, chosen], images=images, donors=donors)
+
+    def make_cell(self) -> Cell:
+        """Return the mean effect, whose variance is that of both factors: an image counts by its effects and by its donations."""
+        num_images, each = self.donors.shape
+        pairs = np.stack([np.repeat(self.images, each), self.donors.ravel()])
+        units, places = np.unique(pairs, return_inverse=True)
+        influence = (self.values - self.values.mean(axis=1, keepdims=True)).reshape(len(self.values), -1)
+        sums = np.zeros((len(influence), len(units)))
+        for place in places.reshape(pairs.shape):
+            np.add.at(sums, (slice(None), place), influence)
+        sampled = pairs if self.groups is None else self.groups[pairs]
+        return Cell(
+            values=self.values.sum(axis=2).mean(axis=1),
+            influence=sums * len(units) / num_images,
+            labels=self.labels[units],
+            num_observations=num_images,
+            groups=take_groups(self.groups, units),
+            pairs=Pairs(
+                influence=influence * each,
+                ids=sampled.min(axis=0) * (sampled.max() + 1) + sampled.max(axis=0),
+                each=each / 2,
+                freedom=len(np.unique(sampled[0])) - 1,
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SwapEffects:
     """What a swap or a removal of a part of n images changes in what S models predict.
 
@@ -201,17 +279,21 @@ class SwapEffects:
         labels: (n,) int64 in [0, K).
         class_names: K names.
         groups: (n,) number of each image's group; None where images are independent.
+        by_donor: what each donor adds; None where nothing comes from another image.
     """
 
     values: FloatArray
     labels: IntArray
     class_names: tuple[str, ...]
     groups: IntArray | None = None
+    by_donor: DonorEffects | None = None
 
     def take(self, chosen: IntArray | NDArray[np.bool_]) -> "SwapEffects":
         """Return the effects on some images."""
-        groups = take_groups(self.groups, chosen)
-        return replace(self, values=self.values[:, chosen], labels=self.labels[chosen], groups=groups)
+        groups, by_donor = take_groups(self.groups, chosen), self.by_donor and self.by_donor.take(chosen)
+        return replace(
+            self, values=self.values[:, chosen], labels=self.labels[chosen], groups=groups, by_donor=by_donor
+        )
 
     def of_classes(self, classes: IntArray) -> "SwapEffects":
         """Return the effects on images of some classes."""
@@ -219,7 +301,35 @@ class SwapEffects:
 
     def take_first(self) -> "SwapEffects":
         """Return the effects on the first model."""
-        return replace(self, values=self.values[:1])
+        return self.with_values(self.values[:1], self.by_donor and self.by_donor.values[:1])
+
+    def minus(self, other: "SwapEffects") -> "SwapEffects":
+        """Return the differences to other effects on the same images with the same donors."""
+        by_donor = self.by_donor and other.by_donor and self.by_donor.values - other.by_donor.values
+        return self.with_values(self.values - other.values, by_donor)
+
+    def with_values(self, values: FloatArray, by_donor: FloatArray | None) -> "SwapEffects":
+        """Return other effects on these images, (S, n), with what each donor adds, (S, n, m)."""
+        kept = None if self.by_donor is None or by_donor is None else replace(self.by_donor, values=by_donor)
+        return replace(self, values=values, by_donor=kept)
+
+    def make_cell(self) -> Cell:
+        """Return the mean over the images. Those of a single image or group, which say nothing about others, need no donors."""
+        units = np.arange(len(self.labels)) if self.groups is None else self.groups
+        if self.by_donor is None or len(np.unique(units)) < 2:
+            return mean_cell(self.values, self.labels, self.groups)
+        return self.by_donor.make_cell()
+
+    def make_class_cells(self) -> list[Cell]:
+        """Return the mean of each present class, in increasing order."""
+        return [self.take(self.labels == label).make_cell() for label in np.unique(self.labels)]
+
+
+def average_effects(found: Sequence[SwapEffects]) -> SwapEffects:
+    """Return the mean of effects on the same images with the same donors, of the same number of models."""
+    by_donor = [one.by_donor.values for one in found if one.by_donor is not None]
+    mean = np.mean([one.values for one in found], axis=0)
+    return found[0].with_values(mean, np.mean(by_donor, axis=0) if by_donor else None)
 
 
 def thin_in_proportion(labels: IntArray, classes: IntArray, number: int) -> IntArray:
@@ -255,6 +365,7 @@ def measure_gaps(
     swap: Swap,
     generator: np.random.Generator,
     targets: IntArray | None = None,
+    num_donors: int = NUM_DONORS,
 ) -> SwapEffects:
     """Return how swaps across classes change what is predicted correctly, against swaps within the class.
 
@@ -264,28 +375,27 @@ def measure_gaps(
         swap: takes a part of each image from its donor.
         generator: of the donors.
         targets: (n,) indices of the images that are classified; all N by default.
+        num_donors: of each image, of its class and as many of others.
 
     Returns:
-        1 where a model is correct only after the swap within the class, -1 where only after the swap across classes.
+        With one donor 1 where a model is correct only after the swap within the class, -1 where only after the swap across
+        classes; with several the mean.
 
     Raises:
         UserInputError: if a class has only one image, or there is only one class.
     """
-    # One donor each: averaging over several would hide that donors are a sample too.
     targets = np.arange(len(audit_images.labels)) if targets is None else targets
     images, labels = audit_images.images, audit_images.labels
-    correct = []
-    for same_class in (True, False):
-        donors = draw_partners(labels, generator, same_class=same_class, folds=audit_images.folds)[targets]
-        swapped = swap(images[targets], images[donors])
-        predicted = audit_images.classify(classify, swapped, targets)
-        correct.append(np.asarray(predicted == labels[targets], dtype=np.float64))
-    return SwapEffects(
-        values=correct[0] - correct[1],
-        labels=labels[targets],
-        class_names=audit_images.class_names,
-        groups=take_groups(audit_images.groups, targets),
+    within, across = (
+        draw_donors(labels, generator, num_donors, same_class=same_class, folds=audit_images.folds)[:, targets]
+        for same_class in (True, False)
     )
+
+    def is_correct(row: IntArray) -> NDArray[np.bool_]:
+        swapped = swap(images[targets], images[row])
+        return np.asarray(audit_images.classify(classify, swapped, targets) == labels[targets])
+
+    return audit_images.compare_donors(targets, [*within, *across], is_correct)
 
 
 def bound_classes(
@@ -304,7 +414,7 @@ def bound_classes(
     Raises:
         UserInputError: for a class with one image.
     """
-    cells = class_cells(effects.values, effects.labels, effects.groups)
+    cells = effects.make_class_cells()
     confidence = 1 - ALPHA / (max(len(cells), 1) if is_simultaneous else 1)
     names = [effects.class_names[label] for label in np.unique(effects.labels)]
     return dict(zip(names, compute_family(cells, scale=scale, confidence=confidence), strict=True))
@@ -312,8 +422,7 @@ def bound_classes(
 
 def bound_mean(effects: SwapEffects, *, scale: Scale = Scale.DIFFERENCE) -> TwoIntervals:
     """Return the mean over all images with its intervals at 95 %; the arguments are those of `bound_classes`."""
-    cell = mean_cell(effects.values, effects.labels, effects.groups)
-    return compute_two_intervals(cell, scale=scale, confidence=1 - ALPHA)
+    return compute_two_intervals(effects.make_cell(), scale=scale, confidence=1 - ALPHA)
 
 
 def judge_gap(gap: Interval) -> AuditVerdict:

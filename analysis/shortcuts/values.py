@@ -11,6 +11,9 @@ from analysis.statistics.interval import TwoIntervals
 
 # Gaps up to 5 percentage points of accuracy are tolerated.
 GAP_TOLERANCE = 0.05
+# Images of the own class, and as many of others, whose part each audited image gets. With eight, most of what an interval owes to
+# the draw of the donors is gone.
+NUM_DONORS = 8
 
 
 class AuditVerdict(StrEnum):

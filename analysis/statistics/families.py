@@ -48,6 +48,23 @@ class Scale(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """The P pairs of images behind a statistic. The influence of an image is the sum over its pairs, so that each counts twice.
+
+    Attributes:
+        influence: (S, P) of each seed and pair.
+        ids: (P,) equal for pairs of the same two images or groups of images.
+        each: observations of an image, such as its pairs or, where two of them are compared, half as many.
+        freedom: degrees of freedom of V_I, at most: images, or groups of them, less one.
+    """
+
+    influence: FloatArray
+    ids: IntArray
+    each: float
+    freedom: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One member of a family.
 
@@ -57,6 +74,7 @@ class Cell:
         labels: (n,) strata of the images, such as their classes.
         num_observations: images behind the statistic, per seed; below n where most images say nothing about it.
         groups: (n,) number of each image's group, where images were sampled in groups.
+        pairs: of a mean over pairs of images, both of which are a sample.
     """
 
     values: FloatArray
@@ -64,6 +82,7 @@ class Cell:
     labels: IntArray
     num_observations: float
     groups: IntArray | None = None
+    pairs: Pairs | None = None
 
 
 def mean_cell(values: FloatArray, labels: IntArray, groups: IntArray | None = None) -> Cell:
@@ -177,13 +196,22 @@ def _measure(cells: Sequence[Cell], scale: Scale) -> _Members:
             sizes[i], freedom[i] = FEWEST, 1.0
             continue
         _, images[i], both[i] = compute_variances(cell.values, cell.influence, units)
-        if scale is Scale.DIFFERENCE:
-            thirds[i] = np.sum(units.sum_deviations(cell.influence.mean(axis=0)) ** 3) / len(cell.labels) ** 3
+        freedom[i] = units.freedom
         # Pseudo-observations count against groups, of which no more is known than that their images may be copies.
         sizes[i] = max(cell.num_observations * units.count / len(cell.labels), FEWEST)
+        if cell.pairs is not None:
+            # Of pairs that share an image (Aronow et al. 2015, Political Analysis 23:564); at least that of independent pairs.
+            apart = find_sampling_units(np.zeros_like(cell.pairs.ids), cell.pairs.ids)
+            _, once, once_both = compute_variances(cell.values, cell.pairs.influence, apart)
+            images[i], both[i] = max(images[i] - once, once), max(both[i] - once_both, once_both)
+            freedom[i] = min(units.freedom, cell.pairs.freedom)
+            # Each pair is an observation as far as the pairs of an image differ, whose variance is then that of independent ones.
+            sizes[i] *= max(cell.pairs.each * once / images[i], 1.0) if images[i] else 1.0
+        if scale is Scale.DIFFERENCE:
+            thirds[i] = np.sum(units.sum_deviations(cell.influence.mean(axis=0)) ** 3) / len(cell.labels) ** 3
         # The variance of a share follows from it, so that of independent images has no degrees of freedom to lose.
-        is_exact = scale is not Scale.UNBOUNDED and cell.groups is None
-        freedom[i] = math.inf if is_exact else units.freedom
+        if scale is not Scale.UNBOUNDED and cell.groups is None and cell.pairs is None:
+            freedom[i] = math.inf
     values = np.stack([cell.values for cell in cells])
     moderated = None if num_seeds < 2 else _moderate(values, sizes, scale)
     return _Members(

@@ -72,7 +72,8 @@ class _UndisturbedWorker(TrialWorker):
 def _run_trial(director: Director, record: TrialRecord, worker: TrialWorker, stage: Stage, spec: StudySpec) -> None:
     """Train one trial to its end; retry it after errors, as often in a row as `resources.retries` allows."""
     trial_id, failures = record.trial_id, 0
-    arguments = make_trial_arguments(record, spec.resources, stage.splits_to_predict)
+    network = director.book.find_network(record.config)
+    arguments = make_trial_arguments(record, network, spec.resources, stage.splits_to_predict)
     furthest = len(record.epochs)
     while True:
         try:

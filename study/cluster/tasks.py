@@ -106,11 +106,14 @@ def shorten_cause(text: str) -> str:
     return "\n".join(lines[-MAX_CAUSE_LINES:])
 
 
-def make_trial_arguments(record: TrialRecord, resources: ResourcesSpec, splits: Sequence[str]) -> dict[str, Any]:
+def make_trial_arguments(
+    record: TrialRecord, network: TrialRecord | None, resources: ResourcesSpec, splits: Sequence[str]
+) -> dict[str, Any]:
     """Return the flat dict of `trainables.trial_worker.TrialWorker.setup`.
 
     Args:
         record: of the trial.
+        network: another trial with the same network, see `MemoryBook.find_network`; None if there is none.
         resources: of the study.
         splits: whose predictions the trial stores at its end.
     """
@@ -118,6 +121,7 @@ def make_trial_arguments(record: TrialRecord, resources: ResourcesSpec, splits: 
     return {
         "trial_id": record.trial_id,
         "folder": TrialPaths(stage=record.stage, trial_id=record.trial_id).folder,
+        "network_folder": TrialPaths(stage=network.stage, trial_id=network.trial_id).folder if network else "",
         "config_json": record.config.canonical_json(),
         "num_cpus": num_cpus,
         "num_gpus": resources.of_arm("gpu", record.config.arm),

@@ -122,7 +122,8 @@ class DirectedSearcher(_NotPickled, Searcher):  # type: ignore[misc]
             is_over = not self._live and self._asker.ask(lambda director: director.is_exhausted)
             return str(Searcher.FINISHED) if is_over else None
         self._live[trial_id] = record.trial_id
-        arguments = make_trial_arguments(record, self._resources, self._splits_to_predict)
+        network = self._asker.ask(lambda director: director.book.find_network(record.config))
+        arguments = make_trial_arguments(record, network, self._resources, self._splits_to_predict)
         return arguments | {"avoided_nodes": self._asker.nodes.list_avoided(arguments)}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:

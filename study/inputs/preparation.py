@@ -28,6 +28,7 @@ from trainables.data.splits import Splits, make_splits
 from trainables.models.backbones import build_model, check_input_size
 from trainables.models.weights import find_local_path, find_weights_file
 from trainables.training.batches import compute_class_weights, list_hard_problems
+from trainables.training.head_refit import list_refit_problems
 from trainables.training.trainable import list_unread
 from trainables.training.trial_data import TrialData
 from trainables.training.trial_run import try_trainable
@@ -40,8 +41,8 @@ ELSEWHERE = {
     "source": "set data.source instead",
     "memory_budget": "set resources.image_memory_gb instead",
 }
-# The settings that determine which batches of hard examples an epoch has.
-HARD_SETTINGS = ("hard_group", "hard_fraction", "hard_from_epoch", "batch_size", "accumulate", "max_epochs")
+# The settings that determine which batches of hard examples an epoch has, and whether the head is fitted anew.
+CHECKED = ("hard_group", "hard_fraction", "hard_from_epoch", "batch_size", "accumulate", "max_epochs", "head_refit")
 DECODING_ADVICE = "set train.image_size, data.aspect and data.on_bad_image instead"
 
 
@@ -319,7 +320,7 @@ def _check_group_weights(prepared: Prepared, group: Value) -> None:
 
 
 def check_hard_examples(spec: StudySpec, data: TrialData, fixed: dict[str, Value]) -> None:
-    """Check that every batch of hard examples which the trials of a spec may ask for can be made.
+    """Check that every batch of hard examples and every new head which the trials of a spec may ask for can be made.
 
     Args:
         spec: the spec.
@@ -327,7 +328,8 @@ def check_hard_examples(spec: StudySpec, data: TrialData, fixed: dict[str, Value
         fixed: `TrialConfig.fixed` of its trials.
 
     Raises:
-        UserInputError: listing all problems of `list_hard_problems`, over the choices and the ends of the ranges.
+        UserInputError: listing all problems of `list_hard_problems` and `list_refit_problems`, over the choices and the ends of
+            the ranges.
     """
     counts = np.bincount(data.labels[data.splits.train], minlength=len(data.class_names))
     problems: dict[str, None] = {}
@@ -335,6 +337,7 @@ def check_hard_examples(spec: StudySpec, data: TrialData, fixed: dict[str, Value
         for values in _list_combinations(arm.space):
             config = TrialConfig(arm=arm.name, seed=0, hyperparameters=values, fixed=fixed)
             found = list_hard_problems(config, counts, data.class_names, data.class_groups)
+            found += list_refit_problems(config.word("head_refit"), data, has_folds=spec.confirm.folds > 0)
             problems |= dict.fromkeys(found)
     if problems:
         raise UserInputError("; ".join(problems))
@@ -342,7 +345,7 @@ def check_hard_examples(spec: StudySpec, data: TrialData, fixed: dict[str, Value
 
 def _list_combinations(space: SearchSpace) -> list[dict[str, Value]]:
     """Return the combinations of the values that the settings take in a space, and of the parents of their conditions."""
-    wanted = {*HARD_SETTINGS}
+    wanted = {*CHECKED}
     for parameter in reversed(space.parameters):
         if parameter.name in wanted and parameter.condition is not None:
             wanted.add(parameter.condition.parent)

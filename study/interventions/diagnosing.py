@@ -38,6 +38,7 @@ from study.results.findings import load_findings
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
 from trainables.training.frozen_features import FrozenBackbone
+from trainables.training.head_refit import list_refits
 from trainables.training.trainable import is_own_loop
 from trainables.training.trial_data import TrialData, choose_training_images
 
@@ -198,7 +199,7 @@ class _Winner:
         audits = self._audit(ids, cells) if number else ArmAudits()
         native_size = image_set.images.shape[1]
         diagnosis = _make_diagnosis(study, evidence.source, names, confusions, audits, target, native_size)
-        return self._doubt_labels(diagnosis), models
+        return self._doubt_labels(replace(diagnosis, refits=list_refits(self.prepared.data))), models
 
     def _doubt_labels(self, diagnosis: Diagnosis) -> Diagnosis:
         """Return the diagnosis with the training images whose labels are doubtful; none without pretrained weights."""

@@ -1,5 +1,6 @@
 """What a round of interventions would train and cost, from the records of the parent; and what fits a budget."""
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -21,6 +22,8 @@ from study.open_study import OpenStudy
 from study.spec.study_spec import StudySpec
 from trainables.records.record import TrialRecord
 
+# The setting of interventions that cost less than an epoch: passes over a part of the images, and a regression.
+REFIT = "head_refit"
 # Of two runs after each other there are two pairs at least.
 MIN_SEEDS = 3
 # The confidence has no influence on the variances.
@@ -75,6 +78,11 @@ def forecast_cost(
     return RoundCost(
         num_trials=len(runs) * (1 + first), first_seconds=(1 + first) * seconds, last_seconds=(1 + last) * seconds
     )
+
+
+def forecast_arms(study: OpenStudy, source: TrialRecord, proposals: Sequence[ProposedIntervention]) -> dict[str, float]:
+    """Return the device-seconds of a trial of each intervention alone, by its name; see `forecast_cost`."""
+    return {found.intervention.name: _forecast_trial(study, source, found.changes) for found in proposals}
 
 
 def check_round_cost(
@@ -192,5 +200,7 @@ def _forecast_trial(study: OpenStudy, source: TrialRecord, *changes: Mapping[str
     for records in candidates:
         costs = [r.device_seconds / len(r.epochs) for r in records if r.epochs and r.device_seconds > 0]
         if costs:
-            return fmean(costs) * float(config["max_epochs"])
+            # A head alone is fitted on the network of the control with the same seed.
+            num_epochs = 1 if {*ChainMap(*changes)} == {REFIT} else config["max_epochs"]
+            return fmean(costs) * float(num_epochs)
     return 0.0

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from analysis.interventions.intervention import Diagnosis, Intervention, Reason
+from analysis.interventions.recommendation import order_by_gain
 from analysis.interventions.registry import load_interventions
 from analysis.interventions.target_predictions import MIN_TARGET_IMAGES
 from analysis.interventions.values import (
@@ -191,14 +192,16 @@ def state_interventions(
     planned: Round,
     proposals: Sequence[ProposedIntervention],
     left_out: Mapping[str, str],
+    seconds: Mapping[str, float],
     on_step: Callable[[str], None],
 ) -> StatedInterventions:
-    """Return what the interventions state, with the predictions measured on the images that choose.
+    """Return what the interventions state, in the order of `order_by_gain`; the images that choose measure the predictions.
 
     Args:
         planned: the round.
         proposals: of `propose_interventions`.
         left_out: why other interventions are not tried, by name.
+        seconds: device-seconds of a trial of each, by name.
         on_step: called with the name of each step as it begins.
     """
     study, choosing, stated = planned.parent, planned.choosing, []
@@ -214,7 +217,7 @@ def state_interventions(
         half_seed=study.spec.seed,
         num_choosing=len(choosing.choosing),
         num_judging=len(choosing.judging),
-        interventions=tuple(stated),
+        interventions=tuple(order_by_gain(stated, seconds)),
         earlier_test_reads=sum(count_test_reads(store) for store in (study.store, *list_rounds(study))),
         not_tried=tuple(
             NotTried(name=name, reason=left_out[name]) for name in load_interventions() if name in left_out

@@ -20,10 +20,10 @@ from analysis.interventions.values import (
     TargetEffect,
     TargetKind,
 )
-from analysis.shortcuts.swaps import AuditImages, make_classifier, take_groups
-from analysis.statistics.families import Scale, class_cells, mean_cell
+from analysis.shortcuts.swaps import AuditImages, SwapEffects, average_effects, make_classifier, take_groups
+from analysis.statistics.families import Scale
 from analysis.statistics.interval import Interval
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.metrics import IntArray
 from search_spaces.designs import Contrast, make_factorial_runs
 from search_spaces.errors import UserInputError
 from study.cluster.tasks import Workers, make_task
@@ -49,43 +49,38 @@ class _Losses:
     study: OpenStudy
     image_set: ImageSet
     workers: Workers
-    kept: dict[tuple[TargetKind, str, tuple[int, ...], int], tuple[FloatArray, AuditImages]] = field(
-        default_factory=dict
-    )
+    kept: dict[tuple[TargetKind, str, tuple[int, ...], int], SwapEffects] = field(default_factory=dict)
 
-    def measure(self, kind: TargetKind, arm: ArmEvidence) -> tuple[FloatArray, AuditImages]:
-        """Return (S, N) losses of the arm's models and the N images, which all arms with the same test images share."""
+    def measure(self, kind: TargetKind, arm: ArmEvidence) -> SwapEffects:
+        """Return the losses of the arm's models on images which all arms with the same test images share."""
         first, seed = arm.predictions[0], self.study.spec.seed
         key = (kind, arm.arm, arm.seeds, len(first.labels))
         if key not in self.kept:
             ids = choose_audit_images(first.sample_ids, first.labels, MAX_IMAGES, seed, first.groups)
-            images = AuditImages(
-                images=self.image_set.images[ids],
-                labels=self.image_set.labels[ids],
-                class_names=self.image_set.class_names,
-                groups=take_groups(self.image_set.units, ids),
-            )
             task = make_task(self.study.spec, arm.arm, self.study.store.address, arm.runs, kind, ids, seed)
-            (losses,) = self.workers.run_tasks(measure_arm_loss, [task])
-            self.kept[key] = losses, images
+            (self.kept[key],) = self.workers.run_tasks(measure_arm_loss, [task])
         return self.kept[key]
 
     def measure_sides(
         self, kind: TargetKind, sides: Sequence[Sequence[ArmEvidence]]
-    ) -> tuple[FloatArray, FloatArray, AuditImages]:
-        """Return the (S, N) losses of the treatment and of the control, means over the arms of a side, and the N images."""
-        measured = [[self.measure(kind, arm) for arm in side] for side in sides]
-        treatment, control = (np.mean([losses for losses, _ in side], axis=0) for side in measured)
-        return treatment, control, measured[0][0][1]
+    ) -> tuple[SwapEffects, SwapEffects]:
+        """Return the losses of the treatment and of the control, means over the arms of a side."""
+        treatment, control = (average_effects([self.measure(kind, arm) for arm in side]) for side in sides)
+        return treatment, control
 
 
 def measure_arm_loss(
     study_uri: str, runs: Sequence[TrialRecord], kind: TargetKind, ids: IntArray, seed: int, *, data: TrialData
-) -> FloatArray:
-    """Return (S, N) losses of the models of `runs` on the N images of `ids`."""
-    images = AuditImages(images=data.images[ids], labels=data.labels[ids], class_names=data.class_names)
+) -> SwapEffects:
+    """Return the losses of the models of `runs` on the images of `ids`."""
+    images = AuditImages(
+        images=data.images[ids],
+        labels=data.labels[ids],
+        class_names=data.class_names,
+        groups=take_groups(data.groups, ids),
+    )
     classify = make_classifier(make_logits(Store(study_uri), runs, len(data.class_names)))
-    return measure_loss(kind, classify, images, seed=seed).values
+    return measure_loss(kind, classify, images, seed=seed)
 
 
 def measure_interventions(
@@ -205,20 +200,21 @@ def _judge_loss(
     stated: StatedIntervention, sides: Sequence[Sequence[ArmEvidence]], plan: Plan, losses: _Losses
 ) -> TargetEffect:
     """Return the change of the gap or the loss of the target's classes, over all seeds that the arms of both sides have."""
-    found, other, images = losses.measure_sides(stated.target.kind, sides)
-    chosen = np.isin(images.labels, [images.class_names.index(name) for name in stated.target.classes])
+    found, other = losses.measure_sides(stated.target.kind, sides)
+    chosen = np.isin(found.labels, [found.class_names.index(name) for name in stated.target.classes])
+    change = found.minus(other)
     shares = PairedShares(
-        treatment=found[:, chosen],
-        control=other[:, chosen],
-        labels=images.labels[chosen],
-        groups=take_groups(images.groups, chosen),
-        beside=tuple(class_cells(found - other, images.labels, images.groups)),
+        treatment=found.values[:, chosen],
+        control=other.values[:, chosen],
+        labels=found.labels[chosen],
+        beside=tuple(change.make_class_cells()),
+        change=change.take(chosen).make_cell(),
     )
     return judge_target(shares, target_rule(plan), Scale.UNBOUNDED)
 
 
 def _bound_ring_gap(sides: Sequence[Sequence[ArmEvidence]], losses: _Losses) -> Interval:
     """Return the change of the gap over all classes, at 95 %."""
-    found, other, images = losses.measure_sides(TargetKind.RING_GAP, sides)
-    beside = class_cells(found - other, images.labels, images.groups)
-    return bound(mean_cell(found - other, images.labels, images.groups), Scale.UNBOUNDED, CONFIDENCE, beside)
+    found, other = losses.measure_sides(TargetKind.RING_GAP, sides)
+    change = found.minus(other)
+    return bound(change.make_cell(), Scale.UNBOUNDED, CONFIDENCE, change.make_class_cells())

@@ -234,14 +234,23 @@ class ConfirmationDirector(Director):
         """Return the records of wanted trials that have not ended; a driver that died may have left others."""
         return tuple(record for record in super().unfinished() if record.fingerprint in self._wanted)
 
+    def _waits(self, config: TrialConfig) -> bool:
+        """Whether another wanted trial is just training the network that this one needs."""
+        network = self.book.find_network(config, (TrialState.RUNNING,))
+        return network is not None and network.fingerprint in self._wanted
+
     def next_trial(self) -> TrialRecord | None:
-        """Return the record of the next wanted trial, or None if all have been started or the others must end first."""
+        """Return the record of the next wanted trial; None if all have been started, or the others wait for one that runs."""
         self._ask_for_more()
         if self.is_exhausted or not (self._interrupted or self._waiting):
             return None
         if self._interrupted:
             return self.restart(self.book.get("confirmation", self._interrupted.pop(0)))
-        trial = self._waiting.pop(0)
+        ready = (place for place, trial in enumerate(self._waiting) if not self._waits(trial.config))
+        place = next(ready, None)
+        if place is None:
+            return None
+        trial = self._waiting.pop(place)
         if isinstance(trial, TrialRecord):
             return self.restart(trial)
         # Not their number: a user who gave up a damaged record moved its folder away.

@@ -22,6 +22,8 @@ from trainables.seeds import derive_seed
 # would never be used up.
 MAX_FREE_FAILURES = 20
 METRIC = "macro_f1"
+# States of a trial whose network another one may use, if not now.
+_USABLE = (TrialState.COMPLETE, TrialState.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +174,11 @@ class SearchDirector(Director):
         trial_id = f"{index:05d}"
         seed = derive_seed(self._spec.seed, "search", index) % 2**31
         suggested = self._suggest(arm, trial_id)
-        record = self.start_trial(
-            trial_id, TrialConfig(arm=arm, seed=seed, hyperparameters=suggested, fixed=self._fixed)
-        )
+        config = TrialConfig(arm=arm, seed=seed, hyperparameters=suggested, fixed=self._fixed)
+        # With the seed of a trial that trains the same network, the head alone is fitted.
+        seeds = (record.config.seed for record in records)
+        found = next((s for s in seeds if self.book.find_network(config.with_seed(s), _USABLE) is not None), seed)
+        record = self.start_trial(trial_id, config.with_seed(found))
         if arm in self._pruners:
             self._pruners[arm].add(trial_id)
         return record

@@ -18,7 +18,7 @@ from study.confirmation.stated_interventions import dump_stated
 from study.inputs.preparation import prepare
 from study.interventions.derived_spec import derive_spec, keep_fitting
 from study.interventions.diagnosing import diagnose_winner
-from study.interventions.forecast import check_round_cost, describe_reach
+from study.interventions.forecast import check_round_cost, describe_reach, forecast_arms
 from study.interventions.stating import Round, propose_interventions, refuse_misfits, state_interventions
 from study.open_study import OpenStudy, has_finished_search, load_study
 from study.results.findings import load_findings
@@ -143,8 +143,11 @@ class Intervene(StudyStage):
         proposals, misfits = keep_fitting(planned, proposals, prepared)
         if misfits and (self.only or self.is_factorial or not proposals):
             raise refuse_misfits(misfits)
+        seconds = forecast_arms(parent, choosing.source, proposals)
+        stated = state_interventions(planned, proposals, {} if self.only else left_out | misfits, seconds, say)
+        order = [one.arm for one in stated.interventions]
+        proposals = tuple(sorted(proposals, key=lambda proposal: order.index(proposal.intervention.name)))
         cost = check_round_cost(planned, proposals, self.device_seconds)
-        stated = state_interventions(planned, proposals, {} if self.only else left_out | misfits, say)
         _, name = split_uri(store.root)
         spec = derive_spec(planned, stated, name)
         if self.as_json and self.dry_run:

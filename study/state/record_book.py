@@ -6,15 +6,17 @@ If that process stops before the end, the study can be resumed from them: `Study
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from search_spaces.config import TrialConfig, Value
+from search_spaces.settings import DEFAULTS
 from study.state.paths import STAGE_FOLDERS, Stage, TrialPaths
 from trainables.damaged_files import DamagedFileError
-from trainables.records.record import TrialRecord
+from trainables.records.record import TrialRecord, TrialState
 from trainables.storage.store import Store
 
 if TYPE_CHECKING:
@@ -69,6 +71,27 @@ class MemoryBook:
         """Return a stage's records that have the configuration of `source`, with any seed, in the order of their ids."""
         configuration = source.config.configuration_fingerprint
         return [record for record in self.of_stage(stage) if self._fingerprint(record) == configuration]
+
+    def find_network(
+        self, config: TrialConfig, states: Collection[TrialState] = (TrialState.COMPLETE,)
+    ) -> TrialRecord | None:
+        """Return a trial that trains the very network whose head `config` fits anew: it differs in `head_refit` alone, if at all.
+
+        Args:
+            config: of a trial.
+            states: of the trial that is returned.
+
+        Returns:
+            None where there is none with weights, and for a configuration that fits no head anew.
+        """
+        if not _has_refit(config):
+            return None
+        wanted = (config.seed, config.fold, _describe_network(config))
+        for record in self:
+            own, is_usable = record.config, record.state in states and not record.weights_dropped
+            if is_usable and not _has_refit(own) and (own.seed, own.fold, _describe_network(own)) == wanted:
+                return record
+        return None
 
     def _fingerprint(self, record: TrialRecord) -> str:
         """Return the fingerprint of a saved record's configuration without its seed, computed once."""
@@ -172,6 +195,15 @@ class RecordBook(MemoryBook):
         files = open_trial_files(self.store, record)
         self.save(record.updated(digests=files.without_weights(record.digests), weights_dropped=True))
         files.delete_weights(record.digests)
+
+
+def _describe_network(config: TrialConfig) -> dict[str, Value]:
+    """Return the settings that determine the network of a trial, but for its seed and fold."""
+    return {**DEFAULTS, **config.fixed, **config.hyperparameters, "head_refit": ""}
+
+
+def _has_refit(config: TrialConfig) -> bool:
+    return config["head_refit"] != DEFAULTS["head_refit"]
 
 
 def open_trial_files(store: Store, record: TrialRecord) -> "TrialFiles":

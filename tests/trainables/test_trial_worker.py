@@ -12,7 +12,7 @@ from search_spaces.config import TrialConfig
 from tests.journeys.test_diverged_trial import RUNNING, PoisonedRun
 from tests.trainables.training.test_loop import DATA, change
 from trainables import trial_worker
-from trainables.records.record import RECORD, EpochReport, TrialRecord
+from trainables.records.record import RECORD, EpochRecord, EpochReport, TrialRecord
 from trainables.records.trial_files import CHECKPOINTS, LostTrialError, TrialFiles
 from trainables.storage.store import Store
 from trainables.trial_settings import TrialSettings
@@ -22,13 +22,22 @@ from trainables.tune_adapter import decode_report, encode_report
 CONFIG = change(max_epochs=4)
 
 
-def begin(root: Path, *, num_reported: int = 0, config: TrialConfig = CONFIG, seconds: float = 0.0) -> TrialWorker:
-    """Return a worker that has started the trial in `root`/trial."""
-    TrialFiles(Store(root).child("trial")).store.write_text(RECORD, replace_record(config))
+def begin(
+    root: Path,
+    *,
+    num_reported: int = 0,
+    config: TrialConfig = CONFIG,
+    seconds: float = 0.0,
+    folder: str = "trial",
+    network: str = "",
+) -> TrialWorker:
+    """Return a worker that has started the trial in `root`/`folder`, whose network may be that of another one."""
+    TrialFiles(Store(root).child(folder)).store.write_text(RECORD, replace_record(config))
     worker = TrialWorker()
     settings = TrialSettings(study_uri=str(root), weights="none", device="cpu", space=(), checkpoint_seconds=seconds)
     arguments: dict[str, Any] = {
-        "folder": "trial",
+        "folder": folder,
+        "network_folder": network,
         "config_json": config.canonical_json(),
         "num_cpus": 1.0,
         "num_gpus": 0.0,
@@ -149,6 +158,7 @@ def test_a_start_that_fails_in_a_process_that_serves_another_trial_is_an_error_o
     worker = begin(tmp_path)
     arguments = {
         "folder": "trial",
+        "network_folder": "",
         "config_json": CONFIG.canonical_json(),
         "num_cpus": 1.0,
         "num_gpus": 0.0,
@@ -234,3 +244,29 @@ def test_events_are_uploaded_after_the_first_epoch_now_and_then_and_at_the_end(
     (file,) = (tmp_path / "trial").glob("*tfevents*")
     last = [event.step for event in EventFileLoader(str(file)).Load() if event.summary.value]
     assert max(last) == 4
+
+
+def test_a_head_is_fitted_on_the_network_of_a_finished_trial_or_after_a_training_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    refit = change(max_epochs=4, head_refit="balanced")
+    plain = train(begin(tmp_path))
+    files = TrialFiles(Store(tmp_path).child("trial"))
+    done = RUNNING.updated(config=CONFIG, fingerprint=CONFIG.fingerprint, state="COMPLETE", digests=digests(plain))
+    epochs = [
+        EpochRecord(**dict(report.metrics), device_seconds=1.0, order=i, decision="continue")
+        for i, report in enumerate(plain)
+    ]
+    files.store.write_text(RECORD, done.updated(epochs=tuple(epochs)).to_json())
+    taken = train(begin(tmp_path, config=refit, folder="other", network="trial"))
+    trained = train(begin(tmp_path, config=refit, folder="third"))
+    assert digests(taken) == digests(trained)
+    assert digests(taken) != digests(plain)
+    assert [report.metrics.macro_f1 for report in taken] == [report.metrics.macro_f1 for report in plain]
+    assert "the network is that of trial" in taken[-1].notes[0]
+    assert not trained[-1].notes
+    files.store.delete("best")
+    again = train(begin(tmp_path, config=refit, folder="fourth", network="trial"))
+    assert digests(again) == digests(trained)
+    assert "could not be used, and was trained anew" in again[-1].notes[0]

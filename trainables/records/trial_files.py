@@ -15,6 +15,7 @@ from trainables.damaged_files import DamagedFileError, decoding
 from trainables.records.record import RECORD, RECORD_COPY, TrialRecord
 from trainables.storage.store import StorageError, Store
 from trainables.training.checkpoint import Checkpoint
+from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.predictions import Predictions
 
 CHECKPOINTS = "checkpoint"
@@ -144,6 +145,13 @@ class TrialFiles:
         with decoding(where, SafetensorError, RuntimeError):
             model.load_state_dict(load(data))
         return model
+
+    def read_trained(self) -> tuple[dict[str, Tensor], tuple[EpochMetrics, ...]]:
+        """Return the final weights of a trial that ended, and its epochs; raise DamagedFileError if it has no intact weights."""
+        record = self._read_record()
+        fields = set(EpochMetrics.model_fields)
+        epochs = (EpochMetrics.model_validate(epoch.model_dump(include=fields)) for epoch in record.epochs)
+        return load(self.read_weights(record.digests)), tuple(epochs)
 
     def write_predictions(self, predictions: Predictions, attempt: int) -> dict[str, str]:
         """Store the predictions on one split by the model of `attempt`; return the digest, by the path of the file."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
 from threadpoolctl import threadpool_limits
 from torch import nn
 
@@ -16,7 +17,6 @@ from trainables.data.splits import Splits
 from trainables.data.stratified import choose_stratified
 from trainables.models.heads import Head, find_head
 from trainables.seeds import numpy_generator
-from trainables.training.evaluation import compute_mean_f1
 from trainables.training.frozen_features import Features, FrozenBackbone, borrow_backbone
 from trainables.training.trial_data import PlacedImages, TrialData
 
@@ -34,6 +34,7 @@ MIN_SCALE = 0.1
 ABSENT = -30.0
 
 Labels = NDArray[np.int64]
+Weights = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +73,17 @@ def draw_sample(indices: Labels, labels: Labels, most: int) -> Labels:
 
 
 def fit_linear_probe(
-    train: Features, train_labels: Labels, search: Features, search_labels: Labels, num_classes: int
+    train: Features,
+    train_labels: Labels,
+    search: Features,
+    search_labels: Labels,
+    num_classes: int,
+    weights: Weights | None = None,
 ) -> LinearProbe:
     """Return the probe with the best macro-F1 on the search split; ties go to the stronger regularization.
 
-    Classes are weighted by inverse frequency or not at all, where they are unequal; else they are not.
+    Classes are weighted by inverse frequency or not at all, where they are unequal; else they are not, and not beside weights of
+    the images.
 
     Args:
         train: (N, D) features of training images.
@@ -84,18 +91,28 @@ def fit_linear_probe(
         search: (M, D) features of the search split.
         search_labels: (M,).
         num_classes: K.
+        weights: (N,) and (M,) of the images; None for 1.
     """
-    fitted = _fit_all(train, train_labels, search, search_labels, num_classes)
+    fitted = _fit_all(train, train_labels, search, search_labels, num_classes, weights)
     return max(fitted, key=lambda probe: probe.macro_f1)
 
 
-def fit_again(train: Features, labels: Labels, num_classes: int, strength: float, *, is_balanced: bool) -> LinearProbe:
+def fit_again(
+    train: Features,
+    labels: Labels,
+    num_classes: int,
+    strength: float,
+    *,
+    is_balanced: bool,
+    weights: NDArray[np.float64] | None = None,
+) -> LinearProbe:
     """Return a probe fitted on other images, (N, D) features with (N,) labels, by a strength and weights chosen before.
 
     Its macro-F1 on the search split is not known (NaN).
     """
     mean, scale = measure_scale(train)
-    return _fit(((train - mean) / scale).astype(np.float64), labels, num_classes, strength, is_balanced, (mean, scale))
+    standardized = ((train - mean) / scale).astype(np.float64)
+    return _fit(standardized, labels, num_classes, strength, is_balanced, (mean, scale), weights)
 
 
 def measure_scale(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -106,19 +123,33 @@ def measure_scale(features: Features) -> tuple[NDArray[np.float32], NDArray[np.f
 
 
 def _fit_all(
-    train: Features, train_labels: Labels, search: Features, search_labels: Labels, num_classes: int
+    train: Features,
+    train_labels: Labels,
+    search: Features,
+    search_labels: Labels,
+    num_classes: int,
+    weights: Weights | None,
 ) -> Iterator[LinearProbe]:
+    own, judged = (None, None) if weights is None else weights
     mean, scale = measure_scale(train)
     standardized = ((train - mean) / scale).astype(np.float64)
     counts = np.bincount(train_labels, minlength=num_classes)
     present = counts[counts > 0]
-    choices = (False, True) if present.max() >= MAX_BALANCED_RATIO * present.min() else (False,)
+    is_unequal = weights is None and present.max() >= MAX_BALANCED_RATIO * present.min()
+    choices = (False, True) if is_unequal else (False,)
     for is_balanced in choices:
         best, num_worse = -1.0, 0
         for strength in STRENGTHS:
-            probe = _fit(standardized, train_labels, num_classes, strength, is_balanced, (mean, scale))
+            probe = _fit(standardized, train_labels, num_classes, strength, is_balanced, (mean, scale), own)
             predicted = probe.compute_logits(search).argmax(axis=1).astype(np.int64)
-            score = compute_mean_f1(search_labels, predicted, num_classes)
+            score = f1_score(
+                search_labels,
+                predicted,
+                labels=range(num_classes),
+                average="macro",
+                zero_division=0,
+                sample_weight=judged,
+            )
             yield replace(probe, macro_f1=score)
             best, num_worse = max(best, score), 0 if score > best else num_worse + 1
             if num_worse > PATIENCE:
@@ -132,6 +163,7 @@ def _fit(
     strength: float,
     is_balanced: bool,
     standardization: tuple[NDArray[np.float32], NDArray[np.float32]],
+    weights: NDArray[np.float64] | None = None,
 ) -> LinearProbe:
     """Return the probe of standardized features, not scored yet; one class alone is predicted always."""
     classes = np.unique(labels)
@@ -144,7 +176,7 @@ def _fit(
         # Two OpenMP threads on a shared core wait for each other.
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the limit of iterations
-            model.fit(features, labels)
+            model.fit(features, labels, sample_weight=weights)
         # Of two classes, scikit-learn returns the logit of the second.
         halves = len(classes) == 2
         weight[classes] = np.concatenate([-model.coef_, model.coef_]) / 2 if halves else model.coef_

@@ -32,8 +32,10 @@ from trainables.training.batches import (
     compute_weighted_cross_entropy,
 )
 from trainables.training.checkpoint import Checkpoint, PartialEpoch
+from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import autocast, check_recipe, compute_logits, deterministic_kernels, seeded_modules
 from trainables.training.frozen_features import borrow_backbone
+from trainables.training.head_refit import NONE, check_head, refit_head
 from trainables.training.linear_probe import compute_split, prepare_head
 from trainables.training.ranks import ALONE, Ranks
 from trainables.training.steps import OptimizerSteps
@@ -119,6 +121,7 @@ class TrainingRun(TrialRun):
         weights_are_equal = bool((self._class_weights == self._class_weights[0]).all())
         self._parts_are_even = ranks.size == 1 or (weights_are_equal and shape.batch_size % ranks.size == 0)
         self.model = place_model(build_model(config, len(data.class_names), weights=weights), config, device)
+        check_head(self.model, config, data, self._images, device)
         prepare_head(self.model, config, data, self._images, device, is_restored=checkpoint is not None)
         self.num_parameters = count_parameters(self.model)
         self._trained = self._find_trained()
@@ -129,6 +132,29 @@ class TrainingRun(TrialRun):
         self._partial: PartialEpoch | None = None
         if checkpoint is not None:
             self._restore(checkpoint)
+
+    def run_epoch(self, *, should_stop: Callable[[], bool] = lambda: False) -> EpochMetrics:
+        """Train and evaluate one epoch; after the last one, the head is fitted anew where `head_refit` says so."""
+        metrics = super().run_epoch(should_stop=should_stop)
+        if self.is_finished:
+            self._refit_head()
+        return metrics
+
+    def take_over(self, state: Mapping[str, Tensor], history: Sequence[EpochMetrics]) -> None:
+        """End where a trial ended that differs in `head_refit` alone, and whose network is therefore the same.
+
+        Args:
+            state: Its `state_dict`.
+            history: Of all its epochs.
+        """
+        model = self.evaluated_model
+        model.load_state_dict({**model.state_dict(), **state})
+        self.history = tuple(history)
+        self._refit_head()
+
+    def _refit_head(self) -> None:
+        if self.config["head_refit"] != NONE:
+            refit_head(self.evaluated_model, self.config, self._data, self._images, self.device)
 
     @property
     def evaluated_model(self) -> nn.Module:

@@ -62,9 +62,9 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
 
     Trains and evaluates on `NUM_MEASURED_BATCHES` batches, after a warm-up epoch if the trial has a second epoch. On a GPU, a
     second epoch of more batches takes about `SECONDS_ON_GPU`, and the two tell what a batch costs and what an epoch costs beside
-    its batches. Classes are not weighted, hard examples are not repeated and no image is left out: all of it costs nothing, and a
-    few batches need not contain every class or the images. A custom loop trains on all images, as its epochs need not cost in
-    proportion to them.
+    its batches. Classes are not weighted, hard examples are not repeated, no image is left out and no head is fitted anew: all of
+    it costs little, and a few batches need not contain every class or the images. A custom loop trains on all images, as its
+    epochs need not cost in proportion to them.
 
     Args:
         config: Configuration of the trial.
@@ -72,7 +72,7 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
         device: Device to compute on.
         weights: As in `trainables.models.backbones.build_model`.
     """
-    without: dict[str, Value] = {"class_weighting": "none", "hard_fraction": 0.0, "leave_out": ""}
+    without: dict[str, Value] = {"class_weighting": "none", "hard_fraction": 0.0, "leave_out": "", "head_refit": "none"}
     unweighted = replace(
         config,
         hyperparameters={**config.hyperparameters, **without},

@@ -15,7 +15,7 @@ from analysis.interventions.effects import (
     judge_target,
     mark_target,
 )
-from analysis.interventions.recommendation import find_lead, recommend, share_noninferior_levels
+from analysis.interventions.recommendation import find_lead, order_by_gain, recommend, share_noninferior_levels
 from analysis.interventions.values import InterventionEffect, Outcome, Prediction, StatedIntervention, TargetEffect
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.families import Scale
@@ -236,3 +236,23 @@ def test_a_fraction_without_the_best_run_recommends_the_next_one() -> None:
     found = recommend(effects[:3], 0.005, "studies/digits", runs=runs)
     assert set(found.interventions) == {"a", "b"}
     assert "No run of the design has c with them" in found.reason
+
+
+def test_interventions_are_ordered_by_the_certain_gain_of_a_device_second() -> None:
+    def state(arm: str, low: float, high: float) -> StatedIntervention:
+        effect = Interval(estimate=(low + high) / 2, low=low, high=high)
+        return stated_of(arm, prediction=Prediction(effect=effect, basis=""))
+
+    unknown = [stated_of(arm) for arm in ("slow", "fast")]
+    given = [
+        *unknown,
+        state("unsure", -0.5, 0.1),
+        state("rises", 0.1, 0.2),
+        state("training", -0.3, -0.2),
+        state("head", -0.3, -0.2),
+    ]
+    seconds = {"slow": 9.0, "fast": 1.0, "unsure": 5.0, "rises": 0.5, "training": 100.0, "head": 2.0}
+    order = [one.arm for one in order_by_gain(given, seconds)]
+    assert order == ["head", "training", "unsure", "rises", "fast", "slow"]
+    assert find_lead(order_by_gain(given, seconds)) == "head", "of equal predictions, that which costs less leads"
+    assert [one.arm for one in order_by_gain(unknown, dict.fromkeys(seconds, 0.0))] == ["slow", "fast"]

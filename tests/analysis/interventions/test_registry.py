@@ -76,6 +76,8 @@ def find_changes(diagnosis: Diagnosis) -> Mapping[str, object]:
 
 def test_a_confusion_asks_for_what_could_reduce_it() -> None:
     assert find_changes(make_diagnosis()) == {
+        "head_groups": None,
+        "head_balanced": None,
         "weighted_loss": {"class_weighting": "group", "class_weight_strength": 1.0, "weighted_group": "confused"},
         "hard_examples": {"hard_group": "confused", "hard_fraction": 0.25, "hard_from_epoch": 4},
         "cutmix": {"cutmix_probability": 0.5},
@@ -122,11 +124,20 @@ def test_a_failed_ring_audit_asks_for_background_swaps_on_the_classes_that_fail(
     assert failing
     assert reason is not None
     assert reason.verdict == "FAIL"
-    target = swap.choose_target(diagnosis)
-    assert target.kind is TargetKind.RING_GAP
-    assert list(target.classes) == failing
-    assert swap.find_reason(make_diagnosis()) is None
-    assert swap.choose_target(make_diagnosis()).classes == NAMES
+    for asked in (swap, load_interventions()["head_ring_swaps"]):
+        assert asked.find_reason(diagnosis) == reason
+        target = asked.choose_target(diagnosis)
+        assert target.kind is TargetKind.RING_GAP
+        assert list(target.classes) == failing
+        assert asked.find_reason(make_diagnosis()) is None
+        assert asked.choose_target(make_diagnosis()).classes == NAMES
+
+
+def test_a_new_head_is_tried_only_as_the_images_allow_it() -> None:
+    kinds = ("ring_swaps", "groups", "balanced")
+    for allowed in (kinds, ()):
+        changes = [load_interventions()[f"head_{kind}"].make_changes(make_diagnosis(refits=allowed)) for kind in kinds]
+        assert changes == [{"head_refit": kind} if allowed else None for kind in kinds]
 
 
 def test_doubtful_training_labels_ask_for_training_without_them() -> None:

@@ -155,26 +155,6 @@ def test_pull_is_toward_the_class_of_the_ring() -> None:
     assert bound_pulls([measure_pull(read_ring(0.0), audit_images, 0, 1)])[0].pull.estimate == 0
 
 
-def test_donors_are_other_images_of_the_requested_class() -> None:
-    labels = np.repeat(np.arange(3), [2, 5, 9])
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        same, other = (swaps.draw_partners(labels, rng, same_class=s) for s in (True, False))
-        assert (labels[same] == labels).all()
-        assert (same != np.arange(len(labels))).all()
-        assert (labels[other] != labels).all()
-        assert len(set(same.tolist())) == len(labels)
-    balanced = np.arange(60) % 3
-    for seed in range(20):
-        partners = swaps.draw_partners(balanced, np.random.default_rng(seed), same_class=False)
-        assert sorted(partners.tolist()) == list(range(60))
-        assert (balanced[partners] != balanced).all()
-    with pytest.raises(UserInputError, match="class 1 has one"):
-        swaps.draw_partners(np.array([0, 0, 1]), np.random.default_rng(0), same_class=True)
-    with pytest.raises(UserInputError, match="only one class"):
-        swaps.draw_partners(np.zeros(4, dtype=int), np.random.default_rng(0), same_class=False)
-
-
 def test_ring_is_swapped_and_center_filled_pixel_by_pixel() -> None:
     rng = np.random.default_rng(0)
     images, donors = rng.integers(256, size=(2, 3, 12, 16, 3), dtype=np.uint8)

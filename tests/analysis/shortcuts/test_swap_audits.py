@@ -8,7 +8,7 @@ import pytest
 
 from analysis.shortcuts.swap_audits import judge_swaps, measure_swaps
 from analysis.shortcuts.swaps import AuditImages
-from analysis.shortcuts.values import AuditVerdict, SwapAudits
+from analysis.shortcuts.values import NUM_DONORS, AuditVerdict, SwapAudits
 from analysis.statistics.interval import TwoIntervals
 from trainables.data.augmentation.mixing import make_ring
 
@@ -78,12 +78,13 @@ def test_the_first_model_needs_no_forward_pass_of_its_own() -> None:
         return read_ring((0.0, 0.0))(images)
 
     measured = measure_swaps(classify, make_images(300), PULLS)
-    # Rings: two swaps, of all images and of those with few edges, and the filled center. Pulls: two rings. Color: with and
-    # without. Waves: two swaps on one half.
-    assert passes == 2 * [300, 300, 100, 100, 300] + 6 * [60] + [300, 300] + [150, 150]
+    # Rings: swaps with donors of the class and of others, of all images and of those with few edges, and the filled center.
+    # Pulls: two rings, of as many donors each. Color: with and without. Waves: swaps on one half.
+    each = 2 * NUM_DONORS
+    assert passes == 2 * [*each * [300], *each * [100], 300] + 3 * each * [60] + [300, 300] + each * [150]
     judge_swaps(measured)
     judge_swaps(measured.take_first())
-    assert len(passes) == 20
+    assert len(passes) == 8 * each + 4, "judging needs none"
 
 
 @pytest.mark.parametrize("shares", [(0.3, 0.5, 0.9), (0.0, 1.0), (1.0, 1.0, 1.0), (0.0,)])

@@ -1,10 +1,13 @@
 """The trials that a director of the confirmation starts, and those that it leaves to the next one."""
 
+from dataclasses import replace
+
+from search_spaces.config import TrialConfig
 from study.scheduling.director import ConfirmationDirector, WantedTrial, want
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
-from tests.study.simulated import FIXED, drive, make_spec
-from trainables.records.record import best_trials
+from tests.study.simulated import FIXED, drive, make_report, make_spec
+from trainables.records.record import TrialState, best_trials
 
 
 def test_a_trial_left_by_a_dead_driver_is_unfinished_only_for_directors_that_want_it() -> None:
@@ -64,3 +67,37 @@ def test_what_the_first_trials_decide_is_trained_after_them_without_another_run(
     # Where nothing is left of the first, what they decide is wanted at once.
     assert ConfirmationDirector(book, want(source, (1, 2)), then=choose).is_exhausted
     assert len(seen) == 2
+
+
+def make_config(arm: str, **changes: str) -> TrialConfig:
+    return TrialConfig(arm=arm, seed=7, hyperparameters={"max_lr": 0.1, **changes}, fixed=FIXED)
+
+
+def test_a_head_waits_for_the_network_that_another_wanted_trial_is_training() -> None:
+    """The others do not wait for it, and a network that nobody trains is trained with the head."""
+    book, plain = MemoryBook(), make_config("control")
+    heads = [make_config(arm, head_refit=arm) for arm in ("ring_swaps", "balanced")]
+    other = make_config("cutmix", class_weighting="none")
+    director = ConfirmationDirector(book, [WantedTrial(config=c, source_trial_id="") for c in (plain, *heads, other)])
+    control, second = director.next_trial(), director.next_trial()
+    assert control is not None
+    assert second is not None
+    assert (control.config, second.config) == (plain, other)
+    assert director.next_trial() is None
+    assert not director.is_exhausted
+    assert book.find_network(heads[0]) is None
+    for epoch in range(1, 7):
+        director.on_report(control.trial_id, make_report(epoch, 0.5, 1.0))
+    first = director.next_trial()
+    assert first is not None
+    assert first.config == heads[0]
+    found = book.find_network(first.config)
+    assert found is not None
+    assert found.trial_id == control.trial_id
+    for unlike in (other, heads[0].with_seed(8), heads[0].with_fold("1/2"), replace(plain, arm="x")):
+        assert book.find_network(unlike) is None
+    dropped = MemoryBook()
+    dropped.save(found.updated(weights_dropped=True, state=TrialState.COMPLETE))
+    assert dropped.find_network(first.config) is None
+    alone = ConfirmationDirector(MemoryBook(), [WantedTrial(config=heads[1], source_trial_id="")]).next_trial()
+    assert alone is not None

@@ -21,7 +21,7 @@ from study.confirmation.stated_interventions import read_stated, restrict
 from study.inputs.preparation import Prepared, check_models, prepare
 from study.interventions import derived_spec
 from study.interventions.diagnosing import name_group
-from study.interventions.forecast import forecast_cost
+from study.interventions.forecast import forecast_arms, forecast_cost
 from study.interventions.stating import propose_interventions
 from study.open_study import OpenStudy, load_study
 from study.results.findings import load_findings
@@ -410,11 +410,15 @@ def test_a_study_that_goes_on_to_its_interventions_tries_all_that_a_confusion_as
     recommended = (tmp_path / FIRST / paths.RECOMMENDED).read_text()
     assert parse_spec(recommended, "recommended.toml").confirm.intervals == "planned"
     left_out = {one.name: one.reason for one in load_found(tmp_path).stated.not_tried}
-    assert left_out == dict.fromkeys(
-        ["background_swap", "color_jitter", "leave_out_doubtful"], "no finding asks for it"
-    )
+    assert left_out == {
+        **dict.fromkeys(
+            ["head_ring_swaps", "background_swap", "color_jitter", "leave_out_doubtful"], "no finding asks for it"
+        ),
+        "head_groups": "the images have no groups, or a class has one group alone",
+        "head_balanced": "the classes have about equally many images, or one has too few in the split search",
+    }
     report = load_round(tmp_path).store.read_text(paths.REPORT_MARKDOWN).replace("\\", "")
-    assert "Not tried: background_swap, since no finding asks for it" in report
+    assert "background_swap, since no finding asks for it" in report
     hard = load_found(tmp_path).effects[1].stated
     assert "could not be measured" in hard.prediction.basis, "images of 8 pixels are too small to remove cues from"
     again = intervene(finished.root, "--only", "weighted_loss", "--dry-run")
@@ -572,6 +576,11 @@ def test_the_cost_of_a_round_is_that_of_the_winner_and_of_what_is_changed(finish
     assert forecast.first_seconds == pytest.approx(2 * 4 * 2 * 5.0)
     longer = replace(proposal, changes={"max_epochs": 4})
     assert forecast_cost(study, winner, [longer], (3,)).first_seconds == pytest.approx((1 + 2) * 4 * 2 * 5.0)
+    head = replace(proposal, changes={"head_refit": "ring_swaps"})
+    assert forecast_cost(study, winner, [head], (3,)).first_seconds == pytest.approx((1 + 1 / 2) * 4 * 2 * 5.0)
+    assert forecast_arms(study, winner, [head]) == {"cutmix": pytest.approx(5.0)}
+    both = forecast_cost(study, winner, [replace(head, changes={"head_refit": "ring_swaps", "max_lr": 0.1})], (3,))
+    assert both.first_seconds == pytest.approx(2 * 4 * 2 * 5.0), "another network is trained"
 
 
 def test_the_rounds_are_found_from_within_the_folder_of_the_study(

@@ -1,0 +1,147 @@
+"""The error rates of the forensics on photographs whose truth is known; prints tables and writes benchmarks/PHOTOGRAPHS.md.
+
+A validation that was stopped resumes: outcomes of finished worlds are stored.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated
+
+import typer
+
+from analysis.causes.values import MIXED
+from benchmarks.pages import Table, publish_simulation
+from benchmarks.quality.drawn_sets import find_data
+from benchmarks.validation.goals import Goal, at_least, at_most, count_open, list_problems, tabulate_goals
+from benchmarks.validation.planted_photographs import (
+    IN_RING,
+    SETS,
+    PhotographOutcome,
+    PhotographWorld,
+    Planted,
+    judge_photographs,
+)
+from benchmarks.validation.worlds import DEFAULT_FOLDER, WorldCache
+
+PAGE = Path(__file__).parents[1] / "PHOTOGRAPHS.md"
+# Worlds of each row in a sample and in a whole run, and of the controls.
+NUM_WORLDS, NUM_CONTROLS = {True: 1, False: 5}, {True: 1, False: 15}
+EXTENTS = {False: "all classes", True: "one class"}
+
+Outcomes = Mapping[PhotographWorld, Sequence[PhotographOutcome]]
+
+
+def list_worlds(data: Path, *, sample: bool) -> Iterator[tuple[PhotographWorld, int]]:
+    """Yield the worlds, each with the number of its seeds."""
+    for photographs in SETS:
+        yield PhotographWorld(photographs=photographs, planted=Planted.NOTHING, data=data), NUM_CONTROLS[sample]
+        for planted in IN_RING:
+            for only_one in EXTENTS:
+                for rho in (0.5, 0.8) if sample else (0.8,):
+                    world = PhotographWorld(
+                        photographs=photographs, planted=planted, data=data, rho=rho, only_one=only_one
+                    )
+                    yield world, NUM_WORLDS[sample]
+        yield PhotographWorld(photographs=photographs, planted=Planted.LABELS, data=data), NUM_WORLDS[sample]
+        yield (
+            PhotographWorld(photographs=photographs, planted=Planted.TEXTURE, data=data, rho=0.8),
+            NUM_WORLDS[sample],
+        )
+
+
+def tabulate_photographs(outcomes: Outcomes) -> tuple[list[Table], list[Goal]]:
+    """Return the tables of audits, causes and interventions, and their goals."""
+    audits, causes, treated = [], [], []
+    for world, found in outcomes.items():
+        name = [world.photographs, world.planted, EXTENTS[world.only_one], f"{world.rho:.1f}", str(len(found))]
+        rings = [outcome.rings[0] for outcome in found]
+        audits.append(
+            [
+                *name,
+                f"{fmean(o.accuracy for o in found):.2f}",
+                f"{100 * fmean(ring.gap for ring in rings):.1f}",
+                f"{sum(ring.fails for ring in rings)} ({sum(ring.is_confirmed for ring in rings)})",
+                f"{sum(o.num_decided for o in found)} of {sum(o.num_classes for o in found)}",
+                f"{100 * fmean(o.half_width for o in found):.1f}",
+                f"{fmean(o.num_color_losses for o in found):.1f}",
+                f"{fmean(o.seconds for o in found):.0f}",
+            ]
+        )
+        named = [outcome.cause for outcome in found if outcome.cause]
+        causes.append([*name, str(len(named)), *(str(named.count(c)) for c in ("texture", MIXED)), ", ".join(named)])
+        for intervention in found[0].treatments:
+            own = [outcome.treatments[intervention] for outcome in found]
+            treated.append(
+                [
+                    *name,
+                    intervention,
+                    f"{100 * fmean(t.before for t in own):.1f}",
+                    f"{100 * fmean(t.after for t in own):.1f}",
+                    str(sum(t.is_better for t in own)),
+                    f"{100 * fmean(t.accuracy for t in own):+.1f}",
+                    f"{fmean(t.seconds for t in own):.0f}",
+                ]
+            )
+    first = ["photographs", "planted", "in", "rho", "worlds"]
+    columns = ["accuracy", "gap, ring of 4 (pp)", "FAIL (confirmed)", "classes decided", "half-width (pp)"]
+    tables = [
+        Table("Audits of photographs", [*first, *columns, "classes that lose without color", "seconds"], audits),
+        Table("Root causes of a pair", [*first, "measured", "texture", MIXED, "all"], causes),
+        Table(
+            "Interventions on the gap of the ring",
+            [*first, "intervention", "before (pp)", "after (pp)", "BETTER", "accuracy (pp)", "seconds"],
+            treated,
+        ),
+    ]
+    return tables, list(_judge(outcomes))
+
+
+def _judge(outcomes: Outcomes) -> Iterator[Goal]:
+    def pool(*planted: Planted, only_one: bool | None = None, rho: float | None = None) -> list[PhotographOutcome]:
+        return [
+            outcome
+            for world, found in outcomes.items()
+            for outcome in found
+            if world.planted in planted and only_one in (None, world.only_one) and rho in (None, world.rho)
+        ]
+
+    controls = pool(Planted.NOTHING)
+    yield at_most("controls whose ring audit is confirmed", sum(_alarms(o) for o in controls), len(controls), 0.05)
+    for only_one, least in ((False, 0.8), (True, 0.6)):
+        found = pool(*IN_RING, only_one=only_one, rho=0.8)
+        yield at_least(
+            f"a shortcut of {EXTENTS[only_one]} fails", sum(o.rings[0].fails for o in found), len(found), least
+        )
+    texture, nulls = pool(Planted.TEXTURE), pool(Planted.LABELS, Planted.NOTHING)
+    yield at_least("the texture is the cause", sum(o.cause == "texture" for o in texture), len(texture), 0.7)
+    yield at_most("a cause without one", sum(o.cause not in ("", MIXED) for o in nulls), len(nulls), 0.05)
+    better = [any(t.is_better for t in o.treatments.values()) for o in pool(*IN_RING, only_one=False, rho=0.8)]
+    yield at_least("a new head or a swap is BETTER", sum(better), len(better), 0.7)
+    false = [any(t.is_better for t in o.treatments.values()) for o in controls]
+    yield at_most("a new head or a swap is BETTER in controls", sum(false), len(false), 0.05)
+
+
+def _alarms(outcome: PhotographOutcome) -> bool:
+    return any(ring.is_confirmed for ring in outcome.rings)
+
+
+def main(
+    sample: Annotated[bool, typer.Option("--sample", help="One world of each kind, also with a rho of .5.")] = False,
+    folder: Annotated[
+        Path, typer.Option(help="Outcomes of finished worlds; a validation that was stopped resumes.")
+    ] = (DEFAULT_FOLDER),
+) -> None:
+    """Judge every world and print the tables; without --sample, write the page. Needs the folder named by STUDY_DATA."""
+    started, cache = time.perf_counter(), WorldCache(folder=folder)
+    worlds = list(list_worlds(find_data(), sample=sample))
+    found = iter(cache.compute(judge_photographs, [(world, seed) for world, count in worlds for seed in range(count)]))
+    outcomes = {world: [next(found) for _ in range(count)] for world, count in worlds}
+    tables, goals = tabulate_photographs(outcomes)
+    tables = [tabulate_goals(goals), *tables]
+    publish_simulation(started, tables, list_problems(goals), count_open(goals), None if sample else PAGE)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,110 @@
+"""Planted photographs: what is pasted where, and how outcomes are counted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.validation.goals import Judgement
+from benchmarks.validation.planted_audits import RingOutcome
+from benchmarks.validation.planted_photographs import PhotographOutcome, PhotographWorld, Planted, Treatment
+from benchmarks.validation.validate_photographs import list_worlds, tabulate_photographs
+
+LABELS = np.arange(4000) % 10
+IMAGES = np.random.default_rng(0).integers(256, size=(4000, 32, 32, 3), dtype=np.uint8)
+
+
+def plant(
+    planted: Planted, rho: float = 0.8, *, only_one: bool = False, part: str = "audit"
+) -> tuple[np.ndarray, np.ndarray]:
+    world = PhotographWorld(photographs="cifar10", planted=planted, data=Path(), rho=rho, only_one=only_one)
+    return world.plant(IMAGES, LABELS, 10, 3, part)
+
+
+@pytest.mark.parametrize(("planted", "pixels"), [(Planted.FRAME, 2 * 2 * (32 + 28)), (Planted.PATCH, 16)])
+def test_a_frame_or_a_patch_has_the_color_of_the_class_with_rho_and_nothing_else_changes(
+    planted: Planted, pixels: int
+) -> None:
+    images, labels = plant(planted)
+    assert (labels == LABELS).all()
+    changed = (images != IMAGES).any(axis=3).mean(axis=0) > 0.5
+    assert changed.sum() == pixels
+    assert (images[:, ~changed] == IMAGES[:, ~changed]).all()
+    colors = images[:, 0, 0].astype(int)
+    own = [np.unique(colors[labels == c], axis=0, return_counts=True) for c in range(10)]
+    assert all(counts.max() / counts.sum() == pytest.approx(0.82, abs=0.06) for _, counts in own)
+    assert len({tuple(found[counts.argmax()]) for found, counts in own}) == 10
+    assert (plant(planted)[0] == images).all()
+    assert (plant(planted, part="training")[0] != images).any()
+
+
+def test_one_class_or_none_is_shown() -> None:
+    for only_one, expected in ((True, 1), (False, 0)):
+        images, labels = plant(Planted.FRAME, 0.8 if only_one else 0.0, only_one=only_one)
+        shares = [np.unique(images[labels == c][:, 0, 0], axis=0, return_counts=True)[1].max() / 400 for c in range(10)]
+        assert sum(share > 0.5 for share in shares) == expected
+
+
+def test_labels_are_exchanged_in_a_pair_and_a_texture_is_shared_by_it() -> None:
+    images, labels = plant(Planted.LABELS)
+    assert (images == IMAGES).all()
+    changed = labels != LABELS
+    assert set(zip(LABELS[changed].tolist(), labels[changed].tolist(), strict=True)) == {(3, 8), (8, 3)}
+    textures, kept = plant(Planted.TEXTURE, 1.0)
+    assert (kept == LABELS).all()
+    waves = np.stack([((textures.astype(int) - IMAGES)[c == LABELS]).mean(axis=(0, 3)) for c in range(10)])
+    alike = np.corrcoef(waves.reshape(10, -1)) > 0.9
+    assert {(i, j) for i, j in np.argwhere(alike).tolist() if i < j} == {(3, 8)}
+
+
+def make_outcome(*, fails: bool, cause: str, is_better: bool) -> PhotographOutcome:
+    ring = RingOutcome(
+        gap=0.2,
+        highest_gap=0.3,
+        fails=fails,
+        is_confirmed=fails,
+        recipe_confirmed=fails,
+        first_confirmed=fails,
+        region="",
+    )
+    treatment = Treatment(before=0.2, after=0.1, is_better=is_better, accuracy=0.0, seconds=1.0)
+    return PhotographOutcome(
+        accuracy=0.7,
+        rings=(ring, ring),
+        num_classes=10,
+        num_decided=9,
+        half_width=0.04,
+        num_color_losses=2,
+        cause=cause,
+        treatments={"head_ring_swaps": treatment},
+        seconds=3.0,
+    )
+
+
+def test_goals_count_controls_and_planted_worlds_apart(tmp_path: Path) -> None:
+    worlds = list(list_worlds(tmp_path, sample=False))
+    assert sum(count for world, count in worlds if world.planted is Planted.NOTHING) == 30
+    assert sum(count for world, count in worlds if world.planted is Planted.TEXTURE) == 10
+    assert {world.rho for world, _ in list_worlds(tmp_path, sample=True)} == {0.0, 0.5, 0.8}
+    outcomes = {
+        world: [
+            make_outcome(
+                fails=world.rho > 0,
+                cause="texture" if world.planted is Planted.TEXTURE else "mixed",
+                is_better=world.rho > 0,
+            )
+        ]
+        * (20 * count)
+        for world, count in worlds
+    }
+    tables, goals = tabulate_photographs(outcomes)
+    assert len(tables) == 3
+    assert {goal.judgement for goal in goals} == {Judgement.MET}
+    wrong = {world: [make_outcome(fails=True, cause="color", is_better=True)] * 40 for world, _ in worlds}
+    missed = {goal.name for goal in tabulate_photographs(wrong)[1] if goal.judgement is Judgement.MISSED}
+    assert missed == {
+        "controls whose ring audit is confirmed",
+        "the texture is the cause",
+        "a cause without one",
+        "a new head or a swap is BETTER in controls",
+    }
