@@ -248,12 +248,7 @@ def find_latest_peak(
     return max(latest[schedule] for schedule in schedules)
 
 
-def compute_lr_peak_epoch(peak_fraction: float, max_epochs: int) -> int:
-    """Return the 1-based epoch in which the learning rate of `build_schedule` reaches its peak.
-
-    Args:
-        peak_fraction: Of `find_latest_peak`.
-        max_epochs: Epochs of a full trial.
-    """
+def find_epoch(fraction: float, max_epochs: int) -> int:
+    """Return the 1-based epoch at whose end this fraction of a trial of `max_epochs` epochs is reached."""
     # Rounded first, since 0.3 * 10 must not end in epoch 4.
-    return max(1, math.ceil(round(peak_fraction * max_epochs, 9)))
+    return max(1, math.ceil(round(fraction * max_epochs, 9)))

@@ -100,13 +100,10 @@ class TrainSpec(TrainSettings):
 class AshaSpec(Section):
     """[search.asha]: asynchronous successive halving, which stops a trial at a rung unless it is among the best there."""
 
-    enabled: bool = True
-    """Without ASHA, every trial runs every epoch."""
     reduction_factor: Annotated[float, Field(gt=1)] = 2.0
-    """Each rung keeps the best 1 / `reduction_factor` of its trials; the next one lies at so many times its epoch."""
-    first_rung: Annotated[int, Field(ge=0)] = 0
-    """Epochs before the first rung; 0 is three quarters of `max_epochs`, and not before the peak of the learning rate: earlier
-    scores hardly rank the better half of the configurations."""
+    """Each rung keeps the best 1 / `reduction_factor` of its trials; the next one lies at so many times its part."""
+    first_rung: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of a trial's own epochs before the first rung; 0 is three quarters, and not before the peak of the learning rate."""
 
 
 class PriorSpec(Section):
@@ -153,6 +150,8 @@ class SearchSpec(EpochSettings):
     """Another study of the same space, from whose finished trials the samplers start."""
     epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
     """A number per arm in place of the measured device-seconds of an epoch, by which device time is divided among the arms."""
+    pruning: Literal["asha", "none"] = "asha"
+    """Whether trials are stopped early, by ASHA. With "none", every trial runs every epoch."""
     asha: AshaSpec = AshaSpec()
     ranges: dict[str, list[Value]] = Field(default_factory=dict)
     """What is searched: `momentum = [0.8, 0.95]`. Two numbers are [low, high]; anything else lists choices or levels."""

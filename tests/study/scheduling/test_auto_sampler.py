@@ -1,12 +1,10 @@
-"""The default sampler: a Gaussian process for the first trials of an arm, then TPE; such a search is resumed and replayed."""
+"""The default sampler: TPE and a Gaussian process in turn, then TPE alone; such a search is resumed and replayed."""
 
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
-from optuna.trial import TrialState as OptunaState
 
 from search_spaces.config import Value
 from study.scheduling import sampler as module
@@ -58,37 +56,20 @@ def test_it_is_the_default() -> None:
     assert validate_spec({"name": "small", "data": {"source": "planted"}}, where="test").search.sampler == "auto"
 
 
-def test_it_suggests_by_the_gaussian_process_and_later_by_tpe() -> None:
-    assert make_sampler("auto", NUM_GP_TRIALS - 1).suggest("next") == make_sampler("gp", NUM_GP_TRIALS - 1).suggest(
-        "next"
-    )
-    auto = make_sampler("auto", NUM_GP_TRIALS)
-    assert Counter(trial.state for trial in auto.trials) == {OptunaState.COMPLETE: NUM_GP_TRIALS}
-    suggested = auto.suggest("next")
-    # TPE hears that the odd ones were stopped, and suggests what it would from the same trials.
-    assert Counter(trial.state for trial in auto.trials) == {
-        OptunaState.COMPLETE: NUM_GP_TRIALS // 2,
-        OptunaState.PRUNED: NUM_GP_TRIALS // 2,
-        OptunaState.RUNNING: 1,
-    }
-    spec = make_spec(sampler="tpe_multivariate", start=[])
-    tpe = make_arm_sampler(spec.arms()[0], spec)
-    for number, trial in enumerate(auto.trials[:-1]):
+@pytest.mark.parametrize(
+    ("num_told", "name"),
+    [(6, "tpe_multivariate"), (7, "gp"), (NUM_GP_TRIALS, "tpe_multivariate"), (NUM_GP_TRIALS + 1, "tpe_multivariate")],
+)
+def test_it_suggests_by_tpe_and_the_gaussian_process_in_turn_and_later_by_tpe(num_told: int, name: str) -> None:
+    auto = make_sampler("auto", num_told)
+    spec = make_spec(sampler=name, start=[])
+    other = make_arm_sampler(spec.arms()[0], spec)
+    for number, trial in enumerate(auto.trials):
         values = {**dict(spec.arms()[0].space.fixed), **trial.params}
-        tpe.restore(str(number), values)
-        tell(tpe, str(number), values, is_stopped=number % 2 == 1)
-    assert tpe.suggest("next") == suggested
-    tell(auto, "next", suggested, is_stopped=True)
-    assert auto.trials[-1].state is OptunaState.PRUNED
-
-
-def test_a_trial_that_runs_while_the_sampler_changes_is_told() -> None:
-    auto = make_sampler("auto", NUM_GP_TRIALS - 1)
-    running = auto.suggest("running")
-    auto.suggest("another")
-    tell(auto, "running", running, is_stopped=False)
-    assert [trial.state for trial in auto.trials[-2:]] == [OptunaState.COMPLETE, OptunaState.RUNNING]
-    assert auto.trials[-2].params["max_lr"] == running["max_lr"]
+        other.restore(str(number), values)
+        tell(other, str(number), values, is_stopped=number % 2 == 1)
+    assert auto.suggest("next") == other.suggest("next")
+    assert auto.was_fitted == other.was_fitted == (name == "gp")
 
 
 def test_a_warm_start_from_many_trials_begins_with_tpe() -> None:
@@ -101,19 +82,18 @@ def test_a_warm_start_from_many_trials_begins_with_tpe() -> None:
             arm=arm.name,
             hyperparameters=values.suggest(str(number)),
             state=TrialState.PRUNED if number % 2 else TrialState.COMPLETE,
-            scores=((4, 0.3), (6, 0.4))[: 1 if number % 2 else 2],
+            scores=((4, 0.3), (6, 0.4 + 0.01 * number))[: 1 if number % 2 else 2],
             num_epochs=6,
             diverged=False,
         )
         for number in range(NUM_GP_TRIALS + 4)
     ]
-    sampler = make_arm_sampler(arm, spec, earlier)
-    sampler.suggest("first")
-    assert Counter(trial.state for trial in sampler.trials) == {
-        OptunaState.COMPLETE: len(earlier) // 2,
-        OptunaState.PRUNED: len(earlier) // 2,
-        OptunaState.RUNNING: 1,
-    }
+    for num_earlier, was_fitted in ((NUM_GP_TRIALS - 2, [False, True]), (NUM_GP_TRIALS + 4, [False, False])):
+        sampler, found = make_arm_sampler(arm, spec, earlier[:num_earlier]), []
+        for trial_id in ("first", "second"):
+            sampler.suggest(trial_id)
+            found.append(sampler.was_fitted)
+        assert found == was_fitted
 
 
 def make_auto_spec(num_trials: int) -> StudySpec:
