@@ -5,7 +5,7 @@ At the end stand rules of the recipe: what excludes what, and when the learning 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal
 
@@ -232,20 +232,6 @@ def list_process_problems(processes: int, batch_size: int, compiled: str) -> lis
             f'train.processes = {processes} cannot be combined with train.compile = "{compiled}"; set compile to "none"'
         )
     return problems
-
-
-def find_latest_peak(
-    schedules: Iterable[str], lr_peak_fractions: Iterable[float], warmup_fractions: Iterable[float]
-) -> float:
-    """Return the share of a trial's steps after which the learning rate of `build_schedule` has reached its peak.
-
-    Args:
-        schedules: `schedule` of the trials; where they differ, the latest peak counts.
-        lr_peak_fractions: their `lr_peak_fraction`, which determines the peak of "onecycle".
-        warmup_fractions: their `warmup_fraction`, which determines the peak of "cosine".
-    """
-    latest = {"onecycle": max(lr_peak_fractions), "cosine": max(warmup_fractions)}
-    return max(latest[schedule] for schedule in schedules)
 
 
 def find_epoch(fraction: float, max_epochs: int) -> int:

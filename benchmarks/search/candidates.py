@@ -17,16 +17,19 @@ from study.spec.study_spec import StudySpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """What suggests in turn, what a Gaussian process gets as values, and of how many trials one in a row is random."""
+    """What suggests in turn, what a Gaussian process gets as values, and which suggestions are random."""
 
     turn: Sequence[str]
     values: Literal["scores", "ranks"] = "ranks"
     random_every: int = 0
+    random_first: int = 0
 
 
 TPE, GP = "tpe_multivariate", "gp"
 CANDIDATES: Mapping[str, Candidate] = {
     "tpe, random": Candidate(turn=[TPE], random_every=8),
+    "tpe, random fourth": Candidate(turn=[TPE], random_every=4),
+    "tpe, 10 first, random": Candidate(turn=[TPE], random_every=8, random_first=10),
     "tpe, univariate": Candidate(turn=["tpe_univariate"]),
     "gp, scores": Candidate(turn=[GP], values="scores"),
     "gp, ranks": Candidate(turn=[GP]),
@@ -47,11 +50,12 @@ class CandidateSampler(ArmSampler):
 
     def _choose_sampler(self) -> str:
         number, found = self._num_suggested, self._candidate
-        if found.random_every and number % found.random_every == found.random_every - 1:
+        ended = [trial for trial in self.trials if trial.state in TELLING]
+        is_random = found.random_every and number % found.random_every == found.random_every - 1
+        if is_random or len(ended) < found.random_first:
             return "random"
         name = found.turn[number % len(found.turn)]
         # As in the default before, scores need so many trials; ranks need so many different ones.
-        ended = [trial for trial in self.trials if trial.state in TELLING]
         enough = len(ended) if found.values == "scores" else self._history.num_scores
         return "random" if name == GP and enough < NUM_STARTUP_TRIALS else name
 

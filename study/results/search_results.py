@@ -217,5 +217,4 @@ def has_independent_trials(spec: StudySpec) -> bool:
 def _find_rungs(spec: StudySpec) -> dict[str, tuple[float, ...]]:
     if spec.search.pruning == "none" or spec.has_given_arms:
         return {}
-    factor = spec.search.asha.reduction_factor
-    return {arm.name: compute_rungs(first_rung=spec.first_rung(arm), reduction_factor=factor) for arm in spec.arms()}
+    return {arm.name: compute_rungs(spec.search.asha) for arm in spec.arms()}

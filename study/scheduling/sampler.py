@@ -44,10 +44,9 @@ NUM_STARTUP_TRIALS = 5
 # Trials that a custom sampler suggests before a launch.
 NUM_TRIED = 3
 
-# What "auto" suggests by, in turn, and the number of trials of an arm from which on it is TPE alone: a suggestion of a Gaussian
-# process takes longer with each trial. benchmarks/SEARCH.md has the figures that it was chosen by.
-IN_TURN = ("tpe_multivariate", "gp")
-NUM_GP_TRIALS = 150
+# "auto" is TPE with one suggestion in so many at random: where most trainings fail, TPE alone stays near the first that does not.
+# benchmarks/SEARCH.md has the figures by which it was chosen.
+RANDOM_EVERY = 8
 
 
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
@@ -171,11 +170,10 @@ class ArmSampler:
 
     def _choose_sampler(self) -> str:
         """Return the sampler of the next suggestion; a Gaussian process needs trials with different scores."""
-        name = self._sampler_name
-        if name == "auto":
-            is_many = len(self.trials) >= NUM_GP_TRIALS
-            name = "tpe_multivariate" if is_many else IN_TURN[self._num_suggested % len(IN_TURN)]
-        return "random" if name == "gp" and self._history.num_scores < NUM_STARTUP_TRIALS else name
+        if self._sampler_name == "auto":
+            return "tpe_multivariate" if (self._num_suggested + 1) % RANDOM_EVERY else "random"
+        is_early = self._sampler_name == "gp" and self._history.num_scores < NUM_STARTUP_TRIALS
+        return "random" if is_early else self._sampler_name
 
     def _ask(self, name: str) -> tuple[optuna.Trial, dict[str, Value]]:
         """Return a trial of the sampler `name` and its hyperparameters; that of a Gaussian process is not of the history."""

@@ -14,6 +14,7 @@ from study.scheduling.budget import ArmAllocator
 from study.scheduling.director import Director
 from study.scheduling.sampler import make_arm_sampler
 from study.scheduling.warm_start import EarlierTrial
+from study.spec.sections import AshaSpec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState, best_trials
@@ -23,8 +24,8 @@ from trainables.seeds import derive_seed
 # would never be used up.
 MAX_FREE_FAILURES = 20
 METRIC = "macro_f1"
-# Decimals of the part of a trial's epochs that ASHA hears: 3 of 10 epochs are a part of 0.3, whatever the last digits.
-ROUNDED = 9
+# Added to the part of a trial's epochs, so that 3 of 10 epochs reach a rung at 0.1 * 3.
+EPSILON = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +41,8 @@ class ArmPruner:
     Asynchronous successive halving: Li et al. 2020, A System for Massively Parallel Hyperparameter Tuning, MLSys.
     """
 
-    def __init__(self, *, first_rung: float, reduction_factor: float) -> None:
-        """Create an empty bracket.
-
-        Args:
-            first_rung: part of a trial's epochs before the first rung.
-            reduction_factor: each rung keeps the best 1 / `reduction_factor` of its trials.
-
-        Raises:
-            UserInputError: if Ray is not installed.
-        """
+    def __init__(self, asha: AshaSpec) -> None:
+        """Create an empty bracket; raise UserInputError if Ray is not installed."""
         # Imported here, because a search without ASHA needs no Ray.
         try:
             from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
@@ -63,8 +56,8 @@ class ArmPruner:
             metric=METRIC,
             mode="max",
             max_t=1.0,
-            grace_period=first_rung,
-            reduction_factor=reduction_factor,
+            grace_period=asha.first_rung,
+            reduction_factor=asha.reduction_factor,
         )
 
     def add(self, trial_id: str) -> None:
@@ -73,17 +66,17 @@ class ArmPruner:
 
     def should_stop(self, trial_id: str, part: float, macro_f1: float) -> bool:
         """Return whether ASHA stops the trial after this part of its epochs; `macro_f1` must be finite."""
-        result = {"part": round(part, ROUNDED), METRIC: macro_f1}
+        result = {"part": part + EPSILON, METRIC: macro_f1}
         decision = self._asha.on_trial_result(None, _TrialHandle(trial_id), result)
         return bool(decision == self._stop)
 
 
-def compute_rungs(*, first_rung: float, reduction_factor: float) -> tuple[float, ...]:
+def compute_rungs(asha: AshaSpec) -> tuple[float, ...]:
     """Return the parts of a trial's epochs, below 1, after which ASHA decides, as AsyncHyperBandScheduler places them."""
-    rungs: list[float] = []
-    while first_rung < 1:
-        rungs.append(first_rung)
-        first_rung *= reduction_factor
+    rungs, part = [], asha.first_rung
+    while part < 1:
+        rungs.append(part)
+        part *= asha.reduction_factor
     return tuple(rungs)
 
 
@@ -113,11 +106,7 @@ class SearchDirector(Director):
         self._fixed = fixed
         self._arms = {arm.name: arm for arm in spec.arms()}
         self._samplers = {name: make_arm_sampler(arm, spec, earlier) for name, arm in self._arms.items()}
-        self._pruners = {
-            name: ArmPruner(first_rung=spec.first_rung(arm), reduction_factor=spec.search.asha.reduction_factor)
-            for name, arm in self._arms.items()
-            if spec.search.pruning == "asha"
-        }
+        self._pruners = {name: ArmPruner(spec.search.asha) for name in self._arms if spec.search.pruning == "asha"}
         self._full_trial_seconds, self._allocator = full_trial_seconds, ArmAllocator(spec, full_trial_seconds)
         records = self.book.of_stage("search")
         self._interrupted = [r.trial_id for r in records if not r.state.is_finished]

@@ -102,8 +102,8 @@ class AshaSpec(Section):
 
     reduction_factor: Annotated[float, Field(gt=1)] = 2.0
     """Each rung keeps the best 1 / `reduction_factor` of its trials; the next one lies at so many times its part."""
-    first_rung: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of a trial's own epochs before the first rung; 0 is three quarters, and not before the peak of the learning rate."""
+    first_rung: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Part of a trial's own epochs before the first rung."""
 
 
 class PriorSpec(Section):
@@ -134,11 +134,10 @@ class SearchSpec(EpochSettings):
     """Device-seconds for all arms together. They are checked against measured trials before anything is written."""
     max_trials_per_arm: Count | None = None
     """Most trials of an arm, so that a cheap one, such as `tuning = "probe"`, does not get hundreds for its share of the time."""
-    # Chosen on curves of CIFAR-10: benchmarks/SEARCH_GRID.md, 8 workers, has the figures. Per arm with ASHA, "gp", which "auto"
-    # is for so few trials, has less regret than every other sampler.
+    # Chosen on recorded trainings: benchmarks/SEARCH.md has the rule and the figures, and a test compares the two.
     sampler: str = "auto"
-    """`auto` (`gp` for the first 150 trials of an arm, then `tpe_multivariate`), `random`, `tpe_univariate`, `tpe_multivariate`,
-    `gp` (all Optuna's), an entry point of the group `abstudy.samplers`, or `package.module:function` in the working folder."""
+    """`auto` (`tpe_multivariate` with every eighth suggestion at random), `random`, `tpe_univariate`, `tpe_multivariate`, `gp`
+    (all Optuna's), an entry point of the group `abstudy.samplers`, or `package.module:function` in the working folder."""
     start: list[dict[str, Value]] | None = None
     """Configurations that each arm, or that of the named level, tries first. Without any, a search that fine-tunes pretrained
     weights starts with the published recipes of `search_spaces.portfolios`, moved into the ranges; `start = []` is none."""

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import UserInputError
-from study.spec.reading import load_spec, parse_spec, preset_names, with_overrides
-from study.spec.study_spec import FIRST_RUNG_PART
+from study.spec.reading import load_spec, parse_spec, preset_names
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -45,15 +44,10 @@ def test_override_of_a_value_as_if_it_were_a_section_is_refused() -> None:
         load_spec("demo", ["seed.x=4"])
 
 
-def test_first_rung_is_not_before_the_lr_peak_unless_given() -> None:
-    spec, _ = load_spec("cifar10-cpu", ["train.lr_peak_fraction=0.3"])
-    assert [spec.first_rung(arm) for arm in spec.arms()] == [FIRST_RUNG_PART, FIRST_RUNG_PART]
-    late, _ = load_spec("cifar10-cpu", ["train.lr_peak_fraction=0.9"])
-    assert [late.first_rung(arm) for arm in late.arms()] == [0.9, 0.9]
-    earlier = with_overrides(spec, ["search.asha.first_rung=0.25"], "test")
-    assert earlier.first_rung(earlier.arms()[0]) == 0.25
-    with pytest.raises(UserInputError, match="first_rung must be less than 1"):
-        with_overrides(spec, ["search.asha.first_rung=1"], "test")
+@pytest.mark.parametrize(("part", "message"), [("1", "less than 1"), ("0", "greater than 0")])
+def test_the_first_rung_is_a_part_of_a_trial(part: str, message: str) -> None:
+    with pytest.raises(UserInputError, match=f"first_rung must be {message}"):
+        load_spec("cifar10-cpu", [f"search.asha.first_rung={part}"])
 
 
 def test_tf32_is_refused_for_the_arms_that_run_on_a_cpu() -> None:
