@@ -5,7 +5,7 @@ At the end stand rules of the recipe: what excludes what, and when the learning 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal
 
@@ -238,26 +238,7 @@ def list_process_problems(processes: int, batch_size: int, compiled: str) -> lis
     return problems
 
 
-def find_latest_peak(
-    schedules: Iterable[str], lr_peak_fractions: Iterable[float], warmup_fractions: Iterable[float]
-) -> float:
-    """Return the share of a trial's steps after which the learning rate of `build_schedule` has reached its peak.
-
-    Args:
-        schedules: `schedule` of the trials; where they differ, the latest peak counts.
-        lr_peak_fractions: their `lr_peak_fraction`, which determines the peak of "onecycle".
-        warmup_fractions: their `warmup_fraction`, which determines the peak of "cosine".
-    """
-    latest = {"onecycle": max(lr_peak_fractions), "cosine": max(warmup_fractions)}
-    return max(latest[schedule] for schedule in schedules)
-
-
-def compute_lr_peak_epoch(peak_fraction: float, max_epochs: int) -> int:
-    """Return the 1-based epoch in which the learning rate of `build_schedule` reaches its peak.
-
-    Args:
-        peak_fraction: Of `find_latest_peak`.
-        max_epochs: Epochs of a full trial.
-    """
+def find_epoch(fraction: float, max_epochs: int) -> int:
+    """Return the 1-based epoch at whose end this fraction of a trial of `max_epochs` epochs is reached."""
     # Rounded first, since 0.3 * 10 must not end in epoch 4.
-    return max(1, math.ceil(round(peak_fraction * max_epochs, 9)))
+    return max(1, math.ceil(round(fraction * max_epochs, 9)))

@@ -17,6 +17,7 @@ from scipy.stats import norm, spearmanr
 
 from analysis.search.values import LOW_SHARE_FRACTION, RungFinding, RungScores, SearchArm, TuningCurve, TuningPoint
 from analysis.statistics.interval import Interval
+from search_spaces.settings import find_epoch
 from trainables.records.record import TrialRecord, TrialState, best_trials, ran_every_epoch
 from trainables.seeds import numpy_generator
 
@@ -24,17 +25,21 @@ CONFIDENCE = 0.95
 MIN_TRIALS_FOR_INTERVAL = 4
 
 
-def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequence[int]]) -> tuple[RungScores, ...]:
+def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequence[float]]) -> tuple[RungScores, ...]:
     """Return the scores at every rung, arm by arm in the order of the arms' names.
 
     Args:
         records: of the search.
-        rungs: epochs at which ASHA decides, by arm.
+        rungs: parts of a trial's own epochs after which ASHA decides, by arm.
     """
     found = []
     for arm, own in _group_by_arm(records).items():
-        for epoch in rungs.get(arm, ()):
-            scores = ((r, e.macro_f1) for r in own for e in r.epochs if e.epoch == epoch)
+        for part in rungs.get(arm, ()):
+            at = {r.trial_id: find_epoch(part, r.config.whole("max_epochs")) for r in own}
+            epoch = max(at.values())
+            if epoch == max(r.config.whole("max_epochs") for r in own):
+                continue
+            scores = ((r, e.macro_f1) for r in own for e in r.epochs if e.epoch == at[r.trial_id])
             reached = [(r, score) for r, score in scores if score is not None]
             completed = [
                 (score, r.last_macro_f1) for r, score in reached if ran_every_epoch(r) and r.last_macro_f1 is not None
@@ -45,7 +50,7 @@ def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequ
                     epoch=epoch,
                     completed=tuple(completed),
                     stopped=tuple(
-                        s for r, s in reached if r.state is TrialState.PRUNED and r.epochs[-1].epoch == epoch
+                        s for r, s in reached if r.state is TrialState.PRUNED and r.epochs[-1].epoch == at[r.trial_id]
                     ),
                     num_reached=len(reached),
                 )

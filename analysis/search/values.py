@@ -52,7 +52,7 @@ class RungScores:
 
     Attributes:
         arm: name.
-        epoch: of the rung.
+        epoch: of the rung, in the longest trials of the arm where their epochs differ.
         completed: (score at the rung, score at the last epoch) of each trial that ran every epoch.
         stopped: score at the rung of each trial that was stopped there.
         num_reached: trials with a finite macro-F1 at the rung, including those that failed later or are still running.
@@ -71,7 +71,7 @@ class RungFinding:
 
     Attributes:
         arm: name.
-        epoch: of the rung.
+        epoch: of the rung, in the longest trials of the arm where their epochs differ.
         num_reached: trials that reported a finite macro-F1 at the rung.
         num_stopped: trials that were stopped at the rung.
         num_completed: trials that ran every epoch; the correlation is over these alone.

@@ -129,7 +129,7 @@ def tabulate_kept(device: str) -> Table:
         found = kept.get(number, {"rows": [[number, "—", "—", *NOT_MEASURED, ""]], "measured": ""})
         rows += [(*row, found["measured"]) for row in found["rows"]]
     searches = ("P7", "device time until the choice of a search stays good enough / that of another search")
-    rows.append((*searches, "—", "—", "—", "in [SEARCH.md](SEARCH.md)", "", ""))
+    rows.append((*searches, "—", "—", "—", "in [SEARCH_MODELED.md](SEARCH_MODELED.md)", "", ""))
     rows.append(("P12", "packed trials per GPU / one after the other, at most 64 px", ">= 1.3", *NOT_MEASURED, "", ""))
     return Table("", COLUMNS, rows)
 

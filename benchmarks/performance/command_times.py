@@ -18,7 +18,7 @@ train = { image_size = 16, batch_size = 32 }
 factor = "interpolation"
 num_trials = 2
 max_epochs = 1
-asha = { enabled = false }
+pruning = "none"
 fixed = { class_weighting = "none", backbone = "resnet18" }
 """
 

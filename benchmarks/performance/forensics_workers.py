@@ -21,7 +21,7 @@ analyze = { num_panels = 0, num_audit_images = 300 }
 factor = "interpolation"
 num_trials = 2
 max_epochs = 2
-asha = { enabled = false }
+pruning = "none"
 fixed = { class_weighting = "none", backbone = "resnet18" }
 """
 

@@ -36,7 +36,7 @@ train = {{ image_size = 16, batch_size = 128 }}
 search.factor = "interpolation"
 search.num_trials = 2
 search.max_epochs = 1
-search.asha = {{ enabled = false }}
+search.pruning = "none"
 search.fixed = {{ class_weighting = "none", backbone = "resnet18" }}
 confirm = {{ top_k = 1, looks = [2] }}
 analyze = {{ num_panels = 2, num_audit_images = 200 }}

@@ -51,7 +51,7 @@ train = {{ image_size = 32, batch_size = 64 }}
 search.factor = "interpolation"
 search.num_trials = {NUM_TRIALS}
 search.max_epochs = {MAX_EPOCHS}
-search.asha = {{ enabled = false }}
+search.pruning = "none"
 search.epoch_cost = {{ bicubic = 1.0, bilinear = 1.0 }}
 search.fixed = {{ class_weighting = "none", backbone = "resnet18" }}
 resources = {{ cpu = 1 }}

@@ -8,7 +8,7 @@ know. benchmarks/README.md has the error of the first beside that of other regre
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -69,10 +69,8 @@ class ArmSurrogate:
         residuals: (n, E) recorded minus predicted: seed noise and misfit together, so too large a noise.
         seconds: (E,) median CPU-seconds of each epoch.
         quality: of the fit.
-        shift: added to every predicted macro-F1.
         diverges_above: maximum learning rate above which a trial diverges, found in the recorded trials.
         good_epochs: epochs before the one at which each recorded trial diverged; empty where none did.
-        complete: surrogate of the score at the end of a complete schedule, by its epochs.
     """
 
     arm: Arm
@@ -81,10 +79,8 @@ class ArmSurrogate:
     residuals: FloatArray
     seconds: FloatArray
     quality: Quality
-    shift: float = 0.0
     diverges_above: float = np.inf
     good_epochs: tuple[int, ...] = ()
-    complete: Mapping[int, "ArmSurrogate"] = field(default_factory=dict)
 
     def diverges(self, hyperparameters: Hyperparameters) -> bool:
         """Return whether a trial of this configuration diverges."""
@@ -92,7 +88,7 @@ class ArmSurrogate:
 
     def predict(self, features: FloatArray) -> FloatArray:
         """Return the (m, E) noise-free macro-F1 of (m, d) features."""
-        return np.clip(predict_curves(self.regressor, features) + self.shift, 0.0, 1.0)
+        return np.clip(predict_curves(self.regressor, features), 0.0, 1.0)
 
     def draw_noise(self, curve: FloatArray, generator: np.random.Generator) -> FloatArray:
         """Return one (E,) residual curve, whole, so that the noise of its epochs stays correlated.
@@ -100,7 +96,7 @@ class ArmSurrogate:
         It is drawn from those 1 / NUM_STRATA of the recorded trials whose predicted curves are nearest to `curve`: where
         learning rates are too high, curves scatter ten times as much as where they are right.
         """
-        distances = np.sum((self.predicted + self.shift - curve) ** 2, axis=1)
+        distances = np.sum((self.predicted - curve) ** 2, axis=1)
         near = np.argsort(distances, kind="stable")[: max(1, len(distances) // NUM_STRATA)]
         return np.asarray(self.residuals[generator.choice(near)])
 
@@ -121,12 +117,7 @@ class CurveSurrogate:
     @classmethod
     def fit(cls, recording: Recording, regressor: RegressorKind = "gaussian_process") -> "CurveSurrogate":
         """Fit every arm of the recording; deterministic."""
-        arms = {}
-        for arm in recording.spec.arms():
-            complete = {
-                epochs: fit_arm(arm, curves[arm.name], regressor) for epochs, curves in recording.complete.items()
-            }
-            arms[arm.name] = replace(fit_arm(arm, recording.arms[arm.name], regressor), complete=complete)
+        arms = {arm.name: fit_arm(arm, recording.arms[arm.name], regressor) for arm in recording.spec.arms()}
         return cls(arms, recording.spec.search.factor)
 
     @property
@@ -180,26 +171,6 @@ class CurveSurrogate:
     def seconds(self, arm: str) -> FloatArray:
         """Return the (E,) device-seconds of the arm's epochs."""
         return self._arms[arm].seconds
-
-    def with_gap(self, gap: float) -> "CurveSurrogate":
-        """Return the surrogate whose weaker arms are shifted to a true best `gap` below the strongest arm's."""
-        strongest = max(self.true_best, key=lambda name: self.true_best[name])
-        target = {name: self.true_best[strongest] - gap * (name != strongest) for name in self._arms}
-        shifted = {
-            name: _shift(surrogate, target[name] - self.true_best[name]) for name, surrogate in self._arms.items()
-        }
-        return CurveSurrogate(shifted, self.factor)
-
-    def with_divergence(self, max_lr: float) -> "CurveSurrogate":
-        """Return the surrogate in which every trial above a maximum learning rate diverges."""
-        arms = {name: replace(surrogate, diverges_above=max_lr) for name, surrogate in self._arms.items()}
-        return CurveSurrogate(arms, self.factor)
-
-
-def _shift(surrogate: ArmSurrogate, shift: float) -> ArmSurrogate:
-    """Return the surrogate with all scores shifted, those of complete schedules as well."""
-    complete = {epochs: _shift(short, shift) for epochs, short in surrogate.complete.items()}
-    return replace(surrogate, shift=surrogate.shift + shift, complete=complete)
 
 
 def fit_arm(arm: Arm, curves: Curves, regressor: RegressorKind = "gaussian_process") -> ArmSurrogate:
@@ -259,13 +230,10 @@ def _predict_component(gp: GaussianProcessRegressor, features: FloatArray) -> Fl
 
 
 def _fit(features: FloatArray, curves: FloatArray, regressor: RegressorKind) -> Regressor:
-    """Return a Gaussian process per principal component of the curves, or extra trees of whole curves.
-
-    The (n, E) curves may have a single epoch.
-    """
+    """Return a Gaussian process per principal component of the (n, E) curves, or extra trees of whole curves."""
     if regressor == "extra_trees":
         forest = ExtraTreesRegressor(NUM_TREES, min_samples_leaf=MIN_LEAF, random_state=0)
-        return forest.fit(features, curves if curves.shape[1] > 1 else curves[:, 0])
+        return forest.fit(features, curves)
     kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.ones(features.shape[1]), (1e-1, 1e2), nu=2.5)
     kernel += WhiteKernel(0.1, (MIN_NOISE, 1e1))
     gp = GaussianProcessRegressor(kernel=kernel, normalize_y=True, n_restarts_optimizer=1, random_state=0)

@@ -10,9 +10,8 @@ import numpy as np
 
 from benchmarks.parallel import run_parallel
 from benchmarks.search.curve_surrogate import CurveSurrogate, RegressorKind
-from benchmarks.search.replay_curves import CURVES, PARQUET, Recording, load_curves
-from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, STOCK_WITH_PORTFOLIO, Setting
-from benchmarks.search.search_replay import default_setting
+from benchmarks.search.replay_curves import CURVES, PARQUET, load_curves
+from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, STOCK_WITH_PORTFOLIO, Setting, default_setting
 from benchmarks.search.watched_search import BUDGET_IN_FULL_TRIALS, EARLY_IN_FULL_TRIALS, Watched, watch_search
 from study.spec.study_spec import StudySpec
 
@@ -55,11 +54,6 @@ class Landscape:
     surrogate: CurveSurrogate
     spec: StudySpec
     has_goals: bool
-
-    @property
-    def has_complete(self) -> bool:
-        """Whether complete schedules were recorded."""
-        return all(bool(self.surrogate.surrogate(arm).complete) for arm in self.surrogate.arms)
 
     @property
     def has_divergence(self) -> bool:
@@ -137,16 +131,15 @@ def _make_prior(centers: tuple[float, ...]) -> Prior:
     return tuple((name, center, PRIOR_WIDTH) for name, center in zip(RATES, centers, strict=True))
 
 
-def load_landscapes() -> tuple[dict[str, Landscape], dict[str, Recording]]:
-    """Return the landscapes, each fitted in a process of its own, and the recordings."""
+def load_landscapes() -> dict[str, Landscape]:
+    """Return the landscapes, each fitted in a process of its own."""
     recordings = {name: load_curves(path) for name, (path, _) in LANDSCAPES.items()}
     kinds = [(recordings[name], regressor) for name, (_, regressor) in LANDSCAPES.items()]
     surrogates = run_parallel(CurveSurrogate.fit, kinds)
-    landscapes = {
+    return {
         name: Landscape(surrogate, recording.spec, has_goals=place == 0)
         for place, ((name, recording), surrogate) in enumerate(zip(recordings.items(), surrogates, strict=True))
     }
-    return landscapes, recordings
 
 
 def simulate_sides(

@@ -6,14 +6,6 @@ Configurations are a Latin hypercube per arm (`scipy.stats.qmc`). Every finished
 interrupted recording can be continued; in the end all lines become one parquet file, one row per trial and epoch. With --hours no
 trial starts after that time, and the file says how many of the trials it has. A later recording goes on with the trials of that
 file, also on another machine, where it has the same images and weights.
-
-    python -m benchmarks.search.record_curves --complete 1 ...
-
-trains the same configurations under complete schedules of one epoch and with other seeds, into a file of their own beside it.
-
-    python -m benchmarks.search.record_curves --beside 3 ...
-
-trains the same trials for their first three epochs, with scores of averaged weights, and then for one epoch of cool-down.
 """
 
 import json
@@ -33,33 +25,26 @@ import typer
 from scipy.stats import qmc
 
 from benchmarks.parallel import run_parallel
-from benchmarks.search.recorded_trial import record_beside, record_curve
-from benchmarks.search.replay_curves import CURVES, MADE, PARQUET, name_beside, name_complete, place_in_space
+from benchmarks.search.recorded_trial import record_curve
+from benchmarks.search.replay_curves import CURVES, MADE, PARQUET, place_in_space
 from search_spaces.config import TrialConfig, Value
 from study.inputs.preparation import prepare
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from trainables.seeds import derive_seed
 
-# Of the averaged weights beside; its warm-up, 1 - (1 + steps)^(-2/3), is lower for the first 88 steps, here over four epochs.
-EMA_DECAY = 0.95
 # Columns of an epoch.
 MEASURED = ("epoch", "macro_f1", "train_loss", "search_loss", "cpu_seconds")
 
 
-def make_configs(
-    spec: StudySpec, fixed: dict[str, Value], num_per_arm: int, complete: int | None = None
-) -> list[TrialConfig]:
+def make_configs(spec: StudySpec, fixed: dict[str, Value], num_per_arm: int) -> list[TrialConfig]:
     """Return `num_per_arm` configurations of every arm, evenly spread over its space, arms alternating.
 
     Args:
         spec: of the study.
         fixed: `TrialConfig.fixed` of its trials.
         num_per_arm: how many.
-        complete: epochs of their schedules, with seeds of their own; None for those of the study.
     """
-    fixed = fixed if complete is None else {**fixed, "max_epochs": complete}
-    purpose = () if complete is None else ("complete", complete)
     points = {}
     for arm in spec.arms():
         seed = derive_seed(spec.seed, "recording", arm.name) % 2**32
@@ -67,7 +52,7 @@ def make_configs(
     return [
         TrialConfig(
             arm=arm.name,
-            seed=derive_seed(spec.seed, "recording", arm.name, index, *purpose) % 2**31,
+            seed=derive_seed(spec.seed, "recording", arm.name, index) % 2**31,
             hyperparameters=place_in_space(arm.space, points[arm.name][index]),
             fixed=fixed,
         )
@@ -91,7 +76,7 @@ def _read_file(path: Path, configs: Sequence[TrialConfig], made: dict[str, Any])
         return {}
     table = pq.read_table(path)
     kept = json.loads(table.schema.metadata[MADE])
-    is_same = all(kept.get(name) == made[name] for name in ("images", "weights", "complete", "beside"))
+    is_same = all(kept.get(name) == made[name] for name in ("images", "weights"))
     # The first recordings have the text of the spec alone, and keep it so: what was overridden is not known.
     settings = "settings" if "settings" in kept else "spec"
     if settings == "spec":
@@ -139,12 +124,6 @@ def main(
     spec: str = str(CURVES / "cifar10_small.toml"),
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value")] = None,
     num_per_arm: int = 80,
-    complete: Annotated[
-        int | None, typer.Option(min=1, help="Epochs of complete schedules, with seeds of their own.")
-    ] = None,
-    beside: Annotated[
-        int | None, typer.Option(min=1, help="Epochs with scores of averaged weights, before one of cool-down.")
-    ] = None,
     work: Path = Path("studies/curves"),
     output: Path = PARQUET,
     hours: Annotated[float, typer.Option(help="After which no trial starts.")] = math.inf,
@@ -152,21 +131,8 @@ def main(
     """Train the missing configurations, then write the parquet file."""
     until = time.monotonic() + 3600 * hours
     loaded, text = load_spec(spec, overrides or [])
-    problems = []
-    if complete is not None and beside is not None:
-        problems.append("--complete and --beside are two recordings; give one of them")
-    if beside is not None and beside >= loaded.search.max_epochs:
-        problems.append(f"--beside must be below the {loaded.search.max_epochs} epochs of a trial, but is {beside}")
-    if problems:
-        raise typer.BadParameter("; ".join(problems))
     prepared = prepare(loaded)
-    fixed, record, more = prepared.fixed, record_curve, ()
-    if complete is not None:
-        output = name_complete(output, complete)
-    if beside is not None:
-        output = name_beside(output, beside)
-        fixed, record, more = {**fixed, "ema_decay": EMA_DECAY}, record_beside, (beside,)
-    configs = make_configs(loaded, fixed, num_per_arm, complete)
+    configs = make_configs(loaded, prepared.fixed, num_per_arm)
     work.mkdir(parents=True, exist_ok=True)
     log = work / "curves.jsonl"
     made = {
@@ -176,12 +142,10 @@ def main(
         "weights": prepared.fixed["weights"],
         "torch": version("torch"),
         "machine": platform.processor() or platform.machine(),
-        "complete": complete,
-        "beside": beside,
     }
     before = _read_file(output, configs, made)
     missing = [config for config in configs if config.fingerprint not in {**before, **_read_log(log)}]
-    run_parallel(record, ((config, loaded, log, *more) for config in missing if time.monotonic() < until))
+    run_parallel(record_curve, ((config, loaded, log) for config in missing if time.monotonic() < until))
     done = {**before, **_read_log(log)}
     found = {number: done[c.fingerprint] for number, c in enumerate(configs) if c.fingerprint in done}
     if not found:

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,29 +27,6 @@ def record_curve(config: TrialConfig, spec: StudySpec, log: Path) -> None:
     started = time.process_time()
     run = TrainingRun(config, prepared.data, device=torch.device("cpu"), weights=prepared.weights)
     _write_line(config, list(_run_epochs(run, config.whole("max_epochs"), started)), log)
-
-
-def record_beside(config: TrialConfig, spec: StudySpec, log: Path, num_epochs: int) -> None:
-    """Train one configuration for the first epochs of its schedule, then for one of cool-down; log the scores of both.
-
-    Args:
-        config: With `ema_decay`: until the cool-down, scores are those of averaged weights.
-        spec: Of the study.
-        log: File that gets the line.
-        num_epochs: Epochs before the cool-down. It goes on from the latest weights, not from averaged ones, with OneCycle's fall
-            of the learning rate from its peak to its end, within one epoch.
-    """
-    prepared = _prepare(spec.model_dump_json(exclude_none=True))
-    started, device = time.process_time(), torch.device("cpu")
-    run = TrainingRun(config, prepared.data, device=device, weights=prepared.weights)
-    epochs = list(_run_epochs(run, num_epochs, started))
-    if epochs[-1]["macro_f1"] is not None:
-        schedule = {"max_epochs": num_epochs + 1, "lr_peak_fraction": num_epochs / (num_epochs + 1), "ema_decay": 0.0}
-        cooled = replace(config, fixed={**config.fixed, **schedule})
-        checkpoint = replace(run.checkpoint(), fingerprint=cooled.fingerprint, average_state={})
-        fork = TrainingRun(cooled, prepared.data, device=device, weights=prepared.weights, checkpoint=checkpoint)
-        epochs += _run_epochs(fork, num_epochs + 1, time.process_time())
-    _write_line(config, epochs, log)
 
 
 def _run_epochs(run: TrainingRun, last: int, started: float) -> Iterator[dict[str, Any]]:

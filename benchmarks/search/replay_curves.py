@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,21 +41,15 @@ class Curves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A file of recorded curves, and the files of complete schedules beside it.
+    """A file of recorded curves.
 
     Attributes:
         spec: of the trainings.
         arms: curves of every arm.
-        complete: for the epochs of each recorded complete schedule, the last scores of every arm's same configurations, which
-            were trained with other seeds.
-        beside: for a number of epochs, curves of every arm, of a part of its trials: with scores of averaged weights after each
-            of them, and one more after an epoch of cool-down.
     """
 
     spec: StudySpec
     arms: Mapping[str, Curves]
-    complete: Mapping[int, Mapping[str, Curves]] = field(default_factory=dict)
-    beside: Mapping[int, Mapping[str, Curves]] = field(default_factory=dict)
 
 
 def load_curves(path: Path = PARQUET) -> Recording:
@@ -70,40 +64,7 @@ def load_curves(path: Path = PARQUET) -> Recording:
     frame = table.to_pandas()
     names = spec.search_space().names
     arms = {arm.name: _curves_of(frame[frame["arm"] == arm.name], names) for arm in spec.arms()}
-    complete = {
-        epochs: {name: _take_end(curves) for name, curves in found.items()}
-        for epochs, found in _load_by_epochs(name_complete(path, "*"), "complete", spec).items()
-    }
-    return Recording(
-        spec=spec, arms=arms, complete=complete, beside=_load_by_epochs(name_beside(path, "*"), "beside", spec)
-    )
-
-
-def _load_by_epochs(pattern: Path, key: str, spec: StudySpec) -> dict[int, dict[str, Curves]]:
-    """Return the curves of every arm in the files of a pattern, by the number of epochs that is `key` of their origin."""
-    names, found = spec.search_space().names, {}
-    for file in sorted(pattern.parent.glob(pattern.name)):
-        table = pq.read_table(file)
-        frame = table.to_pandas()
-        epochs = json.loads(table.schema.metadata[MADE])[key]
-        found[epochs] = {arm.name: _curves_of(frame[frame["arm"] == arm.name], names) for arm in spec.arms()}
-    return found
-
-
-def name_complete(path: Path, epochs: int | str) -> Path:
-    """Return the file of complete schedules of `epochs` beside a file of curves."""
-    return path.with_name(f"{path.stem}_complete_{epochs}.parquet")
-
-
-def name_beside(path: Path, epochs: int | str) -> Path:
-    """Return the file of averaged weights and of a cool-down after `epochs` epochs beside a file of curves."""
-    return path.with_name(f"{path.stem}_beside_{epochs}.parquet")
-
-
-def _take_end(curves: Curves) -> Curves:
-    """Return the score at the end of every schedule, and its seconds, as curves of one point."""
-    seconds = np.nansum(curves.cpu_seconds, axis=1, keepdims=True)
-    return Curves(hyperparameters=curves.hyperparameters, macro_f1=curves.macro_f1[:, -1:], cpu_seconds=seconds)
+    return Recording(spec=spec, arms=arms)
 
 
 def _curves_of(frame: pd.DataFrame, names: tuple[str, ...]) -> Curves:

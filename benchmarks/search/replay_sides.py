@@ -1,6 +1,5 @@
 """The two sides of the replay: this product's search director, and Ray Tune's OptunaSearch with ASHAScheduler."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -12,14 +11,15 @@ from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import Hyperparameters
-from benchmarks.search.replay_simulation import Outcome, Side, Started, simulate
+from benchmarks.search.replay_simulation import Side, Started
 from search_spaces.config import Value
-from search_spaces.designs import POOLED_ARM
+from search_spaces.designs import POOLED_ARM, Arm
 from search_spaces.distributions import suggest_hyperparameters
 from search_spaces.space import SearchSpace
 from study.scheduling.budget import DeviceTimeLedger
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import validate_spec
+from study.spec.sections import SearchSpec
 from study.spec.starts import list_starts
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
@@ -49,18 +49,6 @@ class Setting:
     has_portfolio: bool = False
     prior: tuple[tuple[str, float, float], ...] = ()
     rung_part: float | None = None
-
-    @property
-    def label(self) -> str:
-        """The setting in a table's row."""
-        if self.side == "stock":
-            words = ", one per arm" if self.allocation == "per_arm" else ""
-            return f"stock OptunaSearch + ASHAScheduler{words}{', portfolio' if self.has_portfolio else ''}"
-        start = "" if self.has_portfolio else ", no portfolio"
-        prior = ", prior" if self.prior else ""
-        place = f" from {self.rung_part:g} of the epochs" if self.rung_part else ""
-        asha = f"ASHA{place}" if self.asha else "no ASHA"
-        return f"{self.sampler}, {self.allocation}, {asha}{start}{prior}"
 
 
 STOCK = Setting(side="stock", sampler="tpe", allocation="pooled", asha=True)
@@ -165,10 +153,15 @@ class StockSide:
         suggested = self.searches[arm].suggest(trial_id)
         assert suggested is not None
         self._arm_of[trial_id] = arm
-        self._hyperparameters[trial_id] = {**dict(self._arms[arm].space.fixed), **suggested}
+        chosen = {**dict(self._arms[arm].space.fixed), **suggested}
+        self._hyperparameters[trial_id] = self.take(trial_id, self._arms[arm], chosen)
         self._spent[trial_id] = 0.0
         self.schedulers[arm].on_trial_add(None, _TrialHandle(trial_id))
         return Started(trial_id=trial_id, hyperparameters=self._hyperparameters[trial_id])
+
+    def take(self, trial_id: str, arm: Arm, suggested: Hyperparameters) -> Hyperparameters:  # noqa: ARG002
+        """Return the configuration that is trained in place of a suggestion: the same."""
+        return suggested
 
     def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
         """Pass one result on as TuneController does."""
@@ -177,7 +170,8 @@ class StockSide:
         self._spent[trial_id] += device_seconds
         self._last[trial_id] = macro_f1
         result = {"training_iteration": epoch, METRIC: macro_f1}
-        if scheduler.on_trial_result(None, _TrialHandle(trial_id), result) != TrialScheduler.STOP:
+        is_last = epoch == self._hyperparameters[trial_id].get("max_epochs")
+        if not is_last and scheduler.on_trial_result(None, _TrialHandle(trial_id), result) != TrialScheduler.STOP:
             search.on_trial_result(trial_id, result)
             return True
         scheduler.on_trial_complete(None, _TrialHandle(trial_id), result)
@@ -208,7 +202,7 @@ def make_spec(recorded: StudySpec, setting: Setting, *, budget_seconds: float, s
     search |= {"start": _list_portfolio(data) if setting.has_portfolio else []}
     search["prior"] = {name: {"center": center, "width": width} for name, center, width in setting.prior}
     if setting.side == "ours":
-        search |= {"sampler": setting.sampler, "asha": _make_asha(search, setting)}
+        search |= {"sampler": setting.sampler, **make_asha(search["asha"], setting)}
     return validate_spec(data | {"seed": seed}, where="replay")
 
 
@@ -219,12 +213,10 @@ def _list_portfolio(data: Mapping[str, Any]) -> list[dict[str, Value]]:
     return [dict(start.hyperparameters) for arm in spec.arms() for start in list_starts(spec, arm)]
 
 
-def _make_asha(search: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
-    """Return [search.asha] of a setting."""
-    found = {**search["asha"], "enabled": setting.asha}
-    if setting.rung_part:
-        found["first_rung"] = math.ceil(round(setting.rung_part * search["max_epochs"], 9))
-    return found
+def make_asha(asha: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+    """Return what [search] says of pruning in a setting, given [search.asha] of the recorded trainings."""
+    rung = {"first_rung": setting.rung_part} if setting.rung_part else {}
+    return {"pruning": "asha" if setting.asha else "none", "asha": {**asha, **rung}}
 
 
 def make_side(spec: StudySpec, landscape: CurveSurrogate, setting: Setting, *, budget_seconds: float) -> Side:
@@ -234,16 +226,8 @@ def make_side(spec: StudySpec, landscape: CurveSurrogate, setting: Setting, *, b
     return StockSide(spec, landscape, budget_seconds=budget_seconds)
 
 
-def simulate_study(
-    landscape: CurveSurrogate,
-    recorded: StudySpec,
-    setting: Setting,
-    *,
-    budget_seconds: float,
-    num_workers: int,
-    seed: int,
-) -> Outcome:
-    """Run one study of `setting`; everything random in it derives from `seed`."""
-    spec = make_spec(recorded, setting, budget_seconds=budget_seconds, seed=seed)
-    side = make_side(spec, landscape, setting, budget_seconds=budget_seconds)
-    return simulate(side, landscape, num_workers=num_workers, seed=seed)
+def default_setting() -> Setting:
+    """Return the product's default way to search."""
+    search = SearchSpec()
+    has_asha = search.pruning == "asha"
+    return Setting(side="ours", sampler=search.sampler, allocation=search.allocation, asha=has_asha, has_portfolio=True)

@@ -1,4 +1,4 @@
-"""The default search against stock Ray Tune and random search, on two data sets; writes SEARCH.md.
+"""The default search against stock Ray Tune and random search on curves that a model makes; writes SEARCH_MODELED.md.
 
     python -m benchmarks.search.search_goals [--whole]
 
@@ -18,28 +18,12 @@ import typer
 
 from benchmarks.pages import Table, describe_machine, today, write_page
 from benchmarks.search.curve_surrogate import tabulate_quality
-from benchmarks.search.goal_sides import LANDSCAPES, Landscape, load_landscapes, simulate_sides
+from benchmarks.search.goal_sides import LANDSCAPES, load_landscapes, simulate_sides
 from benchmarks.search.goal_tables import tabulate_searches
-from benchmarks.search.replay_curves import Recording
-from benchmarks.search.short_schedules import (
-    tabulate_beside,
-    tabulate_correlations,
-    tabulate_epochs,
-    tabulate_preferences,
-)
 
-PAGE = Path(__file__).parents[1] / "SEARCH.md"
+PAGE = Path(__file__).parents[1] / "SEARCH_MODELED.md"
 # Of a run without `--whole`, and of one with it.
 NUM_SEEDS = (60, 300)
-
-
-def tabulate_recording(recording: Recording, landscape: Landscape) -> list[Table]:
-    """Return how well short schedules rank the recorded configurations."""
-    tables = [] if landscape.has_divergence else [tabulate_epochs(recording)]
-    if landscape.has_complete:
-        surrogates = {arm: landscape.surrogate.surrogate(arm) for arm in landscape.surrogate.arms}
-        tables += [tabulate_correlations(recording), tabulate_preferences(surrogates)]
-    return [*tables, tabulate_beside(recording)] if recording.beside else tables
 
 
 def main(
@@ -49,18 +33,14 @@ def main(
     whole: Annotated[bool, typer.Option(help="The sides beside the default too, and more seeds.")] = False,
     output: Path = PAGE,
 ) -> None:
-    """Print the tables and write them to SEARCH.md."""
+    """Print the tables and write them to SEARCH_MODELED.md."""
     started = time.perf_counter()
-    landscapes, recordings = load_landscapes()
+    landscapes = load_landscapes()
     found = simulate_sides(landscapes, seeds or NUM_SEEDS[whole], is_whole=whole)
     tables: list[Table] = []
-    described: set[Path] = set()
     for name, landscape in landscapes.items():
         tables += tabulate_searches(found, name, landscape)
         path, regressor = LANDSCAPES[name]
-        if path not in described:
-            tables += tabulate_recording(recordings[name], landscape)
-        described.add(path)
         title = f"Surrogate of {path.name}, {regressor.replace('_', ' ')}: 10-fold cross-validation"
         tables.append(tabulate_quality(landscape.surrogate.qualities, title))
     for table in tables:

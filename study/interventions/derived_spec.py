@@ -22,7 +22,18 @@ from study.spec.study_spec import StudySpec
 
 # Keys of [search] that apply to a search, which a study of given configurations has none of.
 SEARCH_ONLY = (
-    *("factor", "allocation", "num_trials", "device_seconds", "sampler", "warm_start", "epoch_cost", "asha", "ranges"),
+    *(
+        "factor",
+        "allocation",
+        "num_trials",
+        "device_seconds",
+        "sampler",
+        "warm_start",
+        "epoch_cost",
+        "pruning",
+        "asha",
+        "ranges",
+    ),
     *("fixed", "start", "prior", "keep_weights", "max_trials_per_arm"),
 )
 GROUP_SETTINGS = ("weighted_group", "hard_group")

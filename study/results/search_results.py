@@ -199,7 +199,7 @@ def compute_search_results(study: OpenStudy) -> SearchResults:
     scores = compute_rung_scores(records, rungs)
     return SearchResults(
         arms=compute_search_arms(records),
-        rung_epochs=tuple(sorted({epoch for epochs in rungs.values() for epoch in epochs})),
+        rung_epochs=tuple(sorted({one.epoch for one in scores})),
         rung_scores=scores,
         rung_findings=tuple(map(compute_rung_finding, scores)),
         tuning_curves=compute_tuning_curves(records, is_independent=has_independent_trials(study.spec)),
@@ -210,17 +210,11 @@ def compute_search_results(study: OpenStudy) -> SearchResults:
 def has_independent_trials(spec: StudySpec) -> bool:
     """Return whether all trials of the search are drawn alike, and none depends on the results of others."""
     search = spec.search
-    is_random = search.sampler == "random" and not search.asha.enabled and not spec.has_given_arms
+    is_random = search.sampler == "random" and search.pruning == "none" and not spec.has_given_arms
     return is_random and not search.prior and not any(list_starts(spec, arm) for arm in spec.arms())
 
 
-def _find_rungs(spec: StudySpec) -> dict[str, tuple[int, ...]]:
-    asha = spec.search.asha
-    if not asha.enabled or spec.has_given_arms:
+def _find_rungs(spec: StudySpec) -> dict[str, tuple[float, ...]]:
+    if spec.search.pruning == "none" or spec.has_given_arms:
         return {}
-    return {
-        arm.name: compute_rungs(
-            first_rung=spec.first_rung(arm), max_epochs=spec.max_epochs(arm), reduction_factor=asha.reduction_factor
-        )
-        for arm in spec.arms()
-    }
+    return {arm.name: compute_rungs(spec.search.asha) for arm in spec.arms()}

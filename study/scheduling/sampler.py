@@ -44,8 +44,9 @@ NUM_STARTUP_TRIALS = 5
 # Trials that a custom sampler suggests before a launch.
 NUM_TRIED = 3
 
-# "auto" suggests by a Gaussian process until the sampler of an arm has heard of so many trials.
-NUM_GP_TRIALS = 150
+# "auto" is TPE with one suggestion in so many at random: where most trainings fail, TPE alone stays near the first that does not.
+# benchmarks/SEARCH.md has the figures by which it was chosen.
+RANDOM_EVERY = 8
 
 
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
@@ -63,7 +64,7 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
             )
     if name == "gp":
         with expect_experimental():
-            return optuna.samplers.GPSampler(seed=short_seed, n_startup_trials=NUM_STARTUP_TRIALS)
+            return optuna.samplers.GPSampler(seed=short_seed, n_startup_trials=0)
     raise UserInputError(f"there is no sampler {name!r}{nearest_name(name, SAMPLERS)}")
 
 
@@ -134,8 +135,7 @@ class ArmSampler:
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # a study's user cannot act on its warnings
         self._arm = arm
-        self._is_auto = sampler == "auto"
-        self._sampler_name = "gp" if self._is_auto else sampler
+        self._sampler_name = sampler
         self._seed = seed
         self._num_suggested = 0
         self.was_fitted = False
@@ -145,7 +145,6 @@ class ArmSampler:
         self._custom = make_custom_sampler(sampler, derive_seed(seed, "sampler", arm.name)) if is_custom else None
         self._history = SamplerHistory(arm)
         for trial in [trial for trial in earlier if trial.arm == arm.name]:
-            self._change_sampler()
             self._history.adopt(trial.trial_id, trial.hyperparameters)
             for epoch, macro_f1 in trial.scores:
                 self.report(trial.trial_id, epoch, macro_f1)
@@ -159,28 +158,33 @@ class ArmSampler:
 
     def suggest(self, trial_id: str) -> dict[str, Value]:
         """Return the hyperparameters of the arm's next trial, searched and fixed."""
-        self._change_sampler()
-        can_fit = self._sampler_name == "gp" and self._history.num_complete >= NUM_STARTUP_TRIALS
-        self.was_fitted = can_fit and self._num_suggested >= len(self._start)
-        trial, suggested = self._ask()
-        self._history.start(trial_id, trial, keeps_attributes=self._custom is not None)
+        name = self._choose_sampler()
+        self.was_fitted = name == "gp" and self._num_suggested >= len(self._start)
+        trial, suggested = self._ask(name)
+        if name == "gp":
+            self._history.adopt(trial_id, suggested)
+        else:
+            self._history.start(trial_id, trial, keeps_attributes=self._custom is not None)
         self._num_suggested += 1
         return suggested
 
-    def _change_sampler(self) -> None:
-        """Under "auto", replace the Gaussian process by TPE once there are many trials; TPE hears which of them were stopped."""
-        if self._is_auto and self._sampler_name == "gp" and len(self.trials) >= NUM_GP_TRIALS:
-            self._sampler_name = "tpe_multivariate"
-            self._history.prune_stopped()
+    def _choose_sampler(self) -> str:
+        """Return the sampler of the next suggestion; a Gaussian process needs trials with different scores."""
+        if self._sampler_name == "auto":
+            return "tpe_multivariate" if (self._num_suggested + 1) % RANDOM_EVERY else "random"
+        is_early = self._sampler_name == "gp" and self._history.num_scores < NUM_STARTUP_TRIALS
+        return "random" if is_early else self._sampler_name
 
-    def _ask(self) -> tuple[optuna.Trial, dict[str, Value]]:
+    def _ask(self, name: str) -> tuple[optuna.Trial, dict[str, Value]]:
+        """Return a trial of the sampler `name` and its hyperparameters; that of a Gaussian process is not of the history."""
+        study = self._history.rank() if name == "gp" else self._history.study
         known = self._know(self._num_suggested)
         if known:
-            self._history.study.enqueue_trial(known)
+            study.enqueue_trial(known)
         seed = derive_seed(self._seed, "sampler", self._arm.name, self._num_suggested)
-        self._history.study.sampler = self._custom or make_sampler(self._sampler_name, seed)
+        study.sampler = self._custom or make_sampler(name, seed)
         with self._locating():
-            trial = self._history.study.ask()
+            trial = study.ask()
             return trial, suggest_hyperparameters(self._arm.space, trial)
 
     def _know(self, number: int) -> dict[str, Value]:
@@ -193,10 +197,9 @@ class ArmSampler:
 
     def restore(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:
         """Restore a recorded suggestion, in place of `suggest`."""
-        self._change_sampler()
         if self._custom is not None:
             # The sampler's state depends on what it was asked before.
-            trial, suggested = self._ask()
+            trial, suggested = self._ask(self._sampler_name)
             if suggested == dict(hyperparameters):
                 self._history.start(trial_id, trial, keeps_attributes=True)
                 self._num_suggested += 1
@@ -211,12 +214,9 @@ class ArmSampler:
         self._history.adopt(trial_id, hyperparameters)
         self._num_suggested += 1
 
-    def suggest_again(self, trial_id: str, recorded: Mapping[str, Value]) -> dict[str, Value]:
-        """Suggest as `suggest` does, and go on from the recorded hyperparameters even if they are others."""
-        suggested = self.suggest(trial_id)
-        if suggested != dict(recorded):
-            self._history.replace(trial_id, recorded)
-        return suggested
+    def go_on_from(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:
+        """Take a trial as one with these hyperparameters in place of those that were suggested for it."""
+        self._history.replace(trial_id, hyperparameters)
 
     def report(self, trial_id: str, epoch: int, macro_f1: float) -> None:
         """Report the macro-F1 of an epoch; it must be finite."""
@@ -226,14 +226,13 @@ class ArmSampler:
         """Report the end of a trial.
 
         A complete trial is reported with its last macro-F1, a pruned trial with its intermediate values, a diverged trial as
-        pruned with the lowest value alone, and a trial that failed for another reason as failed. Optuna's GP sampler ignores
-        pruned trials, so for it they are complete with their last value.
+        pruned with the lowest value alone, and a trial that failed for another reason as failed. A Gaussian process gets the
+        ranks of all but the failed ones (`SamplerHistory.rank`).
         """
-        completes_stopped = self._sampler_name == "gp"
         if self._custom is not None:
             self._history.study.sampler = self._custom
         with self._locating():
-            self._history.finish(trial_id, state, macro_f1, diverged=diverged, completes_stopped=completes_stopped)
+            self._history.finish(trial_id, state, macro_f1, diverged=diverged)
         if self._custom is None:
             self._history.forget_some()
 

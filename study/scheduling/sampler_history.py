@@ -6,15 +6,15 @@ from it, whatever the length of the search. The others of the first ones are ran
 seen knows more than the surroundings of the prior.
 """
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, create_trial
-from scipy.stats import truncnorm
+from scipy.stats import norm, rankdata, truncnorm
 
 from search_spaces.config import Value
 from search_spaces.designs import Arm
@@ -75,8 +75,8 @@ DIVERGED_EPOCH = 1
 MAX_SEEN = 600
 NUM_BEST_KEPT = 50
 
-# Attribute of a trial that was told as complete although it was stopped or diverged.
-STOPPED_ATTRIBUTE = "stopped"
+# States of trials that tell something of their configuration.
+TELLING = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
 
 @dataclass(slots=True)
@@ -106,9 +106,31 @@ class SamplerHistory:
         return self.study.get_trials(deepcopy=False)
 
     @property
-    def num_complete(self) -> int:
-        """The trials that were told as complete."""
-        return sum(trial.state is optuna.trial.TrialState.COMPLETE for trial in self.trials)
+    def num_scores(self) -> int:
+        """The different ranks of the trials that ended: where most trials fail, fewer than the trials."""
+        return len({rank_as_tpe(trial) for trial in self.trials if trial.state in TELLING})
+
+    def rank(self) -> optuna.Study:
+        """Return a study of these trials for a Gaussian process, in which those that ended have normal scores of their ranks.
+
+        The order is that in which TPE ranks them. A Gaussian process ignores pruned trials, so that all are complete. Ranks make
+        it independent of the scale of the scores: many equal lowest ones, as of trials that fail, and heavy tails do not flatten
+        the differences between good ones.
+        """
+        ended = [trial for trial in self.trials if trial.state in TELLING]
+        order = {key: place for place, key in enumerate(sorted({rank_as_tpe(trial) for trial in ended}))}
+        ranks = rankdata([order[rank_as_tpe(trial)] for trial in ended])
+        scores = dict(zip((trial.number for trial in ended), norm.ppf((ranks - 0.5) / max(1, len(ended))), strict=True))
+        study = _new_study()
+        for trial in self.trials:
+            if trial.number in scores:
+                told = {"value": float(scores[trial.number])}
+            elif trial.state is optuna.trial.TrialState.RUNNING:
+                told = {"state": trial.state}
+            else:
+                continue
+            study.add_trial(create_trial(**told, params=trial.params, distributions=trial.distributions))
+        return study
 
     def start(self, trial_id: str, handle: optuna.Trial, *, keeps_attributes: bool) -> None:
         """Take a trial that the study suggested, with all hyperparameters suggested.
@@ -122,48 +144,39 @@ class SamplerHistory:
 
     def adopt(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:
         """Take a trial that the study did not suggest."""
-        parameters = {p.name: p for p in self._arm.space.parameters if p.name in hyperparameters}
-        running = create_trial(
-            state=optuna.trial.TrialState.RUNNING,
-            params={name: hyperparameters[name] for name in parameters},
-            distributions={name: to_distribution(parameter) for name, parameter in parameters.items()},
-        )
+        running = create_trial(state=optuna.trial.TrialState.RUNNING, **self._describe(hyperparameters))
         self._running[trial_id] = _RunningTrial(self._add_running(running))
 
     def replace(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:
-        """Take a trial with these hyperparameters in place of the running one, the last that started."""
-        number = self._running.pop(trial_id).handle.number
-        self._rebuild([trial for trial in self.trials if trial.number != number])
-        self.adopt(trial_id, hyperparameters)
+        """Give a running trial these hyperparameters in place of those that were suggested."""
+        trial = self.trials[self._running[trial_id].handle.number]
+        for name, value in self._describe(hyperparameters).items():
+            setattr(trial, name, value)
+
+    def _describe(self, hyperparameters: Mapping[str, Value]) -> dict[str, Any]:
+        """Return what an Optuna trial holds of these hyperparameters: those that are searched."""
+        searched = [parameter for parameter in self._arm.space.parameters if parameter.name in hyperparameters]
+        return {
+            "params": {parameter.name: hyperparameters[parameter.name] for parameter in searched},
+            "distributions": {parameter.name: to_distribution(parameter) for parameter in searched},
+        }
 
     def report(self, trial_id: str, epoch: int, macro_f1: float) -> None:
         """Keep the macro-F1 of an epoch, which is reported to Optuna when the trial ends."""
         self._running[trial_id].scores.setdefault(epoch, macro_f1)
 
-    def finish(
-        self, trial_id: str, state: TrialState, macro_f1: float | None, *, diverged: bool, completes_stopped: bool
-    ) -> None:
-        """Tell the study of the end of a trial; `ArmSampler.finish` says how.
-
-        With `completes_stopped`, one that was stopped or diverged is reported as complete, with its last value.
-        """
+    def finish(self, trial_id: str, state: TrialState, macro_f1: float | None, *, diverged: bool) -> None:
+        """Tell the study of the end of a trial; `ArmSampler.finish` says how."""
         trial = self._running.pop(trial_id)
         scores = {DIVERGED_EPOCH: DIVERGED_MACRO_F1} if diverged else trial.scores
         for step, score in scores.items():
             trial.handle.report(score, step)
         if state is TrialState.COMPLETE:
             self.study.tell(trial.handle, macro_f1)
-        elif completes_stopped and scores and (state is TrialState.PRUNED or diverged):
-            trial.handle.set_user_attr(STOPPED_ATTRIBUTE, value=True)
-            self.study.tell(trial.handle, scores[max(scores)])
         elif state is TrialState.PRUNED or diverged:
             self.study.tell(trial.handle, state=optuna.trial.TrialState.PRUNED)
         else:
             self.study.tell(trial.handle, state=optuna.trial.TrialState.FAIL)
-
-    def prune_stopped(self) -> None:
-        """Tell again, as pruned, which trials were told as complete although they were stopped or diverged."""
-        self._rebuild([_as_pruned(trial) if STOPPED_ATTRIBUTE in trial.user_attrs else trial for trial in self.trials])
 
     def forget_some(self) -> None:
         """Beyond `MAX_SEEN` finished trials, keep the best, the latest others, and those that are running."""
@@ -204,9 +217,3 @@ def rank_as_tpe(trial: FrozenTrial) -> tuple[bool, int, float]:
 
 def _new_study() -> optuna.Study:
     return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
-
-
-def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
-    pruned = copy.copy(trial)
-    pruned.state, pruned.values = optuna.trial.TrialState.PRUNED, None
-    return pruned

@@ -9,10 +9,12 @@ from functools import partial
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
+from search_spaces.settings import find_epoch
 from study.scheduling.budget import ArmAllocator
 from study.scheduling.director import Director
 from study.scheduling.sampler import make_arm_sampler
 from study.scheduling.warm_start import EarlierTrial
+from study.spec.sections import AshaSpec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState, best_trials
@@ -24,6 +26,8 @@ MAX_FREE_FAILURES = 20
 METRIC = "macro_f1"
 # States of a trial whose network another one may use, if not now.
 _USABLE = (TrialState.COMPLETE, TrialState.RUNNING)
+# Added to the part of a trial's epochs, so that 3 of 10 epochs reach a rung at 0.1 * 3.
+EPSILON = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,52 +43,42 @@ class ArmPruner:
     Asynchronous successive halving: Li et al. 2020, A System for Massively Parallel Hyperparameter Tuning, MLSys.
     """
 
-    def __init__(self, *, first_rung: int, max_epochs: int, reduction_factor: float) -> None:
-        """Create an empty bracket.
-
-        Args:
-            first_rung: epoch of the first rung.
-            max_epochs: epochs of a full trial.
-            reduction_factor: each rung keeps the best 1 / `reduction_factor` of its trials.
-
-        Raises:
-            UserInputError: if Ray is not installed.
-        """
+    def __init__(self, asha: AshaSpec) -> None:
+        """Create an empty bracket; raise UserInputError if Ray is not installed."""
         # Imported here, because a search without ASHA needs no Ray.
         try:
             from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
         except ImportError as error:
             raise UserInputError(
-                f"ASHA is Ray's, which cannot be imported here ({error}); install ray[tune], or set search.asha.enabled = false"
+                f'ASHA is Ray\'s, which cannot be imported here ({error}); install ray[tune], or set search.pruning = "none"'
             ) from None
         self._stop = TrialScheduler.STOP
         self._asha = AsyncHyperBandScheduler(
-            time_attr="epoch",
+            time_attr="part",
             metric=METRIC,
             mode="max",
-            max_t=max_epochs,
-            grace_period=first_rung,
-            reduction_factor=reduction_factor,
+            max_t=1.0,
+            grace_period=asha.first_rung,
+            reduction_factor=asha.reduction_factor,
         )
 
     def add(self, trial_id: str) -> None:
         """Add a trial to the bracket."""
         self._asha.on_trial_add(None, _TrialHandle(trial_id))
 
-    def should_stop(self, trial_id: str, epoch: int, macro_f1: float) -> bool:
-        """Return whether ASHA stops the trial after this epoch; `macro_f1` must be finite."""
-        result = {"epoch": epoch, METRIC: macro_f1}
+    def should_stop(self, trial_id: str, part: float, macro_f1: float) -> bool:
+        """Return whether ASHA stops the trial after this part of its epochs; `macro_f1` must be finite."""
+        result = {"part": part + EPSILON, METRIC: macro_f1}
         decision = self._asha.on_trial_result(None, _TrialHandle(trial_id), result)
         return bool(decision == self._stop)
 
 
-def compute_rungs(*, first_rung: int, max_epochs: int, reduction_factor: float) -> tuple[int, ...]:
-    """Return the epochs below `max_epochs` at which ASHA decides, as AsyncHyperBandScheduler places them."""
-    rungs: list[int] = []
-    milestone = float(first_rung)
-    while milestone < max_epochs:
-        rungs.append(int(-(-milestone // 1)))
-        milestone *= reduction_factor
+def compute_rungs(asha: AshaSpec) -> tuple[float, ...]:
+    """Return the parts of a trial's epochs, below 1, after which ASHA decides, as AsyncHyperBandScheduler places them."""
+    rungs, part = [], asha.first_rung
+    while part < 1:
+        rungs.append(part)
+        part *= asha.reduction_factor
     return tuple(rungs)
 
 
@@ -114,15 +108,7 @@ class SearchDirector(Director):
         self._fixed = fixed
         self._arms = {arm.name: arm for arm in spec.arms()}
         self._samplers = {name: make_arm_sampler(arm, spec, earlier) for name, arm in self._arms.items()}
-        self._pruners = {
-            name: ArmPruner(
-                first_rung=spec.first_rung(arm),
-                max_epochs=spec.max_epochs(arm),
-                reduction_factor=spec.search.asha.reduction_factor,
-            )
-            for name, arm in self._arms.items()
-            if spec.search.asha.enabled
-        }
+        self._pruners = {name: ArmPruner(spec.search.asha) for name in self._arms if spec.search.pruning == "asha"}
         self._full_trial_seconds, self._allocator = full_trial_seconds, ArmAllocator(spec, full_trial_seconds)
         records = self.book.of_stage("search")
         self._interrupted = [r.trial_id for r in records if not r.state.is_finished]
@@ -212,10 +198,11 @@ class SearchDirector(Director):
 
     def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:
         """Update sampler and bracket, and decide: complete, pruned, or continue."""
-        arm = record.config.arm
-        self._samplers[arm].report(record.trial_id, epoch, macro_f1)
-        may_stop = arm in self._pruners and epoch < record.config.whole("max_epochs")
-        if may_stop and self._pruners[arm].should_stop(record.trial_id, epoch, macro_f1):
+        arm, part = record.config.arm, epoch / record.config.whole("max_epochs")
+        # Where trials have other numbers of epochs, TPE compares stopped ones after the same part of them.
+        step = find_epoch(part, self._spec.max_epochs(self._arms[arm]))
+        self._samplers[arm].report(record.trial_id, step, macro_f1)
+        if part < 1 and arm in self._pruners and self._pruners[arm].should_stop(record.trial_id, part, macro_f1):
             return TrialState.PRUNED, f"below the cutoff of ASHA's rung at epoch {epoch}"
         return super().decide(record, epoch, macro_f1)
 

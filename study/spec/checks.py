@@ -110,7 +110,7 @@ def list_problems(spec: StudySpec) -> list[str]:
         # A problem of the space, which is listed already, leaves no arms to check.
         return problems if space_problems else [*problems, str(error)]
     arms = [arm.name for arm in found]
-    problems += [*_list_epoch_problems(spec, found), *_list_recipe_problems(spec, found)]
+    problems += _list_recipe_problems(spec, found)
     problems += list_start_problems(spec, found)
     problems += [*_list_budget_problems(spec, arms), *_list_interval_problems(spec)]
     held = {"resources.cpu": spec.resources.cpu, "resources.gpu": spec.resources.gpu}
@@ -172,20 +172,6 @@ def _list_recipe_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
                 "or set them in search.fixed"
             )
     return list(dict.fromkeys(problems + list_tuning_problems(spec, arms)))
-
-
-def _list_epoch_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
-    if not spec.search.asha.enabled or spec.has_given_arms:
-        return []
-    if any(len(arm.space.values_of("max_epochs")) > 1 for arm in arms):
-        return [
-            "ASHA compares the trials of an arm after equal numbers of epochs, so max_epochs cannot vary within an arm; "
-            "make it search.factor, or set search.asha.enabled = false"
-        ]
-    last, first = min((spec.max_epochs(arm), spec.first_rung(arm)) for arm in arms)
-    if first > last:
-        return [f"search.asha.first_rung must lie in 1..max_epochs ({last}), but got {first}"]
-    return []
 
 
 def _list_interval_problems(spec: StudySpec) -> list[str]:

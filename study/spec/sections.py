@@ -100,13 +100,10 @@ class TrainSpec(TrainSettings):
 class AshaSpec(Section):
     """[search.asha]: asynchronous successive halving, which stops a trial at a rung unless it is among the best there."""
 
-    enabled: bool = True
-    """Without ASHA, every trial runs every epoch."""
     reduction_factor: Annotated[float, Field(gt=1)] = 2.0
-    """Each rung keeps the best 1 / `reduction_factor` of its trials; the next one lies at so many times its epoch."""
-    first_rung: Annotated[int, Field(ge=0)] = 0
-    """Epochs before the first rung; 0 is three quarters of `max_epochs`, and not before the peak of the learning rate: earlier
-    scores hardly rank the better half of the configurations."""
+    """Each rung keeps the best 1 / `reduction_factor` of its trials; the next one lies at so many times its part."""
+    first_rung: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Part of a trial's own epochs before the first rung."""
 
 
 class PriorSpec(Section):
@@ -137,11 +134,10 @@ class SearchSpec(EpochSettings):
     """Device-seconds for all arms together. They are checked against measured trials before anything is written."""
     max_trials_per_arm: Count | None = None
     """Most trials of an arm, so that a cheap one, such as `tuning = "probe"`, does not get hundreds for its share of the time."""
-    # Chosen on curves of CIFAR-10: benchmarks/SEARCH_GRID.md, 8 workers, has the figures. Per arm with ASHA, "gp", which "auto"
-    # is for so few trials, has less regret than every other sampler.
+    # Chosen on recorded trainings: benchmarks/SEARCH.md has the rule and the figures, and a test compares the two.
     sampler: str = "auto"
-    """`auto` (`gp` for the first 150 trials of an arm, then `tpe_multivariate`), `random`, `tpe_univariate`, `tpe_multivariate`,
-    `gp` (all Optuna's), an entry point of the group `abstudy.samplers`, or `package.module:function` in the working folder."""
+    """`auto` (`tpe_multivariate` with every eighth suggestion at random), `random`, `tpe_univariate`, `tpe_multivariate`, `gp`
+    (all Optuna's), an entry point of the group `abstudy.samplers`, or `package.module:function` in the working folder."""
     start: list[dict[str, Value]] | None = None
     """Configurations that each arm, or that of the named level, tries first. Without any, a search that fine-tunes pretrained
     weights starts with the published recipes of `search_spaces.portfolios`, moved into the ranges; `start = []` is none."""
@@ -153,6 +149,8 @@ class SearchSpec(EpochSettings):
     """Another study of the same space, from whose finished trials the samplers start."""
     epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
     """A number per arm in place of the measured device-seconds of an epoch, by which device time is divided among the arms."""
+    pruning: Literal["asha", "none"] = "asha"
+    """Whether trials are stopped early, by ASHA. With "none", every trial runs every epoch."""
     asha: AshaSpec = AshaSpec()
     ranges: dict[str, list[Value]] = Field(default_factory=dict)
     """What is searched: `momentum = [0.8, 0.95]`. Two numbers are [low, high]; anything else lists choices or levels."""

@@ -1,6 +1,5 @@
 """`StudySpec`: the specification of a study, with the checks that involve several sections."""
 
-import math
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -11,18 +10,13 @@ from search_spaces.config import TrialConfig, Value
 from search_spaces.designs import Arm, make_fixed_arm, split_into_arms
 from search_spaces.errors import UserInputError
 from search_spaces.format import FORMAT
-from search_spaces.settings import BUILT_IN_LOOP, Section, compute_lr_peak_epoch, find_latest_peak
+from search_spaces.settings import BUILT_IN_LOOP, Section
 from search_spaces.space import SearchSpace
 from search_spaces.space_tables import load_space, read_parameters
 from study.spec import sections, spaces
 from study.spec.setting_places import PROBE, SETTINGS, TUNING, fix_what_presets_set, fix_what_probes_lack
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]{0,63}$")]
-
-
-# ASHA stops trials from this part of the epochs on. Scores before it hardly rank the better half of the configurations
-# (docs/search.md has the rank correlations), and the best ones are often behind there.
-FIRST_RUNG_PART = 0.75
 
 
 class StudySpec(Section):
@@ -229,19 +223,6 @@ class StudySpec(Section):
         if self.configurations:
             return "configuration"
         return self.search.factor if self.search.allocation == "per_arm" else ""
-
-    def first_rung(self, arm: Arm) -> int:
-        """Return the first epoch at which ASHA may stop a trial of `arm`.
-
-        By default it lies after three quarters of the epochs, and never before the latest peak of the learning rate.
-        """
-        if self.search.asha.first_rung:
-            return self.search.asha.first_rung
-        fractions = [[float(v) for v in self.values_of(arm, name)] for name in ("lr_peak_fraction", "warmup_fraction")]
-        peak = find_latest_peak([str(schedule) for schedule in self.values_of(arm, "schedule")], *fractions)
-        last = self.max_epochs(arm)
-        late = min(last - 1, math.ceil(FIRST_RUNG_PART * last))
-        return max(late, compute_lr_peak_epoch(peak, last))
 
 
 def list_backbone_configs(arm: Arm, values: Mapping[str, Value], fixed: Mapping[str, Value]) -> list[TrialConfig]:

@@ -72,9 +72,10 @@ class _ReplayDirector(SearchDirector):
         if record is None or record.config.arm != arm:
             return super()._suggest(arm, trial_id)
         recorded = dict(record.config.hyperparameters)
-        suggested = sampler.suggest_again(trial_id, recorded)
+        suggested = sampler.suggest(trial_id)
         if suggested == recorded or not sampler.was_fitted:
             return suggested
+        sampler.go_on_from(trial_id, recorded)
         self._other_values[trial_id] = suggested
         return recorded
 

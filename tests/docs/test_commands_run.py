@@ -47,7 +47,7 @@ factor = "interpolation"
 num_trials = 2
 max_epochs = 1
 start = []
-asha.enabled = false
+pruning = "none"
 fixed = { backbone = "resnet18", class_weighting = "none" }
 [confirm]
 looks = [2]

@@ -33,7 +33,7 @@ train = {{ image_size = 32, batch_size = 16 }}
 search.factor = "interpolation"
 search.num_trials = {num_trials}
 search.max_epochs = {max_epochs}
-search.asha = {{ enabled = false }}
+search.pruning = "none"
 search.epoch_cost = {{ bicubic = 1.0, bilinear = 1.0 }}
 search.fixed = {{ class_weighting = "none", backbone = "resnet18" }}
 confirm = {{ top_k = 1, looks = [2] }}

@@ -44,7 +44,7 @@ precision = "fp32"
 factor = "tuning"
 num_trials = 2
 max_epochs = 2
-asha = {{ enabled = false }}
+pruning = "none"
 ranges = {{ tuning = ["full", "probe"] }}
 fixed = {{ backbone = "resnet18", class_weighting = "none", interpolation = "bicubic", cutmix_probability = 0.0 }}
 [confirm]

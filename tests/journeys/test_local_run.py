@@ -91,9 +91,9 @@ def test_asha_without_ray_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> No
         if name == "ray" or name.startswith("ray."):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(Exception, match=r"install ray\[tune\], or set search.asha.enabled = false"):
+    with pytest.raises(Exception, match=r'install ray\[tune\], or set search.pruning = "none"'):
         SearchDirector(MemoryBook(), make_spec(), FIXED)
-    SearchDirector(MemoryBook(), make_spec(asha={"enabled": False}), FIXED)
+    SearchDirector(MemoryBook(), make_spec(pruning="none"), FIXED)
 
 
 def test_a_process_and_an_address_exclude_each_other_but_the_environment_does_not(
@@ -156,7 +156,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 
 def run_search(stage: Stage) -> list[TrialRecord]:
-    spec = make_spec(num_trials=3, asha={"enabled": False})
+    spec = make_spec(num_trials=3, pruning="none")
     book, data = MemoryBook(), SimpleNamespace()
     director = SearchDirector(book, spec, FIXED)
     ProcessWorkers(spec, data).run_trials(director, stage)  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ SPEC: dict[str, Any] = {
     "data": {"num_images": 500, "search_fraction": 0.2, "confirm_fraction": 0.2, "test_fraction": 0.3},
     "train": {"image_size": 32, "rotation_degrees": 5.0},
     "search": {
-        **{"factor": None, "num_trials": 5, "max_epochs": 2, "asha": {"first_rung": 1, "reduction_factor": 2.0}},
+        **{"factor": None, "num_trials": 5, "max_epochs": 2, "asha": {"first_rung": 0.5, "reduction_factor": 2.0}},
         "ranges": {"backbone": ["resnet18", SMALLER]},
         "fixed": {"interpolation": "bicubic", "label_smoothing": 0.0, "class_weighting": "none"},
     },

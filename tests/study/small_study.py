@@ -11,7 +11,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "model": {"weights": "none"},
     "train": {"image_size": 16, "batch_size": 32, "precision": "fp32"},
     "search": {
-        **{"factor": "interpolation", "num_trials": 2, "max_epochs": 1, "asha": {"enabled": False}},
+        **{"factor": "interpolation", "num_trials": 2, "max_epochs": 1, "pruning": "none"},
         "fixed": {"backbone": "resnet18", "class_weighting": "none", "cutmix_probability": 0.0},
     },
     "confirm": {"top_k": 1, "looks": [2]},

@@ -44,8 +44,8 @@ def make_record(
     return record_of(config, trial_id=f"{index:05d}", epochs=epochs, **values)
 
 
-def by_arm(rungs: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    return dict.fromkeys(("a", "b"), rungs)
+def by_arm(epochs: tuple[int, ...]) -> dict[str, tuple[float, ...]]:
+    return dict.fromkeys(("a", "b"), tuple(epoch / MAX_EPOCHS for epoch in epochs))
 
 
 def complete(index: int, *scores: float, **changes: object) -> TrialRecord:
@@ -67,7 +67,7 @@ RECORDS = (
 )
 
 
-def compute_rung_findings(records: Sequence[TrialRecord], rungs: Mapping[str, Sequence[int]]) -> list[RungFinding]:
+def compute_rung_findings(records: Sequence[TrialRecord], rungs: Mapping[str, Sequence[float]]) -> list[RungFinding]:
     return [compute_rung_finding(scores) for scores in compute_rung_scores(records, rungs)]
 
 

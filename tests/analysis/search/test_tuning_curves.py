@@ -21,7 +21,7 @@ from trainables.records.record import TrialRecord, TrialState
 @pytest.fixture(scope="module")
 def records() -> tuple[TrialRecord, ...]:
     book = MemoryBook()
-    drive(SearchDirector(book, make_spec(asha={"enabled": False}), FIXED))
+    drive(SearchDirector(book, make_spec(pruning="none"), FIXED))
     return book.of_stage("search")
 
 
@@ -54,9 +54,9 @@ def test_trials_that_depend_on_each_other_have_the_observed_curve_alone(records:
 @pytest.mark.parametrize(
     ("search", "has_bands"),
     [
-        ({"sampler": "random", "asha": {"enabled": False}}, True),
+        ({"sampler": "random", "pruning": "none"}, True),
         ({"sampler": "random"}, False),
-        ({"asha": {"enabled": False}}, False),
+        ({"pruning": "none"}, False),
         ({}, False),
     ],
 )

@@ -73,9 +73,6 @@ def test_a_file_of_another_spec_is_refused_and_one_of_an_earlier_form_read(
         pq.write_table(table.replace_schema_metadata({**table.schema.metadata, MADE: json.dumps(made)}), output)
         log.unlink(missing_ok=True)
 
-    rewrite(lambda made: made.pop("complete"))  # As the first recordings have it.
-    record(99)
-    assert not log.exists(), "nothing was missing"
     with pytest.raises(typer.BadParameter, match="curves of another spec"):
         record(99, overrides=["train.batch_size=16"])
     rewrite(lambda made: made.update(settings=made["settings"].replace("max_epochs = 2", "max_epochs = 3")))
@@ -86,25 +83,6 @@ def test_a_file_of_another_spec_is_refused_and_one_of_an_earlier_form_read(
     assert not log.exists(), "nothing was missing"
     with pytest.raises(typer.BadParameter, match="other configurations"):
         record(99, num_per_arm=3)
-
-
-def test_beside_a_recording_its_trials_are_trained_alike_and_then_cooled_down(
-    tmp_path: Path, record: Callable[..., dict[str, Any]]
-) -> None:
-    record(99)
-    record(99, beside=1)
-    recording = load_curves(tmp_path / "few.parquet")
-    assert [curves.macro_f1.shape for curves in recording.beside[1].values()] == [(2, 2), (2, 2)]
-    full, beside = (
-        pq.read_table(tmp_path / name).to_pandas().set_index(["epoch", "trial"])
-        for name in ("few.parquet", "few_beside_1.parquet")
-    )
-    loss = "train_loss"
-    assert (full.loc[1, loss] == beside.loc[1, loss]).all(), "averaging does not change the training"
-    assert (full.loc[1, "search_loss"] != beside.loc[1, "search_loss"]).all()
-    assert (full.loc[2, loss] != beside.loc[2, loss]).all()
-    with pytest.raises(typer.BadParameter, match=r"two recordings; .* below the 2 epochs of a trial, but is 2"):
-        record(99, beside=2, complete=1)
 
 
 def test_no_trial_starts_after_the_hours(record: Callable[..., dict[str, Any]]) -> None:

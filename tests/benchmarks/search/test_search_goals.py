@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.search import curve_surrogate, goal_sides, goal_tables, watched_search
-from benchmarks.search.curve_surrogate import CurveSurrogate, fit_arm
+from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.goal_sides import (
     JUDGED,
     NO_ASHA,
@@ -25,11 +25,12 @@ from benchmarks.search.goal_sides import (
     list_sides,
     simulate_sides,
 )
-from benchmarks.search.replay_curves import encode, load_curves
+from benchmarks.search.replay_curves import load_curves
 from benchmarks.search.replay_measures import compute_rate_ratio, judge_wrong
-from benchmarks.search.search_replay import RECORDED
 from benchmarks.search.watched_search import TOLERANCES_PP, Watched
 from trainables.seeds import numpy_generator
+
+RECORDED = "recorded"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,15 +46,6 @@ def _quick() -> Iterator[None]:
 def landscape() -> Landscape:
     recording = load_curves()
     return Landscape(CurveSurrogate.fit(recording, "extra_trees"), recording.spec, has_goals=True)
-
-
-def test_extra_trees_predict_a_complete_schedule_of_one_score() -> None:
-    """`search_goals` ended here: a forest of one output returns one dimension less."""
-    recording = load_curves()
-    (arm, *_), curves = recording.spec.arms(), recording.complete[1]
-    found = fit_arm(arm, curves[arm.name], "extra_trees")
-    assert found.residuals.shape == (80, 1)
-    assert found.predict(np.array([encode(arm.space, arm.space.middle())])).shape == (1, 1)
 
 
 def make_found(num_wrong: dict[str, int], regret: dict[str, float], num_seeds: int = 40) -> dict[Call, Watched]:
@@ -160,7 +152,7 @@ def test_where_trials_diverge_their_device_time_is_compared(monkeypatch: pytest.
         diverges = np.array([float(one["max_lr"]) for one in curves.hyperparameters]) > 0.05
         scores = np.where(diverges[:, None] & (np.arange(curves.macro_f1.shape[1]) >= 3), np.nan, curves.macro_f1)
         arms[name] = replace(curves, macro_f1=scores)
-    recording = replace(recording, arms=arms, complete={})
+    recording = replace(recording, arms=arms)
     landscape = Landscape(CurveSurrogate.fit(recording, "extra_trees"), recording.spec, has_goals=False)
     num_seeds = 4 * PART_BESIDE
     assert [landscape.count_seeds(side, num_seeds) for side in (OURS, STOCK_BY_ARM)] == [4, 0]

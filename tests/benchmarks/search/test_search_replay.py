@@ -2,9 +2,8 @@
 
 import json
 import math
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ import numpy as np
 import optuna
 import pytest
 
-from benchmarks.search import curve_surrogate, search_replay
-from benchmarks.search.curve_surrogate import CurveSurrogate, fit_arm
+from benchmarks.search import curve_surrogate
+from benchmarks.search.curve_surrogate import CurveSurrogate, RegressorKind, fit_arm, predict_curves
 from benchmarks.search.record_curves import write_parquet
 from benchmarks.search.replay_curves import (
     Curves,
@@ -23,10 +22,8 @@ from benchmarks.search.replay_curves import (
     Recording,
     encode,
     load_curves,
-    name_complete,
     place_in_space,
 )
-from benchmarks.search.replay_measures import Measures, Summary, compare_wrong, judge_goals, measure
 from benchmarks.search.replay_sides import (
     STOCK,
     STOCK_PER_ARM,
@@ -34,9 +31,9 @@ from benchmarks.search.replay_sides import (
     OurSide,
     Setting,
     StockSide,
+    default_setting,
     make_side,
     make_spec,
-    simulate_study,
 )
 from benchmarks.search.replay_simulation import Outcome, Side, simulate
 from search_spaces.errors import UserInputError
@@ -80,9 +77,10 @@ class Hill:
 
 def run(setting: Setting, landscape: Hill | None = None, *, num_workers: int = 4, seed: int = 0) -> Outcome:
     """Simulate one study with a budget of 240 device-seconds: 20 full trials of mean cost."""
-    return simulate_study(
-        landscape or Hill(), make_simulated_spec(), setting, num_workers=num_workers, budget_seconds=240.0, seed=seed
-    )
+    spec = make_spec(make_simulated_spec(), setting, budget_seconds=240.0, seed=seed)
+    hill: Any = landscape or Hill()
+    side = make_side(spec, hill, setting, budget_seconds=240.0)
+    return simulate(side, hill, num_workers=num_workers, seed=seed)
 
 
 @pytest.mark.parametrize("setting", [STOCK, OURS, replace(OURS, allocation="pooled"), replace(OURS, sampler="random")])
@@ -117,7 +115,7 @@ def test_a_study_is_a_function_of_its_seed(setting: Setting) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [STOCK_WITH_PORTFOLIO, replace(STOCK_PER_ARM, has_portfolio=True), search_replay.default_setting()]
+    "setting", [STOCK_WITH_PORTFOLIO, replace(STOCK_PER_ARM, has_portfolio=True), default_setting()]
 )
 def test_every_side_tries_the_portfolio_first_where_it_has_one(setting: Setting) -> None:
     simulated = make_simulated_spec()
@@ -221,131 +219,6 @@ def test_our_choice_ran_every_epoch_and_is_the_best_of_both_arms() -> None:
     assert outcome.chosen == best.config.hyperparameters
 
 
-def make_outcome(backbone: str, max_lr: float) -> Outcome:
-    return Outcome(
-        chosen={"backbone": backbone, "max_lr": max_lr},
-        device_seconds={"resnet18": 60.0, "resnet50": 20.0},
-        num_trials=12,
-        num_peak_running=4,
-        idle_seconds=20.0,
-    )
-
-
-def test_measures_of_a_study_made_by_hand() -> None:
-    right = measure(make_outcome("resnet18", 0.5), Hill(), 100.0)
-    assert right.regret_pp == pytest.approx(15.0)
-    assert not right.is_wrong
-    assert (right.least_share, right.spent_fraction, right.idle_fraction) == (0.5, 0.8, 0.2)
-    wrong = measure(make_outcome("resnet50", 0.05), Hill(), 100.0)
-    assert wrong.regret_pp == pytest.approx(2.0)
-    assert wrong.is_wrong
-    assert measure(make_outcome("resnet18", 0.5), Hill(diverges_above=0.1), 100.0).regret_pp == pytest.approx(80.0)
-    with pytest.raises(ValueError, match="larger budget"):
-        measure(replace(make_outcome("resnet18", 0.5), chosen=None), Hill(), 100.0)
-
-
-def make_measures(regret_pp: float, *, is_wrong: bool, least_share: float = 1.0) -> Measures:
-    return Measures(
-        regret_pp=regret_pp,
-        is_wrong=is_wrong,
-        least_share=least_share,
-        spent_fraction=1.0,
-        num_trials=1,
-        idle_fraction=0.0,
-    )
-
-
-def make_summary(regrets_pp: Sequence[float], num_wrong: int, least_share: float = 1.0) -> Summary:
-    return Summary(
-        [
-            make_measures(regret, is_wrong=number < num_wrong, least_share=least_share)
-            for number, regret in enumerate(regrets_pp)
-        ]
-    )
-
-
-def test_goals_are_judged_by_intervals() -> None:
-    good, bad = make_summary([1.0, 1.2] * 10, 0), make_summary([2.0, 2.1] * 10, 12, least_share=0.5)
-    assert [goal.verdict for goal in judge_goals(good, bad)] == ["met", "met", "met"]
-    assert [goal.verdict for goal in judge_goals(bad, good)] == ["MISSED", "MISSED", "MISSED"]
-    assert judge_goals(good, bad)[0].figures.startswith("-0.95 [")
-
-
-def test_goals_are_open_where_the_figures_cannot_decide() -> None:
-    """The difference is in favor, but its interval includes 0; 1 against 3 of 20 are no evidence; n < 6 has no interval."""
-    ours, stock = make_summary([0.0, 2.0] * 10, 1), make_summary([1.5, 1.0] * 10, 3)
-    regret, wrong, _ = judge_goals(ours, stock)
-    assert (regret.verdict, wrong.verdict) == ("open", "open")
-    assert regret.figures.startswith("-0.25 [")
-    few = make_summary([1.0, 2.0], 0)
-    assert judge_goals(few, few)[2].verdict == "open"
-    assert compare_wrong(make_summary([0.0] * 40, 1), make_summary([0.0] * 40, 12)) == pytest.approx(0.0014, abs=1e-4)
-
-
-def test_intervals_hold_their_estimates() -> None:
-    summary = Summary([make_measures(float(i), is_wrong=i == 0) for i in range(10)])
-    assert summary.regret_pp.estimate == pytest.approx(4.5)
-    assert summary.regret_pp.low < 4.5 < summary.regret_pp.high
-    # Clopper and Pearson's interval for 1 of 10.
-    assert (summary.wrong.low, summary.wrong.high) == pytest.approx((0.00253, 0.44502), abs=1e-5)
-
-
-def test_every_table_of_the_plan_tells_allocation_and_sampler_apart() -> None:
-    plan = search_replay.make_plan(["random"], [4, 8, 64])
-    assert len(plan) == len(set(plan))
-    tables = {(c.landscape, c.num_workers) for c in plan}
-    others = {"gap 0.5 pp", "gap 2 pp", search_replay.EXTRA_TREES, search_replay.DIVERGING}
-    assert tables == {
-        (search_replay.RECORDED, 4),
-        (search_replay.RECORDED, 8),
-        (search_replay.RECORDED, 64),
-        *((name, 8) for name in others),
-    }
-    for landscape, num_workers in tables:
-        for setting in (STOCK, STOCK_PER_ARM, search_replay.RANDOM_PER_ARM, search_replay.default_setting()):
-            assert search_replay.Cell(setting=setting, num_workers=num_workers, landscape=landscape) in plan
-    gp = [c for c in search_replay.make_plan(["gp"], [4, 8, 64]) if c.setting.sampler == "gp"]
-    assert [(c.setting.allocation, c.setting.asha, c.num_workers) for c in gp] == [("per_arm", True, 8)]
-    with pytest.raises(UserInputError, match="did you mean 'random'"):
-        search_replay.make_plan(["randon"], [4])
-
-
-def test_tables_name_the_default_the_difference_and_the_verdict() -> None:
-    summary = Summary([make_measures(1.0, is_wrong=True), make_measures(3.0, is_wrong=False)])
-    cells = {search_replay.Cell(setting=s, num_workers=8): summary for s in (STOCK, search_replay.default_setting())}
-    grid = search_replay.tabulate_results(cells, search_replay.RECORDED, 8, "title")
-    text = grid.to_markdown()
-    assert "(default) | 2.00 [" in text
-    assert "| 0.00 [0.00, 0.00] | 1/2 [0.01, 0.99] | 1.000 |" in text
-    assert [row[-1] for row in search_replay.tabulate_goals(cells).rows] == ["met", "open", "open"]
-
-
-def test_the_page_supports_what_the_spec_says_about_the_default_sampler() -> None:
-    """On 8 workers, per arm with ASHA, by their intervals: "gp", which "auto" is for so few trials, has the least regret."""
-    section = re.split(r"^## ", search_replay.SEARCH_MD.read_text(), flags=re.MULTILINE)
-    (table, *_) = (part for part in section if ", 8 workers, budget" in part.partition("\n")[0])
-    lines = [line for line in table.splitlines() if "per_arm, ASHA" in line and "no portfolio" not in line]
-    rows = [line.strip("| ").split(" | ") for line in lines]
-    regrets = {label: [float(bound) for bound in re.findall(r"-?\d+\.\d+", regret)] for label, regret, *_ in rows}
-    assert len(regrets) == 4
-    assert search_replay.default_setting().sampler == "auto"
-    (best,) = regrets.keys() & {"gp, per_arm, ASHA", "auto, per_arm, ASHA (default)"}
-    assert all(low > regrets[best][2] for label, (_, low, _) in regrets.items() if label != best)
-
-
-def test_trials_of_the_diverging_landscape_diverge_after_the_first_epoch_and_are_never_its_best() -> None:
-    arm, fixed = make_simulated_spec().arms()[0], make_curves(12)[1]
-    whole = CurveSurrogate({"resnet18": fit_arm(arm, fixed, "extra_trees")}, "backbone")
-    diverging = whole.with_divergence(0.02)
-    high, low = ({**fixed.hyperparameters[0], "max_lr": lr} for lr in (0.05, 0.01))
-    first_bad = {int(np.isnan(diverging.draw_curve(high, numpy_generator(0, i))).argmax()) for i in range(40)}
-    assert first_bad == set(range(1, NUM_EPOCHS))
-    assert np.isnan(diverging.mean_curve(high)[-1])
-    assert np.isfinite(diverging.draw_curve(low, numpy_generator(0, "x"))).all()
-    assert diverging.mean_curve(low) == pytest.approx(whole.mean_curve(low))
-    assert diverging.true_best["resnet18"] <= whole.true_best["resnet18"]
-
-
 def make_curves(num_trials: int, arm_index: int = 0) -> tuple[Recording, Curves]:
     """Return curves of `Hill` with a little noise, at random configurations of one arm."""
     spec = make_simulated_spec()
@@ -407,18 +280,6 @@ def test_noise_is_that_of_trials_with_similar_curves() -> None:
     )
     drawn = [marked.draw_noise(np.full(NUM_EPOCHS, 0.2), numpy_generator(0, i))[0] for i in range(20)]
     assert drawn == [0.1] * 20
-    shifted = replace(marked, shift=-0.6)
-    assert shifted.draw_noise(np.full(NUM_EPOCHS, 0.2), numpy_generator(0, "x"))[0] == 0.9
-
-
-def test_a_shifted_gap_is_exact() -> None:
-    arms = make_simulated_spec().arms()
-    surrogates = {arm.name: fit_arm(arm, make_curves(12, i)[1], "extra_trees") for i, arm in enumerate(arms)}
-    whole = CurveSurrogate(surrogates, "backbone")
-    strongest = max(whole.true_best, key=lambda name: whole.true_best[name])
-    shifted = whole.with_gap(0.02)
-    assert shifted.true_best[strongest] == whole.true_best[strongest]
-    assert min(shifted.true_best.values()) == pytest.approx(whole.true_best[strongest] - 0.02)
 
 
 def test_diverged_trials_are_counted_and_left_out_of_the_fit() -> None:
@@ -483,12 +344,19 @@ def test_recorded_file_comes_back_with_absent_parameters_and_the_epochs_of_a_div
     loaded = load_curves(tmp_path / "curves.parquet").arms["resnet18"]
     assert loaded.hyperparameters == curves.hyperparameters
     assert np.isfinite(loaded.macro_f1).sum(axis=1).tolist() == [6, 6, 1, 6]
-    short = [{**line, "epochs": line["epochs"][:2]} for line in json.loads(json.dumps(lines))]
-    write_parquet(dict(enumerate(short)), {"spec": toml, "complete": 2}, name_complete(tmp_path / "curves.parquet", 2))
-    complete = load_curves(tmp_path / "curves.parquet").complete
-    assert list(complete) == [2]
-    assert complete[2]["resnet18"].macro_f1.shape == (4, 1)
-    assert np.isnan(complete[2]["resnet18"].macro_f1[:, 0]).tolist() == [False, False, True, False]
-    assert complete[2]["resnet18"].cpu_seconds.ravel().tolist() == [2.0] * 4
     with pytest.raises(UserInputError, match="record_curves"):
         load_curves(tmp_path / "nothing.parquet")
+
+
+@pytest.mark.parametrize("kind", ["gaussian_process", "extra_trees"])
+def test_predictions_without_threads_are_those_of_scikit_learn(
+    kind: RegressorKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curve_surrogate, "NUM_FOLDS", 2)
+    recording, curves = make_curves(12)
+    (arm, *_) = recording.spec.arms()
+    regressor: Any = fit_arm(arm, curves, kind).regressor
+    features = np.array([encode(arm.space, one) for one in curves.hyperparameters])
+    for number in (1, len(features)):
+        expected = np.reshape(regressor.predict(features[:number]), (number, -1))
+        assert (predict_curves(regressor, features[:number]) == expected).all()

@@ -31,7 +31,7 @@ def test_a_trial_that_does_not_fit_tries_once_more_alone() -> None:
         return 0.5
 
     resources = {"gpu": 0.5, "cpu": 0.5, "device": "cpu", "retries": 5}
-    spec = make_spec(resources, num_trials=2, asha={"enabled": False})
+    spec = make_spec(resources, num_trials=2, pruning="none")
     book = MemoryBook()
     head = {"num_cpus": 1, "num_gpus": 1, "include_dashboard": False}
     nodes = Cluster(initialize_head=True, head_node_args=head)

@@ -148,7 +148,7 @@ def test_slow_set_up_is_waited_for_and_a_trial_that_hangs_is_retried(cluster: Cl
             sleep_once(trial_id)
         return 0.5
 
-    spec = make_spec({"timeout_seconds": TIMEOUT}, num_trials=2, asha={"enabled": False})
+    spec = make_spec({"timeout_seconds": TIMEOUT}, num_trials=2, pruning="none")
     book = MemoryBook()
     director, trainable = SearchDirector(book, spec, FIXED), make_trainable(train, set_up)
     run_trials(director, make_stage(2), resources=spec.resources, scratch=cluster.scratch, trainable=trainable)
@@ -176,7 +176,7 @@ def test_a_process_that_starts_slowly_is_not_replaced_by_one_that_is_free(cluste
         (tmp_path / f"trial {trial_id} {os.getpid()}").touch()
         return 0.5
 
-    spec = make_spec({"cpu": 0.5}, num_trials=14, asha={"enabled": False})
+    spec = make_spec({"cpu": 0.5}, num_trials=14, pruning="none")
     director, trainable = SearchDirector(MemoryBook(), spec, FIXED), make_trainable(train, set_up)
     run_trials(director, make_stage(2), resources=spec.resources, scratch=cluster.scratch, trainable=trainable)
     places = [path.name.split() for path in tmp_path.iterdir()]

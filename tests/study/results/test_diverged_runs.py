@@ -32,7 +32,7 @@ def show_comparison(study: OpenStudy) -> list[str]:
 
 def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: Path) -> None:
     """The control diverges with one seed of four; predicting one class there, it would not pass the minimum."""
-    study = simulate(tmp_path, num_trials=4, asha={"enabled": False})
+    study = simulate(tmp_path, num_trials=4, pruning="none")
 
     def curve(record: TrialRecord, epoch: int) -> float:
         diverges = (record.config.arm, record.config.seed) == ("resnet18", confirmation_seeds(study.spec)[1])
@@ -71,7 +71,7 @@ def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: P
 
 @pytest.mark.parametrize(("num_diverged", "reason"), [(1, "fewer than two of its runs finished"), (2, "every run of")])
 def test_an_arm_without_a_lower_bound_misses_the_gate(tmp_path: Path, num_diverged: int, reason: str) -> None:
-    study = simulate(tmp_path, num_trials=4, asha={"enabled": False})
+    study = simulate(tmp_path, num_trials=4, pruning="none")
     seeds = confirmation_seeds(study.spec)[:num_diverged]
 
     def curve(record: TrialRecord, epoch: int) -> float:
@@ -88,7 +88,7 @@ def test_an_arm_without_a_lower_bound_misses_the_gate(tmp_path: Path, num_diverg
 
 
 def test_a_study_whose_runs_all_diverged_says_so(tmp_path: Path) -> None:
-    study = simulate(tmp_path, num_trials=4, asha={"enabled": False})
+    study = simulate(tmp_path, num_trials=4, pruning="none")
 
     def diverge(record: TrialRecord, epoch: int) -> float:
         return math.nan if epoch == 2 else learning_curve(record, epoch)

@@ -1,32 +1,22 @@
-"""The default sampler: a Gaussian process for the first trials of an arm, then TPE; such a search is resumed and replayed."""
+"""The default sampler, TPE with random suggestions, and a Gaussian process: such searches are resumed and replayed."""
 
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
-from optuna.trial import TrialState as OptunaState
 
 from search_spaces.config import Value
-from study.scheduling import sampler as module
-from study.scheduling.sampler import ArmSampler, make_arm_sampler
+from study.scheduling.sampler import RANDOM_EVERY, ArmSampler, make_arm_sampler
 from study.scheduling.search_director import SearchDirector
-from study.scheduling.warm_start import EarlierTrial
 from study.spec.reading import validate_spec
-from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from study.views.replaying import replay_search
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
 from tests.study.views.test_replaying import kill_often
 from trainables.records.record import TrialRecord, TrialState
 
-NUM_GP_TRIALS = 8
-
-
-@pytest.fixture(autouse=True)
-def few_gp_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "NUM_GP_TRIALS", NUM_GP_TRIALS)
+NUM_TRIALS = 20
 
 
 def noisy_curve(record: TrialRecord, epoch: int) -> float | None:
@@ -58,71 +48,21 @@ def test_it_is_the_default() -> None:
     assert validate_spec({"name": "small", "data": {"source": "planted"}}, where="test").search.sampler == "auto"
 
 
-def test_it_suggests_by_the_gaussian_process_and_later_by_tpe() -> None:
-    assert make_sampler("auto", NUM_GP_TRIALS - 1).suggest("next") == make_sampler("gp", NUM_GP_TRIALS - 1).suggest(
-        "next"
-    )
-    auto = make_sampler("auto", NUM_GP_TRIALS)
-    assert Counter(trial.state for trial in auto.trials) == {OptunaState.COMPLETE: NUM_GP_TRIALS}
-    suggested = auto.suggest("next")
-    # TPE hears that the odd ones were stopped, and suggests what it would from the same trials.
-    assert Counter(trial.state for trial in auto.trials) == {
-        OptunaState.COMPLETE: NUM_GP_TRIALS // 2,
-        OptunaState.PRUNED: NUM_GP_TRIALS // 2,
-        OptunaState.RUNNING: 1,
-    }
-    spec = make_spec(sampler="tpe_multivariate", start=[])
-    tpe = make_arm_sampler(spec.arms()[0], spec)
-    for number, trial in enumerate(auto.trials[:-1]):
+@pytest.mark.parametrize(("num_told", "name"), [(RANDOM_EVERY - 2, "tpe_multivariate"), (RANDOM_EVERY - 1, "random")])
+def test_it_suggests_by_tpe_and_at_times_at_random(num_told: int, name: str) -> None:
+    auto = make_sampler("auto", num_told)
+    spec = make_spec(sampler=name, start=[])
+    other = make_arm_sampler(spec.arms()[0], spec)
+    for number, trial in enumerate(auto.trials):
         values = {**dict(spec.arms()[0].space.fixed), **trial.params}
-        tpe.restore(str(number), values)
-        tell(tpe, str(number), values, is_stopped=number % 2 == 1)
-    assert tpe.suggest("next") == suggested
-    tell(auto, "next", suggested, is_stopped=True)
-    assert auto.trials[-1].state is OptunaState.PRUNED
-
-
-def test_a_trial_that_runs_while_the_sampler_changes_is_told() -> None:
-    auto = make_sampler("auto", NUM_GP_TRIALS - 1)
-    running = auto.suggest("running")
-    auto.suggest("another")
-    tell(auto, "running", running, is_stopped=False)
-    assert [trial.state for trial in auto.trials[-2:]] == [OptunaState.COMPLETE, OptunaState.RUNNING]
-    assert auto.trials[-2].params["max_lr"] == running["max_lr"]
-
-
-def test_a_warm_start_from_many_trials_begins_with_tpe() -> None:
-    spec = make_spec(sampler="auto", start=[])
-    arm = spec.arms()[0]
-    values = make_sampler("random", 0)
-    earlier = [
-        EarlierTrial(
-            trial_id=f"earlier-{number}",
-            arm=arm.name,
-            hyperparameters=values.suggest(str(number)),
-            state=TrialState.PRUNED if number % 2 else TrialState.COMPLETE,
-            scores=((4, 0.3), (6, 0.4))[: 1 if number % 2 else 2],
-            num_epochs=6,
-            diverged=False,
-        )
-        for number in range(NUM_GP_TRIALS + 4)
-    ]
-    sampler = make_arm_sampler(arm, spec, earlier)
-    sampler.suggest("first")
-    assert Counter(trial.state for trial in sampler.trials) == {
-        OptunaState.COMPLETE: len(earlier) // 2,
-        OptunaState.PRUNED: len(earlier) // 2,
-        OptunaState.RUNNING: 1,
-    }
-
-
-def make_auto_spec(num_trials: int) -> StudySpec:
-    return make_spec(num_trials=num_trials, sampler="auto")
+        other.restore(str(number), values)
+        tell(other, str(number), values, is_stopped=number % 2 == 1)
+    assert auto.suggest("next") == other.suggest("next")
 
 
 @pytest.mark.parametrize("max_events", [31, 75])
-def test_a_search_that_is_killed_before_or_after_the_change_goes_on_as_one_that_was_not(max_events: int) -> None:
-    spec, whole, killed = make_auto_spec(28), MemoryBook(), MemoryBook()
+def test_a_search_that_is_killed_goes_on_as_one_that_was_not(max_events: int) -> None:
+    spec, whole, killed = make_spec(num_trials=28, sampler="auto"), MemoryBook(), MemoryBook()
     drive(SearchDirector(whole, spec, FIXED), noisy_curve, num_workers=1)
     drive(SearchDirector(killed, spec, FIXED), noisy_curve, num_workers=1, max_events=max_events)
     assert 0 < len(killed.of_stage("search")) < 28
@@ -133,8 +73,8 @@ def test_a_search_that_is_killed_before_or_after_the_change_goes_on_as_one_that_
     assert (replay.num_suggestions, replay.num_other_values, replay.difference) == (28, 0, "")
 
 
-def test_search_of_parallel_trials_that_is_killed_again_and_again_replays_across_the_change() -> None:
-    spec = make_auto_spec(28)
+def test_a_default_search_of_parallel_trials_that_is_killed_again_and_again_replays() -> None:
+    spec = make_spec(num_trials=28, sampler="auto")
     replay = replay_search(kill_often(spec, 8).of_stage("search"), {0: spec})
     assert (replay.num_suggestions, replay.num_other_values, replay.difference) == (28, 0, "")
 
@@ -152,16 +92,15 @@ def change_max_lr(record: TrialRecord) -> TrialRecord:
 
 
 def test_other_values_of_a_gaussian_process_are_counted_and_the_rest_is_replayed() -> None:
-    spec, book = make_auto_spec(28), MemoryBook()
+    spec, book = make_spec(num_trials=NUM_TRIALS, sampler="gp"), MemoryBook()
     drive(SearchDirector(book, spec, FIXED), learning_curve, num_workers=1)
     # As on another processor, where the last suggestion of the Gaussian process differs.
     records = list(book.of_stage("search"))
-    place = find_suggested(records, "resnet18", NUM_GP_TRIALS - 1)
+    place = find_suggested(records, "resnet18", -1)
     records[place] = change_max_lr(records[place])
     replay = replay_search(records, {0: spec})
     assert f"trial {records[place].trial_id}: recorded" in replay.first_other_values
-    assert replay.num_other_values == 1
-    assert replay.num_suggestions > place
+    assert (replay.num_other_values, replay.num_suggestions, replay.difference) == (1, NUM_TRIALS - 1, "")
     # A suggestion that comes from the seed alone is the same everywhere.
     records = list(book.of_stage("search"))
     place = find_suggested(records, "resnet18", 2)

@@ -29,7 +29,7 @@ def run_budget(
 @pytest.mark.parametrize("num_workers", [1, 2, 8, 16])
 @pytest.mark.parametrize("asha", [True, False])
 def test_budget_is_spent_in_equal_parts_and_never_exceeded_by_a_trial(num_workers: int, asha: bool) -> None:
-    records = run_budget(600.0, num_workers=num_workers, asha={"enabled": asha})
+    records = run_budget(600.0, num_workers=num_workers, pruning="asha" if asha else "none")
     spent = {arm: sum(r.device_seconds for r in records if r.config.arm == arm) for arm in FULL}
     # What is left over is less than a trial of the arm; what is too much is less than the running ones' surprise.
     for arm, seconds in spent.items():

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("trusted")
 
 MODULE = "tests.study.scheduling.own_samplers"
 # The first arm of an interrupted and of an uninterrupted search has the same trials only if no time decides.
-ONE_BY_ONE = {"epoch_cost": {"resnet18": 1.0, "resnet50": 1.0}, "asha": {"enabled": False}}
+ONE_BY_ONE = {"epoch_cost": {"resnet18": 1.0, "resnet50": 1.0}, "pruning": "none"}
 
 
 def make_own_spec(function: str, **search: object) -> StudySpec:

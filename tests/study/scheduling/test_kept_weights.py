@@ -15,7 +15,7 @@ from trainables.storage.store import Store
 
 def search(folder: Path, *, stop: int | None = None, **changes: Any) -> list[TrialRecord]:
     """Run a search without pruning, or a part of it, and return its records as they are on disk."""
-    spec = make_spec(num_trials=12, asha={"enabled": False}, **changes)
+    spec = make_spec(num_trials=12, pruning="none", **changes)
     drive(SearchDirector(RecordBook(Store(folder)), spec, FIXED), num_workers=1, max_events=stop)
     return list(RecordBook(Store(folder)).of_stage("search"))
 

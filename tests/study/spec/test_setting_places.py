@@ -21,6 +21,7 @@ from tests.built_values import BASE
 from tests.study.simulated import drive
 from tests.study.spec.test_own_loops import EXAMPLES, LOOP
 from trainables.data.splits import Splits
+from trainables.records.record import TrialState
 
 INDICES = np.arange(4)
 SPLITS = Splits(train=INDICES, search=INDICES, confirm=INDICES, test=INDICES, data_fingerprint="")
@@ -117,7 +118,7 @@ def test_a_range_searches_a_setting_and_other_lists_are_choices() -> None:
 
 def test_arms_with_other_numbers_of_epochs_train_them_and_have_rungs_of_their_own() -> None:
     spec = load("search.num_trials=8", "search.factor=max_epochs", "search.ranges.max_epochs=[4, 10]")
-    assert [(spec.max_epochs(arm), spec.first_rung(arm)) for arm in spec.arms()] == [(4, 3), (10, 8)]
+    assert [spec.max_epochs(arm) for arm in spec.arms()] == [4, 10]
     book = MemoryBook()
     drive(SearchDirector(book, spec, fixed_settings(spec, SPLITS, "none")), lambda _, epoch: 0.1 * epoch)
     assert {(r.config.arm, len(r.epochs)) for r in book} == {("max_epochs=4", 4), ("max_epochs=10", 10)}
@@ -132,7 +133,6 @@ def test_arms_with_other_numbers_of_epochs_train_them_and_have_rungs_of_their_ow
         (["search.ranges.momentum=[0.5, 1.5]"], "momentum must be less than 1, but got 1.5"),
         (["search.ranges.batch_size=[16.5, 32]"], "batch_size must be a valid integer, but got 16.5"),
         (["search.ranges.precision=['bf16', 'fp8']"], "precision must be 'bf16'.*, but got 'fp8'"),
-        (["search.ranges.max_epochs=[2, 8]"], "max_epochs cannot vary within an arm; make it search.factor"),
         (["search.factor=weights"], "weights has one value in a study"),
         (["search.ranges.aspect=['crop', 'squash']"], "data.aspect determines the images and splits"),
         (["search.ranges.ring_swap_probability=[0.0, 1.5]"], "ring_swap_probability must be less than or equal to 1"),
@@ -147,9 +147,14 @@ def test_settings_that_cannot_vary_so_are_refused(overrides: list[str], message:
         load(*overrides)
 
 
-def test_epochs_may_vary_within_an_arm_that_asha_does_not_compare() -> None:
-    spec = load("search.ranges.max_epochs=[2, 8]", "search.asha.enabled=false", "search.num_trials=12")
-    assert len({c.whole("max_epochs") for c in make_configs(spec)}) > 2
+def test_epochs_may_vary_within_an_arm_whose_rungs_are_parts_of_each_trial() -> None:
+    spec = load("search.ranges.max_epochs=[4, 8]", "search.num_trials=16", "search.asha.first_rung=0.5")
+    book = MemoryBook()
+    drive(SearchDirector(book, spec, fixed_settings(spec, SPLITS, "none")))
+    assert len({record.config.whole("max_epochs") for record in book}) > 2
+    pruned = {(r.config.whole("max_epochs"), len(r.epochs)) for r in book if r.state is TrialState.PRUNED}
+    assert len(pruned) > 1
+    assert all(epochs == -(-most // 2) for most, epochs in pruned)
 
 
 def write_design(tmp_path: Path, kind: str, changes: dict[str, Value], base: dict[str, Value] = BASE) -> StudySpec:  # type: ignore[assignment]

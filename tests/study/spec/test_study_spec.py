@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import UserInputError
-from study.spec.reading import load_spec, parse_spec, preset_names, with_overrides
+from study.spec.reading import load_spec, parse_spec, preset_names
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -44,20 +44,10 @@ def test_override_of_a_value_as_if_it_were_a_section_is_refused() -> None:
         load_spec("demo", ["seed.x=4"])
 
 
-@pytest.mark.parametrize(("epochs", "rung"), [(1, 1), (2, 1), (3, 2), (4, 3), (6, 5), (9, 7), (10, 8)])
-def test_first_rung_lies_at_three_quarters_of_a_trial_unless_given(epochs: int, rung: int) -> None:
-    spec, _ = load_spec("cifar10-cpu", [f"search.max_epochs={epochs}", "train.lr_peak_fraction=0.3"])
-    assert [spec.first_rung(arm) for arm in spec.arms()] == [rung, rung]
-
-
-def test_first_rung_is_not_before_the_lr_peak() -> None:
-    spec, _ = load_spec("cifar10-cpu", ["search.max_epochs=10", "train.lr_peak_fraction=0.3"])
-    late, _ = load_spec("cifar10-cpu", ["search.max_epochs=10", "train.lr_peak_fraction=0.9"])
-    assert [late.first_rung(arm) for arm in late.arms()] == [9, 9]
-    later = with_overrides(spec, ["search.asha.first_rung=5"], "test")
-    assert later.first_rung(later.arms()[0]) == 5
-    with pytest.raises(UserInputError, match=r"1\.\.max_epochs"):
-        with_overrides(spec, ["search.asha.first_rung=11"], "test")
+@pytest.mark.parametrize(("part", "message"), [("1", "less than 1"), ("0", "greater than 0")])
+def test_the_first_rung_is_a_part_of_a_trial(part: str, message: str) -> None:
+    with pytest.raises(UserInputError, match=f"first_rung must be {message}"):
+        load_spec("cifar10-cpu", [f"search.asha.first_rung={part}"])
 
 
 def test_tf32_is_refused_for_the_arms_that_run_on_a_cpu() -> None:
@@ -184,9 +174,9 @@ def test_all_mistakes_are_listed_in_one_message_each_on_its_line(tmp_path: Path)
 
 
 def test_a_conflict_with_a_value_that_is_refused_anyway_is_not_reported() -> None:
-    """With the default number of epochs in place of the refused one, the rung would seem too late."""
-    overrides = ["search.max_epochs=0", "search.asha={enabled = true, first_rung = 12}"]
-    with pytest.raises(UserInputError, match=r"^demo: search\.max_epochs must be greater"):
+    """Whatever the momentum of [train] is, that of search.fixed is in the wrong place."""
+    overrides = ["train.momentum=7", "search.fixed.momentum=0.8"]
+    with pytest.raises(UserInputError, match=r"^demo: train\.momentum must be less"):
         load_spec("demo", overrides)
     with pytest.raises(UserInputError) as refused:
         load_spec("demo", [*overrides, "resources.autoscaling=true"])

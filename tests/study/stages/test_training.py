@@ -59,7 +59,7 @@ def with_confirm(study: OpenStudy, **changes: Any) -> OpenStudy:
 def test_the_comparison_uses_no_seed_of_the_ranking_and_every_outcome(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = with_confirm(simulate(tmp_path, num_trials=8, asha={"enabled": False}), num_ranking_seeds=2)
+    study = with_confirm(simulate(tmp_path, num_trials=8, pruning="none"), num_ranking_seeds=2)
     plan, read = confirm(study, monkeypatch)
     records = study.book.of_stage("confirmation")
     ranked = [r for r in records if r.config.seed in ranking_seeds(study.spec)]
@@ -84,7 +84,7 @@ def test_what_the_ranking_says_about_the_looks_is_printed_before_the_comparison_
 
     console = Console(record=True, width=1000, file=io.StringIO())
     monkeypatch.setattr(training, "find_ranked_basis", find)
-    study = with_confirm(simulate(tmp_path / "said", num_trials=8, asha={"enabled": False}), num_ranking_seeds=2)
+    study = with_confirm(simulate(tmp_path / "said", num_trials=8, pruning="none"), num_ranking_seeds=2)
     confirm(study, monkeypatch, console)
     assert num_trained == [8]
     said = console.export_text()

@@ -121,7 +121,7 @@ def test_a_profiled_study_is_exported_with_a_column_per_part(tmp_path: Path) -> 
 
 
 def test_an_arm_whose_runs_all_diverged_leaves_the_export_of_the_others(tmp_path: Path) -> None:
-    study = simulate(tmp_path / "study", num_trials=4, asha={"enabled": False})
+    study = simulate(tmp_path / "study", num_trials=4, pruning="none")
 
     def curve(record: TrialRecord, epoch: int) -> float:
         return math.nan if record.config.arm == "resnet50" and epoch == 2 else learning_curve(record, epoch)

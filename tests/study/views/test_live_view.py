@@ -77,14 +77,14 @@ def test_counts_shares_and_best_are_those_of_the_records(tmp_path: Path) -> None
 def test_eta_is_the_time_that_the_simulated_workers_still_need(
     tmp_path: Path, max_events: int, asha: bool, tolerance: float
 ) -> None:
-    whole = open_simulated(tmp_path / "whole", asha={"enabled": asha})
-    study = open_simulated(tmp_path / "part", max_events, asha={"enabled": asha})
+    whole = open_simulated(tmp_path / "whole", pruning="asha" if asha else "none")
+    study = open_simulated(tmp_path / "part", max_events, pruning="asha" if asha else "none")
     needed = sum(r.device_seconds for r in whole.book) - sum(r.device_seconds for r in study.book)
     assert compute_progress(study, "search").eta_seconds == pytest.approx(needed / 2, rel=tolerance)
 
 
 def test_two_costly_trials_do_not_set_the_pace_of_the_others(tmp_path: Path) -> None:
-    study = open_simulated(tmp_path, max_events=0, num_trials=20, asha={"enabled": False})
+    study = open_simulated(tmp_path, max_events=0, num_trials=20, pruning="none")
     director = SearchDirector(study.book, study.spec, FIXED)
     trials = [director.next_trial() for _ in range(4)]
     for epoch in range(1, 7):

@@ -110,7 +110,7 @@ def test_variances_that_nothing_measured_are_named_as_assumed() -> None:
 
 
 def test_a_study_whose_variances_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
-    simulate(tmp_path / "earlier", num_trials=4, asha={"enabled": False})
+    simulate(tmp_path / "earlier", num_trials=4, pruning="none")
     for name, reason in (("earlier", "earlier"), ("missing", "there is no study at")):
         spec, _ = load_spec("demo", [f"search.warm_start={str(tmp_path / name)!r}"])
         said = describe_launch(spec, make_splits(800), None)
@@ -129,7 +129,7 @@ def test_a_preset_decides_twice_its_margin_as_often_as_not_or_says_that_it_does_
 
 
 def test_a_study_with_an_arm_whose_runs_all_diverged_gives_variances_without_costs(tmp_path: Path) -> None:
-    study = simulate(tmp_path / "earlier", num_trials=4, asha={"enabled": False})
+    study = simulate(tmp_path / "earlier", num_trials=4, pruning="none")
 
     def curve(record: TrialRecord, epoch: int) -> float:
         return math.nan if record.config.arm == "resnet50" and epoch == 2 else learning_curve(record, epoch)
@@ -194,7 +194,7 @@ def rank(study: OpenStudy, num_seeds: int) -> tuple[dict[str, tuple[TrialRecord,
 
 
 def test_the_ranking_of_the_candidates_gives_variances_and_costs_before_the_confirmation(tmp_path: Path) -> None:
-    study = simulate(tmp_path / "two", num_trials=8, asha={"enabled": False})
+    study = simulate(tmp_path / "two", num_trials=8, pruning="none")
     chosen, seeds = rank(study, 2)
     basis = forecast_basis.find_ranked_basis(study, chosen, seeds)
     assert basis is not None
@@ -206,5 +206,5 @@ def test_the_ranking_of_the_candidates_gives_variances_and_costs_before_the_conf
     assert basis.costs is not None
     assert basis.costs["resnet50"] == pytest.approx(3 * basis.costs["resnet18"], rel=0.2)
     assert "the ranking, " in describe_chance(study.spec, make_splits(2000), basis)
-    single = simulate(tmp_path / "one", num_trials=8, asha={"enabled": False})
+    single = simulate(tmp_path / "one", num_trials=8, pruning="none")
     assert forecast_basis.find_ranked_basis(single, *rank(single, 1)) is None, "one seed has no variance"

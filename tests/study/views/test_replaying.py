@@ -82,7 +82,7 @@ def test_interrupted_search_replays() -> None:
 @pytest.mark.parametrize("seed", [9, 13, 36])
 def test_search_of_parallel_trials_that_is_killed_again_and_again_replays(seed: int) -> None:
     """Optuna's TPE also reads, of running trials, what it drew for parameters that do not apply, which no record holds."""
-    spec = make_spec(num_trials=14, asha={"enabled": seed % 2 == 0})
+    spec = make_spec(num_trials=14, pruning="none" if seed % 2 else "asha")
     book = kill_often(spec, seed)
     orders = [o for r in book for o in (r.suggested_order, *(e.order for e in r.epochs), r.ended_order)]
     assert len(set(orders)) == len(orders)

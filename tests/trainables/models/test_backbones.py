@@ -9,7 +9,7 @@ from torch import nn
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
-from search_spaces.settings import compute_lr_peak_epoch
+from search_spaces.settings import find_epoch
 from trainables.models.backbones import build_model, count_forward_flops, count_parameters, set_training_mode
 from trainables.models.catalog import RESNETS
 from trainables.models.heads import Head
@@ -182,9 +182,7 @@ def test_one_cycle_rises_to_the_peak_at_its_step_and_falls_to_the_end() -> None:
 def test_the_peak_epoch_holds_the_highest_learning_rate(num_epochs: int, fraction: float) -> None:
     config = change(max_epochs=num_epochs, lr_peak_fraction=fraction)
     head = [head for _, head in run_schedule(config, 20)]
-    assert int(np.argmax(head)) // 20 + 1 == compute_lr_peak_epoch(
-        config.number("lr_peak_fraction"), config.whole("max_epochs")
-    )
+    assert int(np.argmax(head)) // 20 + 1 == find_epoch(config.number("lr_peak_fraction"), config.whole("max_epochs"))
 
 
 @pytest.mark.parametrize(("num_epochs", "steps_per_epoch"), [(1, 1), (1, 2), (2, 1), (5, 1), (10, 1)])

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
-from search_spaces.settings import compute_lr_peak_epoch, find_latest_peak
+from search_spaces.settings import find_epoch
 from trainables.models.heads import Head
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.evaluation import autocast, deterministic_kernels
@@ -171,15 +171,9 @@ def test_the_peak_epoch_of_the_cosine_schedule_ends_the_warm_up(num_epochs: int,
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
-    epoch = compute_lr_peak_epoch(find_latest_peak(["cosine"], [0.3], [fraction]), num_epochs)
+    epoch = find_epoch(fraction, num_epochs)
     # The peak is the first step after the warm-up: within the epoch, or its end.
     assert rates.index(max(rates)) in range(20 * (epoch - 1), 20 * epoch + 1)
-
-
-def test_the_latest_peak_is_that_of_the_schedules_that_trials_have() -> None:
-    assert find_latest_peak(["onecycle"], [0.3, 0.4], [0.6]) == 0.4
-    assert find_latest_peak(["cosine"], [0.3], [0.05, 0.1]) == 0.1
-    assert find_latest_peak(["onecycle", "cosine"], [0.3], [0.05]) == 0.3
 
 
 def test_clipping_is_torchs() -> None:
