@@ -241,7 +241,7 @@ def compute_half_width(
         guard: of V_I against a variance of zero; none by default.
     """
     seeds = special.stdtrit(np.asarray(seed_freedom, dtype=np.float64), np.asarray(alpha) / 2)
-    images = special.stdtrit(float(max(image_freedom, 1)), np.asarray(alpha) / 2)
+    images = np.asarray(special.stdtrit(float(max(image_freedom, 1)), np.asarray(alpha) / 2), dtype=np.float64)
     image_variance = guard_image_variance(image_variance, guard, images)
     only_images = np.maximum(image_variance - seed_image_variance, 0.0)
     both = seeds**2 * np.asarray(seed_variance) + images**2 * only_images

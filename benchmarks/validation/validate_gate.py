@@ -25,8 +25,8 @@ POOLS = {DIGITS: (500, 2000), CATS_AND_DOGS: (400, 2000), CIFAR10: (1000, 10_000
 NUM_CANDIDATES, NUM_MIXED, EVERY, EFFECT, POWER = 200, 60, 10, 3.0, 0.8
 # The noise of one score: the standard deviation of a difference over the root of two.
 EFFECTS = (EFFECT, EFFECT / math.sqrt(2))
-# Projects without an effect or with several, and those that end with the candidate that has one: of a sample and of a whole run.
-PROJECTS = {True: (20, 20), False: (100, 100)}
+# Projects of each kind, and of those with a goal for the power: of a sample, and of a whole run.
+PROJECTS = {True: (6, 12), False: (100, 200)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,12 @@ def list_kinds(files: Mapping[str, Path]) -> list[tuple[str, GateProject]]:
     return kinds
 
 
+def has_power_goal(pool: str, project: GateProject) -> bool:
+    """Return whether the candidate with an effect should be found: on many images, against one that errs on the same ones."""
+    is_large = project.effect == EFFECT and project.num_images == POOLS[pool][1]
+    return is_large and project.errors is Errors.SAME and not project.every
+
+
 def tabulate_errors(projects: Sequence[GatedProjects], goals: Goals) -> Table:
     """Return how often candidates without an effect are a yes, alone and in the log; all rates are judged together."""
     rows, rates, spoiled_nulls = [], [], []
@@ -113,8 +119,7 @@ def tabulate_power(projects: Sequence[GatedProjects], goals: Goals) -> Table:
         last = [found[-1] for found in one.found]
         shares = []
         for what, hits in (("alone", [c.is_yes for c in last]), ("in the log", [c.is_logged_yes for c in last])):
-            has_goal = one.project.effect == EFFECT and one.project.errors is Errors.SAME
-            least = POWER if has_goal and one.project.num_images == POOLS[one.pool][1] else 0.0
+            least = POWER if has_power_goal(one.pool, one.project) else 0.0
             rate = Rate(name=one.name(f"found {what}"), hits=sum(hits), count=len(hits), least=least)
             rates += [rate] if rate.has_goal else []
             shares.append(f"{rate.hits / rate.count:.2f}")
@@ -135,7 +140,7 @@ def main(
     started, goals, cache = time.perf_counter(), Goals(), WorldCache(folder=folder)
     files = cache.make_files({pool: POOL_MAKERS[pool] for pool in POOLS}, ".npz")
     kinds = list_kinds(files)
-    counts = [PROJECTS[sample][kind.effect > 0 and not kind.every] for _, kind in kinds]
+    counts = [PROJECTS[sample][has_power_goal(*kind)] for kind in kinds]
     calls = [(kind, number) for (_, kind), count in zip(kinds, counts, strict=True) for number in range(count)]
     found = iter(cache.compute(gate_project, calls))
     projects = [

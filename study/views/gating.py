@@ -74,7 +74,7 @@ def judge_sides(options: GateOptions) -> tuple[GateLook, list[str]]:
     if problems:
         listed = "\n".join("- " + problem.replace("\n", "\n  ") for problem in problems)
         raise UserInputError(f"this gate cannot answer:\n{listed}" if len(problems) > 1 else problems[0])
-    return _judge(*sides, options)
+    return _judge(sides[0], sides[1], options)
 
 
 def _list_option_problems(options: GateOptions) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.validation import gate_projects, validate_gate
 from benchmarks.validation.gate_projects import Errors, GateProject, gate_project
 from benchmarks.validation.goals import Goals
-from benchmarks.validation.prediction_pools import Pool
+from benchmarks.validation.prediction_pools import Pool, load_pool
 from benchmarks.validation.validate_gate import EFFECT, EFFECTS, GatedProjects
 from trainables.seeds import numpy_generator
 
@@ -28,13 +28,13 @@ def project(tmp_path: Path) -> GateProject:
 
 
 def test_images_have_the_shares_of_the_pool(project: GateProject) -> None:
-    pool = gate_projects.load_pool(project.pool)
+    pool = load_pool(project.pool)
     images = gate_projects._draw_images(pool, 130, np.random.default_rng(0))
     assert sorted(np.bincount(pool.labels[images]).tolist()) == [32, 32, 33, 33]
 
 
 def test_exchanged_errors_leave_the_truth_and_repairs_raise_it_by_the_effect(project: GateProject) -> None:
-    pool, generator = gate_projects.load_pool(project.pool), numpy_generator(0, "recipe")
+    pool, generator = load_pool(project.pool), numpy_generator(0, "recipe")
     size, everyone = len(pool.labels), np.arange(NUM_MODELS)
     plain = gate_projects._Recipe(np.arange(size), np.zeros(size, dtype=bool))
     assert gate_projects._change(pool, plain, project, generator) is plain
