@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 import optuna
 
-from benchmarks.search.candidates import CANDIDATES, CandidateSampler
 from benchmarks.search.pools import Pool, load_pool
 from benchmarks.search.replay_curves import encode
 from benchmarks.search.replay_sides import OurSide, Setting, StockSide, full_trial_seconds, make_asha
@@ -104,14 +103,13 @@ class PoolSide(Protocol):
 class OurPoolSide(OurSide):
     """The product's search director."""
 
-    def __init__(self, spec: StudySpec, pool: Pool, candidate: str) -> None:
-        """Search by `spec.search`, or with a sampler of `CANDIDATES`."""
+    def __init__(self, spec: StudySpec, pool: Pool) -> None:
+        """Search by `spec.search`."""
         self.book, self.taking = MemoryBook(), Taking(pool)
         self._director = SearchDirector(self.book, spec, {}, full_trial_seconds=full_trial_seconds(pool))
         samplers: dict[str, Any] = self._director._samplers
         for arm in spec.arms():
-            own = CandidateSampler(candidate, arm, spec) if candidate in CANDIDATES else samplers[arm.name]
-            samplers[arm.name] = _TakingSampler(own, arm, self.taking)
+            samplers[arm.name] = _TakingSampler(samplers[arm.name], arm, self.taking)
 
 
 class StockPoolSide(StockSide):
@@ -141,8 +139,7 @@ def make_pool_spec(pool: Pool, setting: Setting, seed: int) -> StudySpec:
     if not setting.has_portfolio:
         search["start"] = []
     if setting.side == "ours":
-        sampler = "auto" if setting.sampler in CANDIDATES else setting.sampler
-        search |= {"sampler": sampler, **make_asha(search["asha"], setting)}
+        search |= {"sampler": setting.sampler, **make_asha(search["asha"], setting)}
     return StudySpec.model_validate(data | {"seed": seed, "search": search})
 
 
@@ -152,7 +149,7 @@ def run_search(search: PoolSearch, seed: int) -> tuple[Trial, ...]:
     pool = load_pool(search.pool)
     spec = make_pool_spec(pool, search.setting, seed)
     if search.setting.side == "ours":
-        side: Any = OurPoolSide(spec, pool, search.setting.sampler)
+        side: Any = OurPoolSide(spec, pool)
     else:
         side = StockPoolSide(spec, pool, budget_seconds=float(spec.search.device_seconds or 0))
     trials = []

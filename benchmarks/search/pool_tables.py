@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from analysis.statistics.interval import Interval
 from benchmarks.pages import Table
 from benchmarks.search.pool_search import PoolSearch, Trial
-from benchmarks.search.pools import POOLS, Pool, load_pool
+from benchmarks.search.pools import Pool, load_pool
 from benchmarks.search.replay_curves import FloatArray
 from benchmarks.search.replay_measures import CONFIDENCE, compute_mean_interval, format_interval
 from benchmarks.search.watched_search import compare_trials
@@ -65,10 +65,10 @@ def _follow(trials: Sequence[Trial], pool: Pool, arm: str, *, is_stock: bool) ->
     return found, score
 
 
-def tabulate_pools() -> Table:
+def tabulate_pools(pools: Sequence[str]) -> Table:
     """Return who recorded each pool, and what its trainings are like."""
     rows = []
-    for name in POOLS:
+    for name in pools:
         pool = load_pool(name)
         for arm, found in pool.arms_by_name.items():
             best, guess = 100 * found.truth.max(), 100 * found.guessing
@@ -155,7 +155,7 @@ def compute_excess(measured: Measured, side: str, pools: Sequence[str], part: in
     return Interval(estimate=mean, low=mean - half, high=mean + half)
 
 
-def tabulate_excess(measured: Measured, names: Sequence[str], pools: Sequence[str], title: str) -> Table:
+def tabulate_excess(measured: Measured, names: Sequence[str], pools: Sequence[str]) -> Table:
     """Return for each side its regret above TPE's, over all pools and in each one, and the searches that are stuck."""
     rows = []
     for name in names:
@@ -168,7 +168,7 @@ def tabulate_excess(measured: Measured, names: Sequence[str], pools: Sequence[st
         stuck = [f"{number}/{total}" for number, total in counts]
         rows.append([name, *excess, *each, " ".join(stuck)])
     columns = ["", "above TPE's, of random's: middle", "at the end", *(f"{pool}, pp" for pool in pools), "stuck"]
-    return Table(title, columns, rows)
+    return Table("Regret above TPE's", columns, rows)
 
 
 def tabulate_pruning(measured: Measured, names: Sequence[str], without: str, pools: Sequence[str]) -> Table:

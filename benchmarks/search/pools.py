@@ -77,6 +77,11 @@ class Pool:
     use: Literal["choosing", "kept"]
 
     @property
+    def is_large(self) -> bool:
+        """Whether it has 1,000 configurations, so that a search takes few of them."""
+        return self.trials == LARGE
+
+    @property
     def arms(self) -> tuple[str, ...]:
         """Names of the arms."""
         return tuple(self.arms_by_name)

@@ -46,7 +46,7 @@ NUM_TRIED = 3
 
 # "auto" is TPE with one suggestion in so many at random: where most trainings fail, TPE alone stays near the first that does not.
 # benchmarks/SEARCH.md has the figures by which it was chosen.
-RANDOM_EVERY = 8
+RANDOM_EVERY = 4
 
 
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:

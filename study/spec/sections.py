@@ -136,7 +136,7 @@ class SearchSpec(EpochSettings):
     """Most trials of an arm, so that a cheap one, such as `tuning = "probe"`, does not get hundreds for its share of the time."""
     # Chosen on recorded trainings: benchmarks/SEARCH.md has the rule and the figures, and a test compares the two.
     sampler: str = "auto"
-    """`auto` (`tpe_multivariate` with every eighth suggestion at random), `random`, `tpe_univariate`, `tpe_multivariate`, `gp`
+    """`auto` (`tpe_multivariate` with every fourth suggestion at random), `random`, `tpe_univariate`, `tpe_multivariate`, `gp`
     (all Optuna's), an entry point of the group `abstudy.samplers`, or `package.module:function` in the working folder."""
     start: list[dict[str, Value]] | None = None
     """Configurations that each arm, or that of the named level, tries first. Without any, a search that fine-tunes pretrained

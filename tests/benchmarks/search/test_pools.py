@@ -81,7 +81,7 @@ def test_the_nearest_configuration_is_taken_once(pool: Pool) -> None:
 def test_the_sampler_hears_what_was_taken(pool: Pool, setting: Setting) -> None:
     spec = make_pool_spec(pool, setting, 0)
     ours = setting.side == "ours"
-    side: Any = OurPoolSide(spec, pool, setting.sampler) if ours else StockPoolSide(spec, pool, budget_seconds=1e9)
+    side: Any = OurPoolSide(spec, pool) if ours else StockPoolSide(spec, pool, budget_seconds=1e9)
     for _ in range(9):
         pool_search._run_trial(side, side.next_trial(), pool)
     study = side._director._samplers["all"]._sampler._history.study if ours else side.searches["all"]._ot_study

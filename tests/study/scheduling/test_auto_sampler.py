@@ -48,7 +48,9 @@ def test_it_is_the_default() -> None:
     assert validate_spec({"name": "small", "data": {"source": "planted"}}, where="test").search.sampler == "auto"
 
 
-@pytest.mark.parametrize(("num_told", "name"), [(RANDOM_EVERY - 2, "tpe_multivariate"), (RANDOM_EVERY - 1, "random")])
+@pytest.mark.parametrize(
+    ("num_told", "name"), [(2 * RANDOM_EVERY - 2, "tpe_multivariate"), (2 * RANDOM_EVERY - 1, "random")]
+)
 def test_it_suggests_by_tpe_and_at_times_at_random(num_told: int, name: str) -> None:
     auto = make_sampler("auto", num_told)
     spec = make_spec(sampler=name, start=[])
