@@ -135,10 +135,10 @@ class TrialWorker:
         try:
             trained = TrialFiles(Store(self._settings.study_uri).child(folder)).read_trained()
         except (DamagedFileError, FileNotFoundError) as error:
-            self._notes += (f"the network of {folder} could not be used, and was trained anew: {error}",)
+            self._notes[f"the network of {folder} could not be used, and was trained anew: {error}"] = None
             return
         self._run.take_over(*trained)
-        self._notes += (f"the network is that of {folder}, which differs in model.head_refit alone",)
+        self._notes[f"the network is that of {folder}, which differs in model.head_refit alone"] = None
 
     def report_epoch(self) -> EpochReport:
         """Train, evaluate, store and report one epoch, or report an epoch that the checkpoint already contains."""

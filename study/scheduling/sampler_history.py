@@ -124,7 +124,7 @@ class SamplerHistory:
         study = _new_study()
         for trial in self.trials:
             if trial.number in scores:
-                told = {"value": float(scores[trial.number])}
+                told: dict[str, Any] = {"value": float(scores[trial.number])}
             elif trial.state is optuna.trial.TrialState.RUNNING:
                 told = {"state": trial.state}
             else:

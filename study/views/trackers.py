@@ -214,7 +214,7 @@ class MlflowTracker:
         entities, found = self._mlflow.entities, self._runs.get(run.key)
         wanted = {(tag, x, round(1000 * at), step) for step, at, values in run.points for tag, x in _finite(values)}
         logged = set() if found is None else self._read_metrics(found)
-        if not logged <= wanted:
+        if found is not None and not logged <= wanted:
             self._client.delete_run(found.info.run_id)
             found, logged = None, set()
         if found is None:

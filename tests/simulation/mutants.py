@@ -64,7 +64,8 @@ def _forget_parents() -> AbstractContextManager[None]:
 
 def _plan_late() -> AbstractContextManager[None]:
     """The plan is written after the test split was read."""
-    write, read, late = training.write_plan, training.read_test_split, []
+    write, read = training.write_plan, training.read_test_split  # type: ignore[attr-defined]
+    late: list[tuple[Any, ...]] = []
 
     def read_first(*arguments: Any) -> None:
         read(*arguments)

@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -170,7 +171,7 @@ class Tuner:
         for actor in self._actors:
             process = actor.process
             self._cluster.scheduler.call_after(
-                self._cluster.draw(0.1, 60.0), lambda process=process: self._cluster.scheduler.kill(process)
+                self._cluster.draw(0.1, 60.0), partial(self._cluster.scheduler.kill, process)
             )
 
     def _fill(self) -> bool:

@@ -15,7 +15,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +23,6 @@ from unittest import mock
 from pyarrow import fs
 from rich.console import Console
 
-from search_spaces import extensions
 from search_spaces.errors import UserInputError
 from study.cluster import tune_run
 from study.cluster.tasks import Stage, Task
@@ -120,8 +118,7 @@ class World:
         disk.mkdir()
         self.storage = Disk(disk, *parts) if self.rng.random() < 0.5 else ObjectStore(*parts)
         self.invariants.storage = self.storage
-        with mock.patch.object(extensions, "entry_points", _find_entry_points):
-            self.spec, self._stated = draw_study(seed, self.rng)
+        self.spec, self._stated = draw_study(seed, self.rng)
         self.prepared = prepare_study(self.spec)
         hosts = [Host(f"node-{i}", skew=self.rng.gauss(0, 30)) for i in range(NUM_HOSTS)]
         self.cluster = Cluster(self.scheduler, self.rng, hosts, self.rng.randint(2, 4))
@@ -349,7 +346,6 @@ class World:
                 (record_book, "ThreadPoolExecutor", threads.ThreadPoolExecutor),
                 (trial_files, "ThreadPoolExecutor", threads.ThreadPoolExecutor),
                 (durable, "_flushed", _OfEachProcess()),
-                (extensions, "entry_points", _find_entry_points),
                 (trial_worker, "make_run", self._make_run),
                 (trial_worker, "prepare_to_train", lambda _: None),
                 (tune_run, "tune", self._make_tune()),
@@ -515,10 +511,6 @@ def _here(real: Callable[[], Any], simulated: Callable[[Process], Any]) -> Calla
 def _flock(file: Any, kind: int) -> None:
     fcntl.flock(file, kind)
     _me().locks = [*(held for held in _me().locks if not held.closed), file]
-
-
-# A fifth of a seed's time, for what does not change.
-_find_entry_points = cache(extensions.entry_points)
 
 
 def _find_memory() -> str | None:

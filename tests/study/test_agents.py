@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def test_wrong_input_is_an_answer_in_the_words_of_the_command_line(root: Path) -
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def miss(_: str) -> str:
-        raise extensions.PackageNotFoundError
+        raise PackageNotFoundError
 
     monkeypatch.setattr(extensions, "version", miss)
     outcome = run_cli("mcp")

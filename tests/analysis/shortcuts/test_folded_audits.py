@@ -7,7 +7,7 @@ import pytest
 
 from analysis.shortcuts.ring_audit import measure_pull
 from analysis.shortcuts.swap_audits import judge_swaps, measure_swaps
-from analysis.shortcuts.swaps import AuditImages, draw_partners
+from analysis.shortcuts.swaps import AuditImages, draw_donors
 from search_spaces.errors import UserInputError
 
 K, SIDE, N = 3, 32, 240
@@ -45,13 +45,13 @@ def test_every_image_is_judged_once_by_the_model_of_its_fold_with_donors_of_its_
 def test_donors_are_of_the_fold_and_a_fold_without_one_is_named(folded: AuditImages) -> None:
     assert folded.folds is not None
     for same_class in (True, False):
-        donors = draw_partners(folded.labels, np.random.default_rng(1), same_class=same_class, folds=folded.folds)
-        assert np.array_equal(folded.folds[donors], folded.folds)
-        assert np.array_equal(folded.labels[donors] == folded.labels, np.full(N, same_class))
+        donors = draw_donors(folded.labels, np.random.default_rng(1), 3, same_class=same_class, folds=folded.folds)
+        assert (folded.folds[donors] == folded.folds).all()
+        assert ((folded.labels[donors] == folded.labels) == same_class).all()
     labels, folds = np.array([0, 0, 1, 1, 0, 1, 1]), np.array([0, 0, 0, 0, 1, 1, 1])
-    draw_partners(labels, np.random.default_rng(0), same_class=True)
+    draw_donors(labels, np.random.default_rng(0), 1, same_class=True)
     with pytest.raises(UserInputError, match="class 0 has one"):
-        draw_partners(labels, np.random.default_rng(0), same_class=True, folds=folds)
+        draw_donors(labels, np.random.default_rng(0), 1, same_class=True, folds=folds)
     alone = AuditImages(images=folded.images[:7], labels=labels, class_names=("a", "b"), folds=folds)
     assert alone.find_partnered().tolist() == [0, 1, 2, 3]
 
