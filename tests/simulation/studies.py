@@ -101,4 +101,5 @@ def _load() -> Any:
 
 def prepare_study(spec: StudySpec) -> Prepared:
     """Return the data of a study; the images are those of every seed."""
-    return assemble(spec, *_load(), "none")
+    image_set, splits = _load()
+    return assemble(spec, image_set, splits, "none")

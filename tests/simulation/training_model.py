@@ -5,7 +5,7 @@ trial's scores must be those of a run that nothing disturbed.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -107,7 +107,7 @@ class SimulatedRun(TrialRun):
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {"state": torch.tensor([self._state])}
 
-    def complete_state(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def complete_state(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return dict(state)
 
     def checkpoint(self) -> Checkpoint:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -518,7 +519,7 @@ def _flock(file: Any, kind: int) -> None:
 
 
 # A fifth of a seed's time, for what does not change.
-_find_entry_points = cache(extensions.entry_points)
+_find_entry_points = cache(entry_points)
 
 
 def _find_memory() -> str | None:
