@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from study.confirmation.plan import write_plan
+from study.confirmation.trained_models import read_test_split
 from study.scheduling.sampler_history import SamplerHistory
 from study.stages import training
 from study.state import lease
@@ -64,8 +66,7 @@ def _forget_parents() -> AbstractContextManager[None]:
 
 def _plan_late() -> AbstractContextManager[None]:
     """The plan is written after the test split was read."""
-    write, read = training.write_plan, training.read_test_split  # type: ignore[attr-defined]
-    late: list[tuple[Any, ...]] = []
+    write, read, late = write_plan, read_test_split, list[tuple[Any, ...]]()
 
     def read_first(*arguments: Any) -> None:
         read(*arguments)

@@ -168,11 +168,9 @@ class Tuner:
 
     def _orphan(self) -> None:
         """End the actors, some time after their driver."""
+        scheduler = self._cluster.scheduler
         for actor in self._actors:
-            process = actor.process
-            self._cluster.scheduler.call_after(
-                self._cluster.draw(0.1, 60.0), partial(self._cluster.scheduler.kill, process)
-            )
+            scheduler.call_after(self._cluster.draw(0.1, 60.0), partial(scheduler.kill, actor.process))
 
     def _fill(self) -> bool:
         while not self._is_finished and len(self._trials) < self._most:
