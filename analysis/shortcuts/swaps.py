@@ -218,9 +218,7 @@ class DonorEffects:
         pairs = np.stack([np.repeat(self.images, each), self.donors.ravel()])
         units, places = np.unique(pairs, return_inverse=True)
         influence = (self.values - self.values.mean(axis=1, keepdims=True)).reshape(len(self.values), -1)
-        sums = np.zeros((len(influence), len(units)))
-        for place in places.reshape(pairs.shape):
-            np.add.at(sums, (slice(None), place), influence)
+        sums = np.stack([np.bincount(places.ravel(), np.tile(row, 2), len(units)) for row in influence])
         sampled = pairs if self.groups is None else self.groups[pairs]
         return Cell(
             values=self.values.sum(axis=2).mean(axis=1),
@@ -268,11 +266,12 @@ class SwapEffects:
 
     def take_first(self) -> "SwapEffects":
         """Return the effects on the first model."""
-        return self.with_values(self.values[:1], self.by_donor and self.by_donor.values[:1])
+        return self.with_values(self.values[:1], None if self.by_donor is None else self.by_donor.values[:1])
 
     def minus(self, other: "SwapEffects") -> "SwapEffects":
         """Return the differences to other effects on the same images with the same donors."""
-        by_donor = self.by_donor and other.by_donor and self.by_donor.values - other.by_donor.values
+        own, others = self.by_donor, other.by_donor
+        by_donor = None if own is None or others is None else own.values - others.values
         return self.with_values(self.values - other.values, by_donor)
 
     def with_values(self, values: FloatArray, by_donor: FloatArray | None) -> "SwapEffects":
