@@ -1,8 +1,8 @@
 """What a round of interventions would train and cost, from the records of the parent; and what fits a budget."""
 
-from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from statistics import fmean
 
 from analysis.comparison.paired_difference import MAX_SEEDS, POWER, compute_difference
@@ -201,6 +201,6 @@ def _forecast_trial(study: OpenStudy, source: TrialRecord, *changes: Mapping[str
         costs = [r.device_seconds / len(r.epochs) for r in records if r.epochs and r.device_seconds > 0]
         if costs:
             # A head alone is fitted on the network of the control with the same seed.
-            num_epochs = 1 if {*ChainMap(*changes)} == {REFIT} else config["max_epochs"]
+            num_epochs = 1 if {*chain(*changes)} == {REFIT} else config["max_epochs"]
             return fmean(costs) * float(num_epochs)
     return 0.0

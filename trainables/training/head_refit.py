@@ -82,7 +82,7 @@ def list_refit_problems(kind: str, data: TrialData, *, has_folds: bool = False) 
             problems.append(f"{name} weighs the groups of a class alike, but {list_some(single)} has one group alone")
     if kind == RING_SWAPS:
         try:
-            measure_ring(*data.images.shape[1:3], RING_FRACTIONS[-1])
+            measure_ring(data.images.shape[1], data.images.shape[2], RING_FRACTIONS[-1])
         except UserInputError as error:
             problems.append(f"{name}: {error}")
     return problems

@@ -130,6 +130,7 @@ def test_a_refit_is_the_same_resumed_stored_and_taken_over(variant: dict[str, fl
     np.testing.assert_allclose(stored, logits, rtol=1e-4, atol=1e-4)
 
     taken = make_run(config, DATA, device=CPU)
+    assert isinstance(taken, TrainingRun)
     taken.take_over(plain.state_dict(), plain.history)
     assert taken.is_finished
     np.testing.assert_allclose(taken.predict("test").logits, logits, rtol=1e-4, atol=1e-4)
