@@ -251,9 +251,7 @@ class DonorEffects:
         pairs = np.stack([np.repeat(self.images, each), self.donors.ravel()])
         units, places = np.unique(pairs, return_inverse=True)
         influence = (self.values - self.values.mean(axis=1, keepdims=True)).reshape(len(self.values), -1)
-        sums = np.zeros((len(influence), len(units)))
-        for place in places.reshape(pairs.shape):
-            np.add.at(sums.T, place, influence.T)
+        sums = np.stack([np.bincount(places.ravel(), np.tile(row, 2), len(units)) for row in influence])
         sampled = pairs if self.groups is None else self.groups[pairs]
         return Cell(
             values=self.values.sum(axis=2).mean(axis=1),
@@ -305,8 +303,8 @@ class SwapEffects:
 
     def minus(self, other: "SwapEffects") -> "SwapEffects":
         """Return the differences to other effects on the same images with the same donors."""
-        has_both = self.by_donor is not None and other.by_donor is not None
-        by_donor = self.by_donor.values - other.by_donor.values if has_both else None  # type: ignore[union-attr]
+        own, others = self.by_donor, other.by_donor
+        by_donor = None if own is None or others is None else own.values - others.values
         return self.with_values(self.values - other.values, by_donor)
 
     def with_values(self, values: FloatArray, by_donor: FloatArray | None) -> "SwapEffects":

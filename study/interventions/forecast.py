@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from statistics import fmean
 
 from analysis.comparison.paired_difference import MAX_SEEDS, POWER, compute_difference
@@ -200,6 +201,6 @@ def _forecast_trial(study: OpenStudy, source: TrialRecord, *changes: Mapping[str
         costs = [r.device_seconds / len(r.epochs) for r in records if r.epochs and r.device_seconds > 0]
         if costs:
             # A head alone is fitted on the network of the control with the same seed.
-            num_epochs = 1 if set().union(*changes) == {REFIT} else config["max_epochs"]
+            num_epochs = 1 if {*chain(*changes)} == {REFIT} else config["max_epochs"]
             return fmean(costs) * float(num_epochs)
     return 0.0

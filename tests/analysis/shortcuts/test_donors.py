@@ -114,11 +114,11 @@ def test_every_class_without_donors_is_named() -> None:
 def test_differences_and_means_of_effects_keep_what_each_donor_adds() -> None:
     generator = np.random.default_rng(0)
     audited = draw_images(generator, 30)
-    first, second = (
-        measure_gaps(lambda images, own=own: classify(images)[own : own + 1], audited, swap, np.random.default_rng(1))
-        for own in (0, 1)
-    )
-    both = measure_gaps(classify, audited, swap, np.random.default_rng(1))
+
+    def measure(models: slice) -> SwapEffects:
+        return measure_gaps(lambda images: classify(images)[models], audited, swap, np.random.default_rng(1))
+
+    first, second, both = (measure(models) for models in (slice(0, 1), slice(1, 2), slice(0, 2)))
     difference, mean = first.minus(second), average_effects([first, second])
     assert difference.by_donor is not None
     np.testing.assert_allclose(difference.by_donor.values.sum(axis=2), difference.values, atol=1e-12)

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from search_spaces.config import TrialConfig
 from study.scheduling.director import ConfirmationDirector, WantedTrial, want
 from study.scheduling.search_director import SearchDirector
@@ -101,3 +103,18 @@ def test_a_head_waits_for_the_network_that_another_wanted_trial_is_training() ->
     assert dropped.find_network(first.config) is None
     alone = ConfirmationDirector(MemoryBook(), [WantedTrial(config=heads[1], source_trial_id="")]).next_trial()
     assert alone is not None
+
+
+def test_a_search_trial_that_fits_a_head_has_the_seed_whose_network_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other trials have seeds of their own."""
+    for second, is_same in (
+        ({"head_refit": "balanced"}, True),
+        ({"head_refit": "balanced", "max_lr": 0.2}, False),
+        ({}, False),
+    ):
+        director = SearchDirector(MemoryBook(), make_spec(num_trials=2), FIXED)
+        suggested = iter([{"max_lr": 0.1}, {"max_lr": 0.1, **second}])
+        monkeypatch.setattr(director, "_suggest", lambda *_, suggested=suggested: next(suggested))
+        records = [director.next_trial(), director.next_trial()]
+        seeds = {record.config.seed for record in records if record is not None}
+        assert len(seeds) == (1 if is_same else 2)
