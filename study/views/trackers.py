@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
@@ -211,7 +211,7 @@ class MlflowTracker:
 
     def write(self, run: TrackedRun) -> None:
         """Add what the run lacks; one with other metrics than the records, which cannot be changed, is replaced."""
-        entities, found = self._mlflow.entities, self._runs.get(run.key)
+        entities, found = self._mlflow.entities, cast(Any, self._runs.get(run.key))
         wanted = {(tag, x, round(1000 * at), step) for step, at, values in run.points for tag, x in _finite(values)}
         logged = set() if found is None else self._read_metrics(found)
         if not logged <= wanted:

@@ -1,12 +1,12 @@
 """`study mcp`: each tool answers in short Markdown with names escaped and what it does not show; nothing is written."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
 import sys
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ def test_wrong_input_is_an_answer_in_the_words_of_the_command_line(root: Path) -
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def miss(_: str) -> str:
-        raise extensions.PackageNotFoundError
+        raise PackageNotFoundError
 
     monkeypatch.setattr(extensions, "version", miss)
     outcome = run_cli("mcp")
@@ -144,20 +144,17 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_client_lists_and_calls_every_tool_over_stdio(root: Path, calls: dict[str, dict[str, Any]]) -> None:
-    if importlib.util.find_spec("mcp") is None:
-        pytest.skip("mcp is not installed; the extra dev has it")
-    import anyio
-    from mcp import Client, StdioServerParameters
-
+    mcp = pytest.importorskip("mcp", reason="mcp is not installed; the extra dev has it")
+    anyio = pytest.importorskip("anyio")
     before, answers = digest_folder(root), dict[str, str]()
-    server = StdioServerParameters(
+    server = mcp.StdioServerParameters(
         command=sys.executable,
         args=["-m", "study.cli", "mcp", "--storage", str(root / "studies")],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
     async def ask() -> None:
-        async with Client(server) as client:
+        async with mcp.Client(server) as client:
             tools = (await client.list_tools()).tools
             assert {tool.name for tool in tools} == set(TOOLS)
             assert all(tool.annotations.read_only_hint and tool.description for tool in tools)
