@@ -163,8 +163,7 @@ def _track_study(study: OpenStudy, key: str, started: str, ended: str) -> Tracke
     if study.store.exists(paths.FINDINGS):
         found = load_findings(study)
         # MLflow takes no commas in the names of tags.
-        answers = summarize(found, build_table_rows(found.rows), load_rounds(study))
-        tags |= {question.replace(",", ""): answer for question, answer in answers}
+        tags |= {q.replace(",", ""): a for q, a in summarize(found, build_table_rows(found.rows), load_rounds(study))}
         tags |= {f"verdict {number}": format_row(row) for number, row in enumerate(found.rows, start=1)}
     return TrackedRun(
         key=key,
@@ -195,13 +194,12 @@ class MlflowTracker:
         self._mlflow = import_extra("mlflow", "3.")
         self._client = self._mlflow.MlflowClient()
         self.place = hide_password(self._client.tracking_uri)
-        self._runs: dict[str, Any] = {}
         found = self._client.get_experiment_by_name(study)
         self._experiment = self._client.create_experiment(study) if found is None else found.experiment_id
 
     def read_digests(self) -> dict[str, str]:
         """Return the digest of each run by its key; of two with one key, made by two calls at a time, one is deleted."""
-        self._runs = {}
+        self._runs: dict[str, Any] = {}
         for run in self._mlflow.search_runs([self._experiment], output_format="list"):
             if (key := run.data.tags.get(KEY)) in self._runs:
                 self._client.delete_run(run.info.run_id)
