@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
@@ -163,8 +163,7 @@ def _track_study(study: OpenStudy, key: str, started: str, ended: str) -> Tracke
     if study.store.exists(paths.FINDINGS):
         found = load_findings(study)
         # MLflow takes no commas in the names of tags.
-        answers = summarize(found, build_table_rows(found.rows), load_rounds(study))
-        tags |= {question.replace(",", ""): answer for question, answer in answers}
+        tags |= {q.replace(",", ""): a for q, a in summarize(found, build_table_rows(found.rows), load_rounds(study))}
         tags |= {f"verdict {number}": format_row(row) for number, row in enumerate(found.rows, start=1)}
     return TrackedRun(
         key=key,
@@ -195,13 +194,12 @@ class MlflowTracker:
         self._mlflow = import_extra("mlflow", "3.")
         self._client = self._mlflow.MlflowClient()
         self.place = hide_password(self._client.tracking_uri)
-        self._runs: dict[str, Any] = {}
         found = self._client.get_experiment_by_name(study)
         self._experiment = self._client.create_experiment(study) if found is None else found.experiment_id
 
     def read_digests(self) -> dict[str, str]:
         """Return the digest of each run by its key; of two with one key, made by two calls at a time, one is deleted."""
-        self._runs = {}
+        self._runs: dict[str, Any] = {}
         for run in self._mlflow.search_runs([self._experiment], output_format="list"):
             if (key := run.data.tags.get(KEY)) in self._runs:
                 self._client.delete_run(run.info.run_id)
@@ -211,7 +209,7 @@ class MlflowTracker:
 
     def write(self, run: TrackedRun) -> None:
         """Add what the run lacks; one with other metrics than the records, which cannot be changed, is replaced."""
-        entities, found = self._mlflow.entities, self._runs.get(run.key)
+        entities, found = self._mlflow.entities, cast(Any, self._runs.get(run.key))
         wanted = {(tag, x, round(1000 * at), step) for step, at, values in run.points for tag, x in _finite(values)}
         logged = set() if found is None else self._read_metrics(found)
         if found is not None and not logged <= wanted:

@@ -1,7 +1,6 @@
 """`study mcp`: each tool answers in short Markdown with names escaped and what it does not show; nothing is written."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -147,20 +146,17 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_client_lists_and_calls_every_tool_over_stdio(root: Path, calls: dict[str, dict[str, Any]]) -> None:
-    if importlib.util.find_spec("mcp") is None:
-        pytest.skip("mcp is not installed; the extra dev has it")
-    import anyio
-    from mcp import Client, StdioServerParameters
-
+    mcp = pytest.importorskip("mcp", reason="mcp is not installed; the extra dev has it")
+    anyio = pytest.importorskip("anyio")
     before, answers = digest_folder(root), dict[str, str]()
-    server = StdioServerParameters(
+    server = mcp.StdioServerParameters(
         command=sys.executable,
         args=["-m", "study.cli", "mcp", "--storage", str(root / "studies")],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
     async def ask() -> None:
-        async with Client(server) as client:
+        async with mcp.Client(server) as client:
             tools = (await client.list_tools()).tools
             assert {tool.name for tool in tools} == set(TOOLS)
             assert all(tool.annotations.read_only_hint and tool.description for tool in tools)

@@ -171,7 +171,7 @@ def test_following_goes_on_until_no_process_drives_the_study(tmp_path: Path, mon
             seen.append(kept.num_writes)
             next(parts)
 
-        monkeypatch.setattr(time, "sleep", sleep)
+        monkeypatch.setattr("study.views.trackers.time.sleep", sleep)
         sync_study(store, TrackerName.MLFLOW, Console(quiet=True), follow=True)
     assert len(seen) == 4
     assert seen[0] < seen[1] < seen[2] < kept.num_writes
@@ -190,7 +190,7 @@ def test_a_failure_while_following_is_said_and_tried_again(
             kept._fails_at = None
             lease.close()
 
-        monkeypatch.setattr(time, "sleep", sleep)
+        monkeypatch.setattr("study.views.trackers.time.sleep", sleep)
         sync_study(store, TrackerName.TRACKIO, Console(width=200), follow=True)
     assert "here failed: gone" in capsys.readouterr().out
     assert kept.runs == {run.key: run for run in list_tracked(load_study(store))}
