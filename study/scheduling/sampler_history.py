@@ -123,6 +123,7 @@ class SamplerHistory:
         scores = dict(zip((trial.number for trial in ended), norm.ppf((ranks - 0.5) / max(1, len(ended))), strict=True))
         study = _new_study()
         for trial in self.trials:
+            told: dict[str, Any]
             if trial.number in scores:
                 told: dict[str, Any] = {"value": float(scores[trial.number])}
             elif trial.state is optuna.trial.TrialState.RUNNING:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.search import pool_search
+from benchmarks.search.__main__ import PAGE
 from benchmarks.search.pool_search import (
     OurPoolSide,
     PoolSearch,
@@ -20,8 +21,10 @@ from benchmarks.search.pool_search import (
 from benchmarks.search.pool_tables import Measured, Side, compute_excess, measure_side
 from benchmarks.search.pools import Pool, PoolArm, load_pool
 from benchmarks.search.replay_curves import encode
-from benchmarks.search.replay_sides import STOCK_PER_ARM, Setting
+from benchmarks.search.replay_sides import STOCK_PER_ARM, Setting, default_setting
 from search_spaces.errors import UserInputError
+from study.scheduling.sampler import RANDOM_EVERY
+from study.spec.sections import AshaSpec
 from study.spec.study_spec import StudySpec
 
 OURS = Setting(side="ours", sampler="tpe_multivariate", allocation="per_arm", asha=False)
@@ -168,3 +171,14 @@ def test_our_recordings_are_pools_and_a_missing_one_is_named(monkeypatch: pytest
     monkeypatch.setenv("STUDY_DATA", "nowhere")
     with pytest.raises(UserInputError, match=r"nowhere/data/curves/taskset.*set STUDY_DATA"):
         load_pool("patch32")
+
+
+def test_the_page_supports_the_default() -> None:
+    """The candidate with the least mean excess in the table, and the place of the first rung."""
+    text = PAGE.read_text(encoding="utf-8")
+    table = text[text.index("| 26 searches each") :].partition("\n\n")[0].splitlines()[2:]
+    means = {cells[1].strip(): float(cells[-3]) for cells in (row.split("|") for row in table)}
+    assert min(means, key=lambda name: means[name]) == "tpe, random fourth"
+    assert (RANDOM_EVERY, default_setting().sampler) == (4, "auto")
+    assert "**The first rung lies at a quarter**" in text
+    assert AshaSpec().first_rung == 0.25
