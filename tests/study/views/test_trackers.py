@@ -4,7 +4,6 @@ tests/study/views/test_tracker_stores.py has the trackers themselves.
 """
 
 import dataclasses
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
