@@ -125,7 +125,7 @@ class SamplerHistory:
         for trial in self.trials:
             told: dict[str, Any]
             if trial.number in scores:
-                told: dict[str, Any] = {"value": float(scores[trial.number])}
+                told = {"value": float(scores[trial.number])}
             elif trial.state is optuna.trial.TrialState.RUNNING:
                 told = {"state": trial.state}
             else:
