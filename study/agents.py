@@ -30,7 +30,7 @@ from study.spec.reading import load_spec
 from study.state.lease import read_holder
 from study.state.paths import STAGE_FOLDERS, default_storage, open_study
 from study.views.data_inspection import compute_inspection, gather
-from study.views.gating import GateOptions, describe_gate, judge_sides
+from study.views.gating import GateOptions, describe_look, judge_sides
 from study.views.live_view import compute_progress, describe_progress, tabulate_progress
 from study.views.planning import PlanOptions, forecast_spec
 from study.views.status import find_studies, list_events, study_state
@@ -155,7 +155,7 @@ class Answers:
         `new` is not worse, instead of whether it is better, by the `margin` in macro-F1, such as 0.005.
         """
         look, notes = judge_sides(GateOptions(old=old, new=new, not_worse=not_worse, margin=margin))
-        return [_section(f"study gate: {look.answer}", *describe_gate(look), *notes)]
+        return [_section(f"study gate: {look.answer}", *describe_look(look), *notes)]
 
     def plan(
         self,

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -154,9 +154,9 @@ class RecordBook(MemoryBook):
         else:
             # At once: an object store answers after tens of milliseconds. Neither is left to itself if the other one fails.
             written = [self._threads.submit(write, name) for name in (paths.record, paths.record_copy)]
-            wait(written)
-            for future in written:
-                future.result()
+            for error in [future.exception() for future in written]:
+                if error is not None:
+                    raise error
         return super().save(signed)
 
     def _read(self, paths: TrialPaths) -> tuple[TrialRecord | None, str]:

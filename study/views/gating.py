@@ -175,7 +175,7 @@ def _pair(old: ArmPredictions, new: ArmPredictions) -> list[ArmPredictions]:
 
 def print_gate(look: GateLook, notes: Sequence[str], console: Console, *, markdown: bool, as_json: bool) -> None:
     """Print the answer as lines, Markdown or JSON; Markdown is also appended to the summary of a step of GitHub Actions."""
-    lines = [*describe_gate(look), *notes]
+    lines = [*describe_look(look), *notes]
     text = "\n".join([f"{look.answer.upper()}: {lines[0]}", *lines[1:]])
     if markdown:
         text = f"### study gate: {look.answer}\n\n" + "".join(f"- {escape_markdown(line)}\n" for line in lines)
@@ -185,7 +185,7 @@ def print_gate(look: GateLook, notes: Sequence[str], console: Console, *, markdo
             file.write(f"{text}\n")
 
 
-def describe_gate(look: GateLook) -> tuple[str, str]:
+def describe_look(look: GateLook) -> tuple[str, str]:
     """Return the answer as a sentence, and the difference with its interval and verdict."""
     row = build_table_rows([look.row])[0]
     values = f"{row.effect} {row.interval} at {row.confidence} | {row.verdict} | {row.seeds}"

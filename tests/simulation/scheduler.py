@@ -348,11 +348,14 @@ class _Future:
             self._error = error
         self._ended.set()
 
-    def result(self) -> Any:
+    def exception(self) -> BaseException | None:
         while not self._ended.wait():
             pass
-        if self._error is not None:
-            raise self._error
+        return self._error
+
+    def result(self) -> Any:
+        if (error := self.exception()) is not None:
+            raise error
         return self._result
 
 

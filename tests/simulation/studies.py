@@ -39,7 +39,8 @@ def draw_study(seed: int, rng: random.Random) -> tuple[StudySpec, StatedInterven
         "num_trials": rng.randint(6, 11),
         "max_epochs": rng.randint(2, 4),
         "sampler": "gp" if seed % GAUSSIAN_EVERY == 0 else rng.choice(samplers),
-        "asha": {"enabled": rng.random() < 0.6, "first_rung": rng.choice([0, 1])},
+        "pruning": "asha" if rng.random() < 0.6 else "none",
+        "asha": {"first_rung": rng.choice([0.25, 0.5])},
         "keep_weights": rng.choice([2, "all"]),
     }
     return validate_spec(data, where="simulation"), None

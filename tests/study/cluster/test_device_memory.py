@@ -91,7 +91,7 @@ def test_a_node_whose_gpu_fails_every_start_is_left_out_and_the_study_ends() -> 
                 result = super().step()
                 return encode_report(decode_report(result).model_copy(update={"node": self.node_name()}))
 
-    spec = make_spec({"gpu": 1.0, "cpu": 1.0, "device": "cpu", "retries": 1}, num_trials=8, asha={"enabled": False})
+    spec = make_spec({"gpu": 1.0, "cpu": 1.0, "device": "cpu", "retries": 1}, num_trials=8, pruning="none")
     book = MemoryBook()
     try:
         with connect_cluster(nodes.address) as cluster:

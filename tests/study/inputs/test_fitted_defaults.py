@@ -160,6 +160,8 @@ def test_two_classes_of_sixty_images_are_prepared_without_a_setting(tmp_path: Pa
 
 
 class NoCluster:
+    node_gpus = (0.0,)
+
     def describe(self) -> str:
         return "no cluster"
 

@@ -98,7 +98,7 @@ class FakeCluster:
 
     @contextmanager
     def _connect(self, _: object) -> Iterator[SimpleNamespace]:
-        yield SimpleNamespace(describe=lambda: "simulated")
+        yield SimpleNamespace(describe=lambda: "simulated", node_gpus=(0.0,))
 
     def _run(self, _session: object, director: Director, _splits: object) -> None:
         def curve(record: TrialRecord, epoch: int) -> float:
