@@ -1,8 +1,8 @@
 """A small model of Ray Tune's loop and of its actors, around the product's own searcher, scheduler and `run_trials`.
 
-From Tune 2.60: a failure is told before the trial is queued again, and of a lost node twice; actors are used again; a result or a
-failure of an actor that was given up is not heard; exceptions of callbacks come out wrapped. A lost process is noticed after some
-seconds, one that does not answer after half a minute. The processes of a driver that died go on for up to a minute.
+From Tune 2.60: a failure is reported before the trial is queued again, and that of a lost node twice; actors are used again; a
+result or a failure of an actor that was given up is ignored; exceptions of callbacks come out wrapped. A lost process is noticed
+after some seconds, one that does not answer after half a minute. The processes of a driver that died go on for up to a minute.
 """
 
 import random
