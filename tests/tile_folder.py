@@ -34,8 +34,13 @@ class TileFolder:
     objects: Mapping[str, int]
 
 
-def write_tile_folder(root: Path, tiles: Mapping[str, tuple[int, int]] = TILES, seed: int = 0) -> TileFolder:
-    """Write MT_<defect>/Imgs/exp<light>_num_<object>.jpg, a mask of the defect beside each, and two loose pictures."""
+def write_tile_folder(
+    root: Path, tiles: Mapping[str, tuple[int, int]] = TILES, seed: int = 0, strength: float = 1.0
+) -> TileFolder:
+    """Write MT_<defect>/Imgs/exp<light>_num_<object>.jpg, a mask of the defect beside each, and two loose pictures.
+
+    Defects of a strength below 1 are fainter.
+    """
     generator = np.random.default_rng(seed)
     objects: dict[str, int] = {}
     for name, (num_objects, num_lights) in tiles.items():
@@ -43,7 +48,7 @@ def write_tile_folder(root: Path, tiles: Mapping[str, tuple[int, int]] = TILES, 
         folder.mkdir(parents=True)
         for _ in range(num_objects):
             number = 100_000 + len(set(objects.values()))
-            surface, mask = _draw_tile(name, generator)
+            surface, mask = _draw_tile(name, generator, strength)
             for light in range(num_lights):
                 stem = f"exp{light + 1}_num_{number}"
                 photograph = Image.fromarray(light_surface(surface, generator)).convert("L")
@@ -55,7 +60,9 @@ def write_tile_folder(root: Path, tiles: Mapping[str, tuple[int, int]] = TILES, 
     return TileFolder(root=root, objects=objects)
 
 
-def _draw_tile(name: str, generator: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+def _draw_tile(
+    name: str, generator: np.random.Generator, strength: float
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """Return (H, W, 3) reflectances of a tile with the defect of its class, and its (H, W) mask, 0 or 255.
 
     A break is dark stripes and a fray bright dots, both at one end, which a crop of the center cuts off; a blowhole is a dark
@@ -74,7 +81,7 @@ def _draw_tile(name: str, generator: np.random.Generator) -> tuple[NDArray[np.fl
         "MT_Free": (np.zeros(tile.shape, dtype=bool), 1.0),
     }
     is_defect, factor = defects[name]
-    tile = np.where(is_defect, factor * tile, tile)
+    tile = np.where(is_defect, (1 + strength * (factor - 1)) * tile, tile)
     return np.repeat(tile[..., None], 3, axis=2), np.where(is_defect, 255, 0).astype(np.uint8)
 
 

@@ -101,7 +101,11 @@ def _read_sides(texts: tuple[str, str]) -> tuple[_Side, _Side]:
         raise UserInputError(f"macro-F1 needs images of every class, but has none of {list_some(found.absent_classes)}")
     arms, names = (found.arms, found.image_names or "") if found else ({}, "")
     sides = {text: _Side(stack_predictions(text, by_seed), names) for text, by_seed in arms.items()}
-    old, new = (sides.get(text) or _read_arm(*places[text]) for text in texts)
+    missing = [text for text in dict.fromkeys(texts) if text not in sides]
+    checks = [("", partial(lambda text: sides.update({text: _read_arm(*places[text])}), text)) for text in missing]
+    if problems := collect_problems(checks):
+        raise UserInputError("\n".join(problems))
+    old, new = (sides[text] for text in texts)
     if old.arm.name == new.arm.name:
         raise UserInputError(f"OLD and NEW are both {new.arm.name!r}; a gate compares two arms")
     if old.images and new.images and old.images != new.images:
@@ -149,8 +153,7 @@ def _judge(old: _Side, new: _Side, options: GateOptions) -> tuple[GateLook, list
         return look, [*_list_notes(look), *notes]
     with hold_log(options.log):
         looks = read_log(options.log, options.rate)
-        images = _digest(old.images, old.arm.sample_ids.tolist(), old.arm.labels.tolist())
-        pairs = [_digest(images, *map(bytes, both)) for both in zip(*(arm.predicted for arm in pair), strict=True)]
+        images, pairs = _digest_images(old, pair)
         asked = f"not worse by {margin:g}" if options.not_worse else "better"
         place = find_place(looks, options.rate or (looks[0].rate if looks else RATE), asked, images, pairs)
         look = judge(place=place)
@@ -159,6 +162,16 @@ def _judge(old: _Side, new: _Side, options: GateOptions) -> tuple[GateLook, list
         now = LoggedLook(**named, **values, e_value=compute_e_values(place, look.p_value)[0])  # type: ignore[arg-type]
         add_look(options.log, looks, now)
     return look, [*_list_notes(look), *notes]
+
+
+def _digest_images(old: _Side, pair: Sequence[ArmPredictions]) -> tuple[str, list[str]]:
+    """Return digests of the images with their labels, and of each pair of seeds; the order of the images makes no difference."""
+    is_named = isinstance(old.images, tuple)
+    names = old.images if is_named else old.arm.sample_ids.tolist()
+    order = sorted(range(len(names)), key=names.__getitem__)
+    labels, predicted = old.arm.labels[order].tolist(), [arm.predicted[:, order] for arm in pair]
+    images = _digest("" if is_named else old.images, [names[i] for i in order], labels)
+    return images, [_digest(images, *map(bytes, both)) for both in zip(*predicted, strict=True)]
 
 
 def _digest(*parts: object) -> str:

@@ -10,10 +10,12 @@ import pytest
 import torch
 import torchvision
 
+from benchmarks.quality.drawn_sets import find_data
 from study.inputs.preparation import load_split_images
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from study.views.first_spec import init
+from tests.leaks import CHOICES, judge_leaks
 from tests.study.command_line import Outcome, run_cli
 from tests.tile_folder import LOOSE, TILES, TileFolder, write_tile_folder
 from trainables.data.splits import SPLIT_NAMES
@@ -141,3 +143,11 @@ def test_where_a_crop_cuts_objects_off_their_number_is_said(spec: StudySpec) -> 
     assert found is not None, note
     assert int(found[1]) > 30
     assert note.endswith('data.aspect = "pad" keeps it')
+
+
+@pytest.mark.shared_data
+def test_the_interval_of_the_probe_has_the_truth_only_if_tiles_stay_in_one_split(tmp_path: Path) -> None:
+    group, ignore = (judge_leaks(1, choice, find_data() / "weights", tmp_path) for choice in CHOICES)
+    assert group.is_covered, group
+    assert not ignore.is_covered, ignore
+    assert ignore.judged.estimate > group.judged.estimate + 0.1

@@ -165,6 +165,19 @@ def test_looks_at_one_comparison_share_a_place_in_the_log() -> None:
     assert "seen" not in elsewhere.output, "other images"
 
 
+def test_images_in_another_order_are_the_same_comparison() -> None:
+    order, answers = np.random.default_rng(0).permutation(NUM_IMAGES), []
+    for rows in (np.arange(NUM_IMAGES), order):
+        for name, accuracy in (("old", 0.75), ("new", 0.8)):
+            table = pd.DataFrame({"image": [f"{i}.png" for i in rows], "label": rows % NUM_CLASSES})
+            predicted = draw(accuracy, range(5), stream=ord(name[0]))[:, rows]
+            everything = [table.assign(seed=seed, prediction=own) for seed, own in enumerate(predicted)]
+            pd.concat(everything).to_csv(f"{name}.csv", index=False)
+        answers.append(gate("old.csv", "new.csv", "--log", "gate.jsonl"))
+    assert answers[0] == answers[1]
+    assert len(read_lines("gate.jsonl")) == 1, "the same look again is no new look"
+
+
 def test_seeds_of_an_earlier_look_cannot_be_left_out() -> None:
     old, log = write("old.npz"), ("--log", "gate.jsonl")
     gate(old, write("new.npz", 0.8), *log)
@@ -263,6 +276,8 @@ def test_arms_and_winners_of_studies(here: Path) -> None:
     assert line["old"].split(":")[1] == line["new"].split(":")[1]
     assert LoggedLook(**line).pairs
     assert "the study 'finished' has no arm 'bicubik' (did you mean 'bicubic'?)" in gate("one:bicubik", "one").errors
-    assert "there is no study at studies/three" in gate("three", "one").errors
+    missing = gate("three", "four").errors
+    assert "there is no study at studies/three" in missing
+    assert "there is no study at studies/four" in missing
     assert "OLD and NEW are both 'one:" in gate("one", f"one:{line['old'].split(':')[1]}").errors
     assert "must have the same classes" in gate(write("old.npz"), "one").errors
