@@ -20,6 +20,7 @@ from trainables.models.backbones import prepare_inputs
 from trainables.seeds import derive_seed
 from trainables.training.trial_data import PlacedImages, read_batches
 
+Weights = NDArray[np.float64] | None
 # Precision -> type of autocast; None for no autocast.
 PRECISIONS: Mapping[str, torch.dtype | None] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
@@ -60,7 +61,7 @@ def compute_logits(
 
 
 def compute_per_class_f1(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int, weights: Weights = None
 ) -> NDArray[np.float64]:
     """Return (K,) F1 scores; 0 for a class that is neither present nor predicted.
 
@@ -68,14 +69,18 @@ def compute_per_class_f1(
         labels: (N,) int64 in [0, K).
         predicted: (N,) int64 in [0, K).
         num_classes: K.
+        weights: (N,) of the images; None for 1.
     """
-    scores = f1_score(labels, predicted, labels=range(num_classes), average=None, zero_division=0)
+    classes = range(num_classes)
+    scores = f1_score(labels, predicted, labels=classes, average=None, sample_weight=weights, zero_division=0)
     return np.asarray(scores, dtype=np.float64)
 
 
-def compute_mean_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> float:
+def compute_mean_f1(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int, weights: Weights = None
+) -> float:
     """Return the unweighted mean of the K classes' F1 scores, in [0, 1]; see `compute_per_class_f1` for the arguments."""
-    return float(compute_per_class_f1(labels, predicted, num_classes).mean())
+    return float(compute_per_class_f1(labels, predicted, num_classes, weights).mean())
 
 
 def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManager[None]:

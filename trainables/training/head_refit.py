@@ -26,6 +26,7 @@ from trainables.training.linear_probe import (
     MAX_IMAGES,
     Labels,
     LinearProbe,
+    Sample,
     draw_sample,
     fit_again,
     fit_linear_probe,
@@ -149,20 +150,18 @@ def _fit(features: list[Features], labels: Labels, groups: Labels, is_swapped: b
     if is_swapped:
         # A ring says nothing about the class if the ring of each class is as frequent: the own ring in one of K.
         shares = [1 / num_classes, *(len(features) - 1) * [(1 - 1 / num_classes) / (len(features) - 1)]]
-    is_fitted = np.isin(
-        np.arange(len(labels)), choose_stratified(labels, len(labels) // 2, numpy_generator(0, "refit"), 1)
-    )
+    half = choose_stratified(labels, len(labels) // 2, numpy_generator(0, "refit"), 1)
+    is_fitted = np.isin(np.arange(len(labels)), half)
 
-    def stack(chosen: NDArray[np.bool_]) -> tuple[Features, Labels, NDArray[np.float64]]:
-        return (
+    def stack(chosen: NDArray[np.bool_]) -> Sample:
+        return Sample(
             np.concatenate([found[chosen] for found in features]),
             np.tile(labels[chosen], len(features)),
             np.concatenate([share * weights[chosen] for share in shares]),
         )
 
-    fitted, judged, every = (stack(chosen) for chosen in (is_fitted, ~is_fitted, np.ones_like(is_fitted)))
-    chosen = fit_linear_probe(*fitted[:2], *judged[:2], num_classes, weights=(fitted[2], judged[2]))
-    return fit_again(*every[:2], num_classes, chosen.strength, is_balanced=False, weights=every[2])
+    chosen = fit_linear_probe(stack(is_fitted), stack(~is_fitted), num_classes)
+    return fit_again(stack(np.ones_like(is_fitted)), num_classes, chosen.strength, is_balanced=False)
 
 
 def weigh_alike(labels: Labels, groups: Labels) -> NDArray[np.float64]:
