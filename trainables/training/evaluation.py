@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, check_choice
+from search_spaces.errors import check_choice, refuse_any
 from search_spaces.settings import ACCUMULATION_IN_GRAPHS, FOR_GPUS
 from trainables.models.backbones import prepare_inputs
 from trainables.seeds import derive_seed
@@ -153,9 +153,8 @@ def noting_operations(notes: dict[str, None]) -> Iterator[None]:
 
         def take(message: Warning | str, *rest: Any) -> None:
             if found := _NOT_DETERMINISTIC.match(str(message)):
-                notes[
-                    f"{found[1]} has no deterministic algorithm here: `study reproduce` may not find the same bits"
-                ] = None
+                said = f"{found[1]} has no deterministic algorithm here: `study reproduce` may not find the same bits"
+                notes[said] = None
             else:
                 show(message, *rest)
 
@@ -175,7 +174,10 @@ def seeded_modules(
         device: That the modules compute on.
         state: To continue from in the middle of the epoch, from `torch.Generator.get_state`.
     """
-    generator = _find_generator(device)
+    generator = torch.default_generator
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generator = torch.cuda.default_generators[index]
     before = generator.get_state()
     generator.manual_seed(derive_seed(seed, "modules", epoch))
     if state is not None:
@@ -184,13 +186,6 @@ def seeded_modules(
         yield generator
     finally:
         generator.set_state(before)
-
-
-def _find_generator(device: torch.device) -> torch.Generator:
-    if device.type != "cuda":
-        return torch.default_generator
-    index = torch.cuda.current_device() if device.index is None else device.index
-    return torch.cuda.default_generators[index]
 
 
 def check_recipe(config: TrialConfig, device: torch.device) -> None:
@@ -211,5 +206,4 @@ def check_recipe(config: TrialConfig, device: torch.device) -> None:
     ]
     if config.whole("accumulate") > 1 and config["compile"] == "cuda_graphs":
         problems.append(ACCUMULATION_IN_GRAPHS)
-    if problems:
-        raise UserInputError("; ".join(problems))
+    refuse_any(problems)
