@@ -63,7 +63,7 @@ class Predictions:
         return replace(self, **{name: values[chosen] for name, values in self._arrays.items()})
 
     @property
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> dict[str, Any]:
         """The arrays by the names of their fields; without groups where images are independent."""
         arrays = {name: getattr(self, name) for name in ("sample_ids", "labels", "logits", "groups")}
         return {name: values for name, values in arrays.items() if values is not None}
@@ -81,7 +81,7 @@ class Predictions:
     def to_npz(self) -> bytes:
         """Return an npz archive without pickles."""
         buffer, arrays = io.BytesIO(), self._arrays
-        groups = {"groups": arrays.pop("groups")} if self.groups is not None else {}
+        groups: dict[str, Any] = {"groups": arrays.pop("groups")} if self.groups is not None else {}
         np.savez(buffer, **arrays, split=np.frombuffer(self.split.encode(), dtype=np.uint8), **groups)
         return buffer.getvalue()
 
