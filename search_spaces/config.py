@@ -91,6 +91,11 @@ class TrialConfig:
         """Return the same configuration on another fold."""
         return replace(self, fold=fold)
 
+    def with_values(self, values: Mapping[str, Value]) -> "TrialConfig":
+        """Return the configuration with other values, which are hyperparameters from now on."""
+        fixed = {name: value for name, value in self.fixed.items() if name not in values}
+        return replace(self, hyperparameters={**self.hyperparameters, **values}, fixed=fixed)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as nested plain dicts."""
         plain: dict[str, Any] = _ADAPTER.dump_python(self)

@@ -13,6 +13,12 @@ class UserInputError(ValueError):
     """The user's input cannot be used. The message states the rule, the value, its place and the next action."""
 
 
+def refuse_any(problems: Collection[str]) -> None:
+    """Raise UserInputError with the messages of all problems, if there are any."""
+    if problems:
+        raise UserInputError("; ".join(problems))
+
+
 # What a problem's message begins with, and a function that raises it as UserInputError.
 Check = tuple[str, Callable[[], object]]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from search_spaces.config import Value
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, nearest_name, refuse_any
 from search_spaces.extensions import is_location, list_entry_points
 
 
@@ -254,8 +254,7 @@ class SearchSpace:
                 problems.append(f"the space {self.name!r} has no parameter {name!r}{nearest_name(name, known)}")
             elif chosen.get(name, value) != value:
                 problems.append(f"{name} is fixed at {chosen[name]!r}, but got {value!r}")
-        if problems:
-            raise UserInputError("; ".join(problems))
+        refuse_any(problems)
         return chosen
 
 

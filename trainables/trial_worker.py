@@ -109,7 +109,9 @@ class TrialWorker:
         checkpoint, damages = self._files.read_checkpoint()
         self._notes: dict[str, None] = dict.fromkeys(damages)
         device = choose_device(self._settings.device, num_gpus)
-        self._free_last_run(device)
+        # The model of the trial before is freed, so that the next one finds its memory free.
+        if self.__dict__.pop("_run", None) is not None and device.type == "cuda":
+            gc.collect()
         self._resident.num_gpus = num_gpus or 1.0
         with self._explaining_memory(device):
             limit_memory(device, num_gpus)
@@ -237,11 +239,6 @@ class TrialWorker:
     def _explaining_memory(self, device: torch.device) -> AbstractContextManager[None]:
         return explaining_device_memory(self._trial_config, device, self._num_gpus)
 
-    def _free_last_run(self, device: torch.device) -> None:
-        """Free the model of the trial before, so that the next one finds its memory free."""
-        if self.__dict__.pop("_run", None) is not None and device.type == "cuda":
-            gc.collect()
-
     def _finish(self) -> dict[str, Any]:
         """Store the final weights and predictions; return the record's fields about them.
 
@@ -287,14 +284,8 @@ class TrialWorker:
             store = self._files.store
             self._uploaded = -EVENT_SECONDS
             self._upload_from = None if store.is_local else Path(tempfile.mkdtemp(prefix="abstudy-events-"))
-            self._events = self._make_events(
-                self._upload_from or store.local_path,
-                config=self._trial_config,
-                trial_id=self._folder,
-                class_names=self._data.class_names,
-                space=self._settings.space,
-                first_epoch=metrics.epoch,
-            )
+            folder, space = self._upload_from or store.local_path, self._settings.space
+            self._events = self._make_events(folder, self._trial_config, self._folder, self._data, space, metrics.epoch)
             if metrics.epoch == 1 and isinstance(self._run, TrainingRun):
                 self._events.write_batch(self._run.preview_batch())
         self._events.write_epoch(metrics)

@@ -36,6 +36,7 @@ from trainables.training.frozen_features import borrow_backbone
 from trainables.training.linear_probe import (
     MAX_IMAGES,
     LinearProbe,
+    Sample,
     draw_sample,
     fit_again,
     identify_images,
@@ -277,10 +278,11 @@ def _predict_folds(
         for fold in list_folds(folds):
             own = data.of_trial(config.with_seed(seed).with_fold(fold))
             train, test = (features[np.searchsorted(used, part)] for part in (own.splits.train, own.splits.test))
-            head = fit_again(train, data.labels[own.splits.train], num_classes, strength, is_balanced=is_balanced)
+            fitted = Sample(train, data.labels[own.splits.train])
+            head = fit_again(fitted, num_classes, strength, is_balanced=is_balanced)
             parts.append(make_test_predictions(head.compute_logits(test), own))
         found.append(pool_predictions(parts))
-    return found, fit_again(features, data.labels[used], num_classes, strength, is_balanced=is_balanced)
+    return found, fit_again(Sample(features, data.labels[used]), num_classes, strength, is_balanced=is_balanced)
 
 
 def _files(store: Store) -> TrialFiles:

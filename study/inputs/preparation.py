@@ -315,8 +315,7 @@ def _check_group_weights(prepared: Prepared, group: Value) -> None:
     }
     fixed = {name: value for name, value in prepared.fixed.items() if name != "weighted_group"}
     config = TrialConfig(arm="check", seed=0, hyperparameters=hyperparameters, fixed=fixed)
-    data = prepared.data
-    compute_class_weights(config, data.labels[data.splits.train], data.class_names, data.class_groups)
+    compute_class_weights(config, prepared.data, prepared.splits.train)
 
 
 def check_hard_examples(spec: StudySpec, data: TrialData, fixed: dict[str, Value]) -> None:
@@ -331,12 +330,11 @@ def check_hard_examples(spec: StudySpec, data: TrialData, fixed: dict[str, Value
         UserInputError: listing all problems of `list_hard_problems` and `list_refit_problems`, over the choices and the ends of
             the ranges.
     """
-    counts = np.bincount(data.labels[data.splits.train], minlength=len(data.class_names))
     problems: dict[str, None] = {}
     for arm in spec.arms():
         for values in _list_combinations(arm.space):
             config = TrialConfig(arm=arm.name, seed=0, hyperparameters=values, fixed=fixed)
-            found = list_hard_problems(config, counts, data.class_names, data.class_groups)
+            found = list_hard_problems(config, data, data.splits.train)
             found += list_refit_problems(config.word("head_refit"), data, has_folds=spec.confirm.folds > 0)
             problems |= dict.fromkeys(found)
     if problems:

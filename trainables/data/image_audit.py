@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +47,10 @@ class AuditStage:
     problem: str | None
 
 
+# A stage, and what is wrong with it.
+Audited = tuple[AuditStage, list[Problem]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
     """The audit of an image set and its splits.
@@ -83,18 +88,15 @@ def audit_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
     """
     facts = measure_facts(image_set.images)
     used = np.concatenate([getattr(splits, name) for name in SPLIT_NAMES])
-    counts = {
-        name: np.bincount(image_set.labels[getattr(splits, name)], minlength=image_set.num_classes)
-        for name in SPLIT_NAMES
-    }
+    labels, num_classes = image_set.labels, image_set.num_classes
+    counts = {name: np.bincount(labels[getattr(splits, name)], minlength=num_classes) for name in SPLIT_NAMES}
     blank = np.sort(used[facts.lowest[used] == facts.highest[used]])
     duplicates = _find_duplicates(facts.digests, used)
-    conflicts = tuple(ids for ids in duplicates if len(set(image_set.labels[list(ids)])) > 1)
+    conflicts = tuple(ids for ids in duplicates if len(set(labels[list(ids)])) > 1)
     leaks = _find_leaks(facts.digests, splits)
-    problems = [_describe_blank(blank, len(used), image_set)]
-    problems.append(_describe_conflicts(conflicts, len(used), image_set))
+    problems = [_describe_blank(blank, len(used), image_set), _describe_conflicts(conflicts, len(used), image_set)]
     stages = [
-        _images_stage("images", image_set.images.shape, facts.lowest, facts.highest, problems),
+        _images_stage("images", image_set.images.shape, (facts.lowest, facts.highest), problems),
         _labels_stage(image_set),
         *_masks_stage(image_set),
     ]
@@ -102,14 +104,14 @@ def audit_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
         indices = getattr(splits, name)
         problems = [_describe_leaks(leaks, len(used) - len(indices), image_set)] if name == "train" else []
         shape = (len(indices), *image_set.images.shape[1:])
-        stages.append(_images_stage(name, shape, facts.lowest[indices], facts.highest[indices], problems))
+        stages.append(_images_stage(name, shape, (facts.lowest[indices], facts.highest[indices]), problems))
     return AuditReport(
         stages=tuple(stage for stage, _ in stages),
         num_duplicates=sum(len(ids) - 1 for ids in duplicates),
         num_leaks=len(leaks),
         duplicates=duplicates,
         conflicts=conflicts,
-        class_counts={name: tuple(int(c) for c in per_class) for name, per_class in counts.items()},
+        class_counts={name: tuple(per_class.tolist()) for name, per_class in counts.items()},
         found_problems=tuple(problem for _, found in stages for problem in found),
     )
 
@@ -236,58 +238,50 @@ def _find_duplicates(digests: Sequence[bytes], used: NDArray[np.int64]) -> tuple
 
 
 def _make_stage(
-    name: str,
-    shape: tuple[int, ...],
-    dtype: str,
-    limits: tuple[float, float],
-    layout: str,
-    problems: Iterable[Problem | None],
-) -> tuple[AuditStage, list[Problem]]:
-    """Return the stage, whose problem is the rules of all problems, and the problems with the stage's name before the rule."""
+    name: str, shape: tuple[int, ...], layout: str, ends: Sequence[NDArray[Any]], problems: Iterable[Problem | None]
+) -> Audited:
+    """Return the stage, whose problem is the rules of all problems, and the problems with the stage's name before the rule.
+
+    The ends are arrays of which the first has the lowest value, and the second the highest one.
+    """
     found = [problem for problem in problems if problem is not None]
     text = "; ".join(problem.rule for problem in found) or None
-    stage = AuditStage(name, tuple(shape), dtype, *limits, layout, text)
+    limits = (float(ends[0].min()), float(ends[1].max())) if len(ends[0]) else (float("nan"), float("nan"))
+    stage = AuditStage(name, tuple(shape), str(ends[0].dtype), *limits, layout, text)
     return stage, [dataclasses.replace(problem, rule=f"{name}: {problem.rule}") for problem in found]
 
 
 def _images_stage(
-    name: str,
-    shape: tuple[int, ...],
-    lowest: NDArray[np.uint8],
-    highest: NDArray[np.uint8],
-    problems: Iterable[Problem | None],
-) -> tuple[AuditStage, list[Problem]]:
-    limits = (float(lowest.min()), float(highest.max())) if len(lowest) else (float("nan"), float("nan"))
+    name: str, shape: tuple[int, ...], ends: Sequence[NDArray[np.uint8]], problems: Iterable[Problem | None]
+) -> Audited:
     if not shape[0]:
         problems = [Problem("there are no images", (), "add images")]
-    elif limits[1] <= 1:
-        rule = f"8-bit images are expected, but no value is above {limits[1]:g}; were floats in [0, 1] rounded?"
+    elif (highest := float(ends[1].max())) <= 1:
+        rule = f"8-bit images are expected, but no value is above {highest:g}; were floats in [0, 1] rounded?"
         problems = [Problem(rule, (), "save the images with values up to 255")]
-    return _make_stage(name, shape, "uint8", limits, "NHWC", problems)
+    return _make_stage(name, shape, "NHWC", ends, problems)
 
 
-def _labels_stage(image_set: ImageSet) -> tuple[AuditStage, list[Problem]]:
+def _labels_stage(image_set: ImageSet) -> Audited:
     labels = image_set.labels
     missing = np.flatnonzero(np.bincount(labels, minlength=image_set.num_classes) == 0)
     names = tuple(image_set.class_names[k] for k in missing)
-    limits = (float(labels.min()), float(labels.max())) if len(labels) else (float("nan"), float("nan"))
     problem = Problem(f"{len(names)} classes have no image", names, "drop them or add images") if names else None
-    return _make_stage("labels", labels.shape, str(labels.dtype), limits, "N", [problem])
+    return _make_stage("labels", labels.shape, "N", (labels, labels), [problem])
 
 
-def _masks_stage(image_set: ImageSet) -> list[tuple[AuditStage, list[Problem]]]:
+def _masks_stage(image_set: ImageSet) -> list[Audited]:
     masks = image_set.masks
     if masks is None:
         return []
-    problems = []
+    problem = None
     if masks.shape != image_set.images.shape[:3]:
         rule = f"masks must have the images' shape {image_set.images.shape[:3]}, but have {masks.shape}"
-        problems.append(Problem(rule, (), "correct them"))
+        problem = Problem(rule, (), "correct them")
     elif len(empty := find_missing_objects(masks, image_set.labels)):
         names = name_images(image_set, empty.tolist())
-        problems.append(Problem(f"{len(empty)} masks mark no object", names, "correct them"))
-    limits = (float(masks.min()), float(masks.max()))
-    return [_make_stage("masks", masks.shape, str(masks.dtype), limits, "NHW", problems)]
+        problem = Problem(f"{len(empty)} masks mark no object", names, "correct them")
+    return [_make_stage("masks", masks.shape, "NHW", (masks, masks), [problem])]
 
 
 def find_missing_objects(masks: NDArray[np.bool_], labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.errors import UserInputError, list_some
+from search_spaces.errors import list_some, refuse_any
 from trainables.data.image_array import ImageArray, LazyImages
 from trainables.data.near_duplicates import NearDuplicates
 
@@ -105,9 +105,7 @@ class ImageSet:
     near_duplicates: NearDuplicates | None = None
 
     def __post_init__(self) -> None:
-        problems = _list_problems(self)
-        if problems:
-            raise UserInputError("; ".join(problems))
+        refuse_any(_list_problems(self))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -144,12 +142,8 @@ class ImageSet:
 def _list_problems(image_set: ImageSet) -> list[str]:
     """Return a message for each attribute that is not as `ImageSet` describes it."""
     images: Any = image_set.images
-    if (
-        not isinstance(images, np.ndarray | LazyImages)
-        or images.dtype != np.uint8
-        or images.ndim != 4
-        or images.shape[3] != 3
-    ):
+    is_array = isinstance(images, np.ndarray | LazyImages)
+    if not is_array or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         return [f"images must be (N, H, W, 3) uint8, but are {_describe(images)}"]
     n = len(images)
     names: Any = image_set.class_names
@@ -177,8 +171,7 @@ def _has_form(values: Any, n: int, kinds: str) -> bool:
 
 
 def _describe(values: Any) -> str:
+    kind = type(values).__name__
     if hasattr(values, "shape") and hasattr(values, "dtype"):
-        return f"{tuple(values.shape)} {values.dtype}" + (
-            "" if isinstance(values, np.ndarray) else f" of {type(values).__name__}"
-        )
-    return f"of type {type(values).__name__}"
+        return f"{tuple(values.shape)} {values.dtype}{'' if isinstance(values, np.ndarray) else f' of {kind}'}"
+    return f"of type {kind}"

@@ -147,12 +147,8 @@ def _search(images: ImageArray) -> NearDuplicates:
 def _describe(images: ImageArray, ids: Numbers) -> _Descriptions:
     """Return the descriptions of images, in the order of `ids`."""
     ascending = np.argsort(ids)
-    thumbnails = map_on_all_cores(
-        lambda _, image: _shrink(cut_content(image)),
-        read_images(images, ids[ascending]),
-        len(ids),
-        "looking for near-duplicates",
-    )
+    shown = read_images(images, ids[ascending])
+    thumbnails = map_on_all_cores(_shrink, shown, len(ids), "looking for near-duplicates")
     hashes, terms = np.empty(len(ids), np.uint64), np.empty((len(ids), KEPT_SIDE**2), np.int8)
     for start in range(0, len(ids), CHUNK_THUMBNAILS):
         places = ascending[start : start + CHUNK_THUMBNAILS]
@@ -161,9 +157,9 @@ def _describe(images: ImageArray, ids: Numbers) -> _Descriptions:
     return _Descriptions(hashes=hashes, terms=terms, norms=norms)
 
 
-def _shrink(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a gray square thumbnail."""
-    gray = Image.fromarray(np.ascontiguousarray(image)).convert("L")
+def _shrink(_: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a gray square thumbnail of the content of an image."""
+    gray = Image.fromarray(np.ascontiguousarray(cut_content(image))).convert("L")
     return np.asarray(gray.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR))
 
 

@@ -197,14 +197,10 @@ def find_pixel_file(images: ImageArray) -> Path | None:
     mapped = images if isinstance(images, np.memmap) else images.base
     if not isinstance(mapped, np.memmap) or images.flags.writeable or mapped.shape != images.shape:
         return None
-    if images.strides != mapped.strides or not _is_whole(mapped):
-        return None
-    return Path(str(mapped.filename))
-
-
-def _is_whole(mapped: np.memmap) -> bool:
     path = Path(str(mapped.filename))
-    return mapped.offset == 0 and path.suffix == ".rgb" and path.exists() and path.stat().st_size == mapped.nbytes
+    is_file_of_pixels = mapped.offset == 0 and path.suffix == ".rgb" and path.exists()
+    is_whole = is_file_of_pixels and path.stat().st_size == mapped.nbytes
+    return path if is_whole and images.strides == mapped.strides else None
 
 
 def read_checked(path: Path) -> bytes | None:

@@ -17,6 +17,8 @@ from trainables.seeds import numpy_generator
 SPLIT_NAMES = ("train", "search", "confirm", "test")
 
 Indices = NDArray[np.int64]
+# Fractions of search, confirm and test split.
+Shares = tuple[float, float, float | None]
 
 # Images of each class that the test split needs, and gets where the class has enough: an interval needs two.
 MIN_TEST_PER_CLASS = 2
@@ -103,15 +105,12 @@ def make_splits(
         UserInputError: If a fraction or a number is out of range or does not apply, if splits lack classes or the test
             split has too few images of some (all are named), or if groups have images in several of the published sets.
     """
-    _check_request(image_set, search_fraction, confirm_fraction, test_fraction, num_test_images)
+    shares = search_fraction, confirm_fraction, test_fraction
+    _check_request(image_set, shares, num_test_images)
     _check_published_groups(image_set)
-
-    def draw(units: Indices | None) -> dict[str, Indices]:
-        return _draw_all(image_set, units, seed, search_fraction, confirm_fraction, test_fraction, num_test_images)
-
-    parts, num_avoided_leaks = draw(image_set.units), 0
+    parts, num_avoided_leaks = _draw_all(image_set, image_set.units, seed, shares, num_test_images), 0
     if image_set.official_test is None and image_set.units is not image_set.groups:
-        apart = draw(image_set.groups)
+        apart = _draw_all(image_set, image_set.groups, seed, shares, num_test_images)
         num_avoided_leaks = _count_leaks(image_set, apart["train"], apart["test"])
     splits = Splits(**parts, data_fingerprint=compute_data_fingerprint(image_set), num_avoided_leaks=num_avoided_leaks)
     rare = list_rare_classes(image_set, splits)
@@ -157,33 +156,38 @@ def _count_leaks(image_set: ImageSet, train: Indices, held_out: Indices) -> int:
 
 
 def _draw_all(
-    image_set: ImageSet,
-    units: Indices | None,
-    seed: int,
-    search_fraction: float,
-    confirm_fraction: float,
-    test_fraction: float | None,
-    num_test_images: int | None,
+    image_set: ImageSet, units: Indices | None, seed: int, shares: Shares, num_test_images: int | None
 ) -> dict[str, Indices]:
     """Return the four splits by name, see `make_splits`; images of one unit stay in one split, unless it is published."""
-    labels = image_set.labels
-    pool, validation, test = _published(image_set)
-    rest = pool
+    labels, nothing = image_set.labels, np.zeros(len(image_set), dtype=bool)
+
+    def draw(split: str, pool: Indices, count: int, units: Indices | None, min_per_class: int) -> Indices:
+        count = min(count, len(pool))  # Rounding may ask for one image more than is left of a tiny set.
+        generator = numpy_generator(seed, "splits", split)
+        if units is not None:
+            return pool[choose_groups(labels[pool], units[pool], count, generator, min_per_class)]
+        return pool[choose_stratified(labels[pool], count, generator, min_per_class)].astype(np.int64)
+
+    search_fraction, confirm_fraction, test_fraction = shares
+    is_test = nothing if image_set.official_test is None else image_set.official_test
+    is_validation = nothing if image_set.official_validation is None else image_set.official_validation
+    pool, validation = np.flatnonzero(~is_test & ~is_validation), np.flatnonzero(is_validation)
     if image_set.official_test is not None:
-        test = _draw(test, labels, num_test_images or len(test), seed, "test", None, MIN_TEST_PER_CLASS)
+        test, rest = np.flatnonzero(is_test), pool
+        test = draw("test", test, num_test_images or len(test), None, MIN_TEST_PER_CLASS)
     else:
         assert test_fraction is not None
-        test = _draw(pool, labels, round(test_fraction * len(pool)), seed, "test", units, MIN_TEST_PER_CLASS)
+        test = draw("test", pool, round(test_fraction * len(pool)), units, MIN_TEST_PER_CLASS)
         rest = np.setdiff1d(pool, test, assume_unique=True)
     if image_set.official_validation is not None:
         share = confirm_fraction / (search_fraction + confirm_fraction)
-        confirm = _draw(validation, labels, round(share * len(validation)), seed, "confirm", units, 1)
+        confirm = draw("confirm", validation, round(share * len(validation)), units, 1)
         search, train = np.setdiff1d(validation, confirm, assume_unique=True), rest
     else:
         # A class of which a split would get none gets an image if three of it are left.
-        confirm = _draw(rest, labels, round(confirm_fraction * len(pool)), seed, "confirm", units, 1)
+        confirm = draw("confirm", rest, round(confirm_fraction * len(pool)), units, 1)
         rest = np.setdiff1d(rest, confirm, assume_unique=True)
-        search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search", units, 1)
+        search = draw("search", rest, round(search_fraction * len(pool)), units, 1)
         train = np.setdiff1d(rest, search, assume_unique=True)
     return {"train": train, "search": search, "confirm": confirm, "test": test}
 
@@ -219,30 +223,23 @@ def list_rare_classes(image_set: ImageSet, splits: Splits) -> list[RareClasses]:
     is_test = (np.array(SPLIT_NAMES) == "test")[:, None]
     is_short = is_test & (counts < MIN_TEST_PER_CLASS) & ~is_missing
     is_alike = is_test & (_count_groups(image_set, splits.test) < MIN_TEST_PER_CLASS) & ~(is_missing | is_short)
+    is_single = (counts == 1) & ~(is_missing | is_short).any(axis=0)
+    short = f"the comparison needs {MIN_TEST_PER_CLASS} test images of each class, but has fewer of"
+    alike = f"the comparison needs test images of {MIN_TEST_PER_CLASS} groups in each class, but has fewer of"
     kinds = (
-        ("each split needs an image of each class, but a split has none of", "none", is_missing, True),
-        (
-            f"the comparison needs {MIN_TEST_PER_CLASS} test images of each class, but has fewer of",
-            "too few",
-            is_short,
-            True,
-        ),
-        (
-            f"the comparison needs test images of {MIN_TEST_PER_CLASS} groups in each class, but has fewer of",
-            "too few groups",
-            is_alike,
-            True,
-        ),
-        ("a split has one image only of", "one", (counts == 1) & ~(is_missing | is_short).any(axis=0), False),
+        ("each split needs an image of each class, but a split has none of", "none", is_missing),
+        (short, "too few", is_short),
+        (alike, "too few groups", is_alike),
+        ("a split has one image only of", "one", is_single),
     )
     found = []
-    for rule, word, cells, is_fatal in kinds:
+    for rule, word, cells in kinds:
         rare = np.flatnonzero(cells.any(axis=0))
         if len(rare):
             names = tuple(_name_rare(image_set, int(k), word, cells[:, k]) for k in rare)
             affected = [split for split, row in zip(SPLIT_NAMES, cells, strict=True) if row.any()]
             rule = f"{rule} {len(rare)} of the {image_set.num_classes} classes"
-            found.append(RareClasses(Problem(rule, names, _advise(image_set, affected)), is_fatal))
+            found.append(RareClasses(Problem(rule, names, _advise(image_set, affected)), cells is not is_single))
     return found
 
 
@@ -280,34 +277,8 @@ def _check_published_groups(image_set: ImageSet) -> None:
         raise make_error(f"the source {image_set.source!r}", problems)
 
 
-def _published(image_set: ImageSet) -> tuple[Indices, Indices, Indices]:
-    """Return the sample ids outside the published sets, of the published validation set, and of the published test set."""
-    nothing = np.zeros(len(image_set), dtype=bool)
-    is_test = nothing if image_set.official_test is None else image_set.official_test
-    is_validation = nothing if image_set.official_validation is None else image_set.official_validation
-    return (np.flatnonzero(~is_test & ~is_validation), np.flatnonzero(is_validation), np.flatnonzero(is_test))
-
-
-def _draw(
-    pool: Indices,
-    labels: Indices,
-    count: int,
-    seed: int,
-    split: str,
-    units: Indices | None = None,
-    min_per_class: int = 0,
-) -> Indices:
-    count = min(count, len(pool))  # Rounding may ask for one image more than is left of a tiny set.
-    generator = numpy_generator(seed, "splits", split)
-    if units is not None:
-        return pool[choose_groups(labels[pool], units[pool], count, generator, min_per_class)]
-    return pool[choose_stratified(labels[pool], count, generator, min_per_class)].astype(np.int64)
-
-
-def _check_request(
-    image_set: ImageSet, search: float, confirm: float, test: float | None, num_test_images: int | None
-) -> None:
-    official = image_set.official_test
+def _check_request(image_set: ImageSet, shares: Shares, num_test_images: int | None) -> None:
+    official, (search, confirm, test) = image_set.official_test, shares
     if official is None and test is None:
         raise UserInputError(f"the source {image_set.source!r} has no test set of its own; set data.test_fraction")
     if official is not None and test is not None:

@@ -183,9 +183,8 @@ def count_forward_flops(config: TrialConfig, num_classes: int) -> int:
 
     try:
         return count("meta")
-    except (
-        Exception
-    ):  # Whatever a network raises that looks at its values; the CPU raises it again if it is another reason.
+    except Exception:
+        # Whatever a network raises that looks at its values; the CPU raises it again if it is another reason.
         return count("cpu")
 
 

@@ -84,35 +84,19 @@ class SmallMapConv2d(nn.Conv2d):
 
 
 def use_small_map_convolutions(model: nn.Module) -> None:
-    """Replace the square, ungrouped convolutions of `model` by `SmallMapConv2d` with the same parameters."""
-    for name, module in list(model.named_modules()):
+    """Let the square, ungrouped convolutions of `model` compute as `SmallMapConv2d`, with the parameters that they have."""
+    for _, module in model.named_modules():
         if type(module) in {nn.Conv2d, FoldedConv2d} and _is_plain(module):
-            model.set_submodule(name, _share(module))
+            module.__class__ = SmallMapConv2d
 
 
 def _is_plain(convolution: nn.Conv2d) -> bool:
-    is_square = all(
-        not isinstance(values, str) and len(set(values)) == 1
-        for values in (convolution.kernel_size, convolution.stride, convolution.padding)
-    )
+    sizes = (convolution.kernel_size, convolution.stride, convolution.padding)
+    is_square = all(not isinstance(values, str) and len(set(values)) == 1 for values in sizes)
     # Others with a bias stay as they are, so that trials of earlier studies are reproduced bit for bit.
     has_none = convolution.bias is None or isinstance(convolution, FoldedConv2d)
     is_dense = convolution.groups == 1 and set(convolution.dilation) == {1}
     return is_square and has_none and is_dense and convolution.padding_mode == "zeros"
-
-
-def _share(convolution: nn.Conv2d) -> SmallMapConv2d:
-    with torch.device("meta"):  # draws no random numbers
-        twin = SmallMapConv2d(
-            convolution.in_channels,
-            convolution.out_channels,
-            convolution.kernel_size,  # type: ignore[arg-type]
-            convolution.stride,  # type: ignore[arg-type]
-            convolution.padding,  # type: ignore[arg-type]
-            bias=convolution.bias is not None,
-        )
-    twin.weight, twin.bias = convolution.weight, convolution.bias
-    return twin.train(convolution.training)
 
 
 class _Unfolded(torch.autograd.Function):

@@ -19,14 +19,8 @@ _SPARED = re.compile(
 )
 # A container with more layers, such as VGG's "features", is more than a stem.
 MOST_IN_STEM = 2
-_NORMS = (
-    nn.modules.batchnorm._BatchNorm,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.modules.instancenorm._InstanceNorm,
-    nn.LocalResponseNorm,
-    nn.RMSNorm,
-)
+# The first one is the base of BatchNorm and InstanceNorm.
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, nn.RMSNorm)
 
 
 def group_parameters(model: nn.Module, config: TrialConfig) -> list[dict[str, Any]]:

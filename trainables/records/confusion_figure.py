@@ -66,8 +66,7 @@ def plot_rate_matrix(
     axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.0)
     axes.tick_params(which="minor", length=0)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(literal_text(title), size=11)
     if num_classes <= MOST_ANNOTATED_CLASSES:
         _annotate(axes, rates, texts)

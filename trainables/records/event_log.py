@@ -12,6 +12,7 @@ from search_spaces.config import TrialConfig, Value
 from search_spaces.space import FloatParameter, IntParameter, Parameter
 from trainables.records.confusion_figure import plot_confusion_matrix
 from trainables.training.epoch_metrics import METRIC_TAG, EpochMetrics
+from trainables.training.trial_data import TrialData
 
 
 class EventLog:
@@ -20,10 +21,9 @@ class EventLog:
     def __init__(
         self,
         folder: Path,
-        *,
         config: TrialConfig,
-        trial_id: str,
-        class_names: Sequence[str],
+        name: str,
+        data: TrialData,
         space: Sequence[Parameter],
         first_epoch: int,
     ) -> None:
@@ -32,22 +32,20 @@ class EventLog:
         Args:
             folder: Folder of the trial.
             config: Configuration of the trial.
-            trial_id: Name of the session in TensorBoard; unique in the study, so it includes the stage.
-            class_names: K names for the per-class tags.
+            name: Name of the session in TensorBoard; unique in the study, so it includes the stage.
+            data: Has the K names for the per-class tags.
             space: All searched parameters of the study, conditional ones included, so that TensorBoard shows all trials
                 in one table.
             first_epoch: Earlier events of this epoch and later ones, from an interrupted attempt, are superseded.
         """
         self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
-        self._class_names = tuple(class_names)
-        self._write_hyperparameters(config, trial_id, space)
+        self._class_names = data.class_names
+        self._write_hyperparameters(config, name, space)
 
     def write_epoch(self, metrics: EpochMetrics) -> None:
         """Write the scalars of one epoch; numbers that were not finite are left out."""
-        scalars = {
-            **metrics.scalars,
-            **{f"class_f1/{name}": value for name, value in zip(self._class_names, metrics.per_class_f1, strict=False)},
-        }
+        of_classes = zip(self._class_names, metrics.per_class_f1, strict=False)
+        scalars = metrics.scalars | {f"class_f1/{name}": value for name, value in of_classes}
         for tag, value in scalars.items():
             if value is not None:
                 self._writer.add_scalar(tag, value, metrics.epoch)
@@ -71,9 +69,8 @@ class EventLog:
         columns = [summary_v2.HParam(parameter.name, _domain(parameter)) for parameter in space]
         metrics = [summary_v2.Metric(METRIC_TAG, display_name="macro-F1 (search)")]
         experiment = summary_v2.hparams_config_pb(hparams=columns, metrics=metrics, time_created_secs=0.0)
-        values: dict[str, Value] = {
-            p.name: config.hyperparameters[p.name] for p in space if p.name in config.hyperparameters
-        }
+        own = config.hyperparameters
+        values: dict[str, Value] = {p.name: own[p.name] for p in space if p.name in own}
         session = summary_v2.hparams_pb(values, trial_id=trial_id)
         file_writer = self._writer._get_file_writer()
         file_writer.add_summary(experiment, 0)

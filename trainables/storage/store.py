@@ -10,15 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
+import tenacity
 from pyarrow import fs
-from tenacity import (
-    Retrying,
-    retry_if_exception_type,
-    retry_if_not_exception_type,
-    stop_after_attempt,
-    wait_chain,
-    wait_fixed,
-)
 
 from search_spaces.errors import UserInputError, first_line
 from trainables.storage.durable import link_new, make_folder, put_new, sync_folder, write_durably
@@ -73,10 +66,10 @@ class FileState:
     mtime_ns: int
 
 
-_RETRYING = Retrying(
-    retry=retry_if_exception_type(StorageError) & retry_if_not_exception_type(StorageRefusedError),
-    wait=wait_chain(*map(wait_fixed, RETRY_WAITS)),
-    stop=stop_after_attempt(1 + len(RETRY_WAITS)),
+_RETRYING = tenacity.Retrying(
+    retry=tenacity.retry_if_exception_type(StorageError) & tenacity.retry_if_not_exception_type(StorageRefusedError),
+    wait=tenacity.wait_chain(*map(tenacity.wait_fixed, RETRY_WAITS)),
+    stop=tenacity.stop_after_attempt(1 + len(RETRY_WAITS)),
     reraise=True,
 )
 

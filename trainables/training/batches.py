@@ -5,7 +5,6 @@ weights and soft targets.
 """
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,27 +13,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, check_choice, list_some
+from search_spaces.errors import UserInputError, check_choice, list_some, refuse_any
 from trainables.seeds import torch_generator
+from trainables.training.trial_data import TrialData
 
 CLASS_WEIGHTINGS = ("none", "inverse_frequency", "group")
 
 
-def compute_class_weights(
-    config: TrialConfig,
-    train_labels: NDArray[np.int64],
-    class_names: Sequence[str],
-    class_groups: Mapping[str, Sequence[str]],
-) -> Tensor:
+def compute_class_weights(config: TrialConfig, data: TrialData, train: NDArray[np.int64]) -> Tensor:
     """Return (K,) float32 weights with mean 1.
 
     Args:
         config: Reads `class_weighting` and, if it applies, `class_weight_strength` s and `weighted_group`.
             "none": all weights are 1. "inverse_frequency": count^-s, so that s = 0 changes nothing and s = 1 gives all
             classes the same total weight. "group": classes of the group weigh 1 + s times as much as the others.
-        train_labels: (N,) int64 in [0, K), labels of the training split.
-        class_names: K names.
-        class_groups: Named groups of class names.
+        data: Labels, names and groups of the classes.
+        train: (N,) indices of the training images.
 
     Raises:
         UserInputError: For an unknown weighting, group or class, a class without training images, or a strength that leaves a
@@ -43,22 +37,21 @@ def compute_class_weights(
     weighting = config.word("class_weighting")
     check_choice("there is no class_weighting", weighting, CLASS_WEIGHTINGS)
     if weighting == "none":
-        return torch.ones(len(class_names))
+        return torch.ones(len(data.class_names))
     strength = config.number("class_weight_strength")
     if weighting == "inverse_frequency":
-        counts = np.bincount(train_labels, minlength=len(class_names))
-        for name, count in zip(class_names, counts, strict=True):
-            if not count:
-                raise UserInputError(
-                    f"inverse_frequency needs a training image of each class, but {name!r} has none; "
-                    "drop the class or use another class_weighting"
-                )
+        counts = np.bincount(data.labels[train], minlength=len(data.class_names))
+        if not counts.all():
+            raise UserInputError(
+                f"inverse_frequency needs a training image of each class, but {data.class_names[counts.argmin()]!r} has none; "
+                "drop the class or use another class_weighting"
+            )
         weights = counts.astype(np.float64) ** -strength
     else:
-        members = _group_members(config.word("weighted_group"), class_names, class_groups)
-        weights = np.where([name in members for name in class_names], 1.0 + strength, 1.0)
+        members = _group_members(config.word("weighted_group"), data)
+        weights = np.where([name in members for name in data.class_names], 1.0 + strength, 1.0)
     relative = (weights / weights.mean()).astype(np.float32)
-    without = [name for name, weight in zip(class_names, relative, strict=True) if not weight > 0]
+    without = [name for name, weight in zip(data.class_names, relative, strict=True) if not weight > 0]
     if without:
         raise UserInputError(
             f"class_weight_strength = {strength:g} leaves {list_some(map(repr, without))} no positive weight; "
@@ -92,36 +85,31 @@ def compute_total_weight(targets: Tensor, class_weights: Tensor) -> Tensor:
     return (targets * class_weights).sum()
 
 
-def _group_members(group: str, class_names: Sequence[str], class_groups: Mapping[str, Sequence[str]]) -> frozenset[str]:
-    if not class_groups:
+def _group_members(group: str, data: TrialData) -> frozenset[str]:
+    if not data.class_groups:
         raise UserInputError(
             'class_weighting "group" needs named groups of classes, but this image set describes none; '
             'remove "group" from the range of class_weighting'
         )
     if not group:
         raise UserInputError(
-            f'class_weighting "group" needs weighted_group, but it is empty; name one of {", ".join(class_groups)}'
+            f'class_weighting "group" needs weighted_group, but it is empty; name one of {", ".join(data.class_groups)}'
         )
-    return find_group(group, class_names, class_groups)
+    return _find_group(group, data)
 
 
-def find_group(group: str, class_names: Sequence[str], class_groups: Mapping[str, Sequence[str]]) -> frozenset[str]:
+def _find_group(group: str, data: TrialData) -> frozenset[str]:
     """Return the names of a group's classes.
-
-    Args:
-        group: Name of the group.
-        class_names: K names.
-        class_groups: Named groups of class names.
 
     Raises:
         UserInputError: For an unknown group, with the nearest one, and for a group that is empty or names an unknown class.
     """
-    check_choice("there is no group of classes", group, class_groups)
-    if not class_groups[group]:
+    check_choice("there is no group of classes", group, data.class_groups)
+    if not data.class_groups[group]:
         raise UserInputError(f"the group {group!r} is empty; name its classes")
-    for name in class_groups[group]:
-        check_choice(f"the group {group!r} names the class", name, class_names)
-    return frozenset(class_groups[group])
+    for name in data.class_groups[group]:
+        check_choice(f"the group {group!r} names the class", name, data.class_names)
+    return frozenset(data.class_groups[group])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +129,8 @@ class EpochShape:
         """Return the shape for a training split of `num_train` images; reads `batch_size` and `accumulate`."""
         batch_size = min(config.whole("batch_size"), num_train)
         num_batches = num_train // batch_size
-        return cls(
-            batch_size=batch_size, num_batches=num_batches - num_batches % min(config.whole("accumulate"), num_batches)
-        )
+        left_over = num_batches % min(config.whole("accumulate"), num_batches)
+        return cls(batch_size=batch_size, num_batches=num_batches - left_over)
 
     def count_hard(self, fraction: float) -> int:
         """Return the batches of an epoch that are made of hard examples: the nearest whole number, but at least one."""
@@ -163,30 +150,18 @@ class EpochBatches:
         num_hard: Batches of hard examples in an epoch from `hard_from_epoch` on.
     """
 
-    def __init__(
-        self,
-        config: TrialConfig,
-        train: NDArray[np.int64],
-        labels: NDArray[np.int64],
-        class_names: Sequence[str],
-        class_groups: Mapping[str, Sequence[str]],
-    ) -> None:
+    def __init__(self, config: TrialConfig, data: TrialData, train: NDArray[np.int64]) -> None:
         """Read the settings.
 
         Args:
             config: Reads `batch_size` and `accumulate`, and the settings of `list_hard_problems`.
-            train: Indices of the training split, two or more.
-            labels: (N,) int64 in [0, K), of all images.
-            class_names: K names.
-            class_groups: Named groups of class names.
+            data: Labels, names and groups of the classes.
+            train: Indices of the training images, two or more.
 
         Raises:
             UserInputError: Listing all problems of `list_hard_problems`.
         """
-        counts = np.bincount(labels[train], minlength=len(class_names))
-        problems = list_hard_problems(config, counts, class_names, class_groups)
-        if problems:
-            raise UserInputError("; ".join(problems))
+        refuse_any(list_hard_problems(config, data, train))
         self.shape = EpochShape.from_config(config, len(train))
         self.num_hard = self.shape.count_hard(config.number("hard_fraction"))
         self._seed = config.seed
@@ -194,9 +169,9 @@ class EpochBatches:
         self._train = torch.from_numpy(np.array(train, dtype=np.int64))
         self._by_class: list[Tensor] = []
         if self.num_hard:
-            members = class_groups[config.word("hard_group")]
-            numbers = [number for number, name in enumerate(class_names) if name in members]
-            of_train = torch.from_numpy(np.array(labels[train], dtype=np.int64))
+            members = data.class_groups[config.word("hard_group")]
+            numbers = [number for number, name in enumerate(data.class_names) if name in members]
+            of_train = torch.from_numpy(np.array(data.labels[train], dtype=np.int64))
             self._by_class = [self._train[of_train == number] for number in numbers]
 
     def of_epoch(self, epoch: int) -> tuple[Tensor, ...]:
@@ -223,20 +198,14 @@ class EpochBatches:
         return chosen
 
 
-def list_hard_problems(
-    config: TrialConfig,
-    class_counts: NDArray[np.int64],
-    class_names: Sequence[str],
-    class_groups: Mapping[str, Sequence[str]],
-) -> list[str]:
+def list_hard_problems(config: TrialConfig, data: TrialData, train: NDArray[np.int64]) -> list[str]:
     """Return a message for each reason why a configuration's batches of hard examples cannot be made.
 
     Args:
         config: Reads `hard_fraction`; if it is above 0 also `hard_group`, `hard_from_epoch`, `max_epochs`, `batch_size` and
             `accumulate`.
-        class_counts: (K,) training images of each class.
-        class_names: K names.
-        class_groups: Named groups of class names.
+        data: Labels, names and groups of the classes.
+        train: (N,) indices of the training images.
     """
     fraction, group = config.number("hard_fraction"), config.word("hard_group")
     if fraction == 0:
@@ -248,29 +217,31 @@ def list_hard_problems(
     if not 1 <= first <= last:
         problems.append(f"1 <= train.hard_from_epoch <= max_epochs ({last}) must hold, but got {first}")
     if not group:
-        advice = f"name one of {list_some(class_groups)}" if class_groups else "name a group of [analyze.groups]"
+        advice = (
+            f"name one of {list_some(data.class_groups)}" if data.class_groups else "name a group of [analyze.groups]"
+        )
         return [*problems, f"train.hard_fraction = {fraction:g} needs train.hard_group, but it is empty; {advice}"]
     try:
-        members = find_group(group, class_names, class_groups)
+        members = _find_group(group, data)
     except UserInputError as error:
         return [*problems, f"train.hard_group: {error}"]
-    missing = [name for name, count in zip(class_names, class_counts, strict=True) if name in members and not count]
+    counts = np.bincount(data.labels[train], minlength=len(data.class_names))
+    missing = [name for name, count in zip(data.class_names, counts, strict=True) if name in members and not count]
     if missing:
         problems.append(
             f"train.hard_group = {group!r} needs a training image of each class, but there is none of "
             f"{list_some(missing)}; leave them out of the group"
         )
-    shape = EpochShape.from_config(config, int(class_counts.sum()))
+    shape = EpochShape.from_config(config, len(train))
     if shape.batch_size < len(members):
         problems.append(
             f"a batch of train.hard_group = {group!r} needs an image of each of its {len(members)} classes, but has "
             f"{shape.batch_size} images; raise train.batch_size"
         )
-    others = [name for name in class_names if name not in members]
+    others = [name for name in data.class_names if name not in members]
     if others and shape.count_hard(fraction) == shape.num_batches:
         problems.append(
             f"train.hard_fraction = {fraction:g} leaves no batch to the classes outside of {group!r} "
-            f"({list_some(others, 3)}): batches per epoch: {shape.num_batches}; "
-            "lower it, or train.batch_size"
+            f"({list_some(others, 3)}): batches per epoch: {shape.num_batches}; lower it, or train.batch_size"
         )
     return problems

@@ -95,11 +95,8 @@ class Checkpoint:
 
     def to_bytes(self) -> bytes:
         """Return one safetensors blob: the tensors, and in its metadata a SHA-256 of everything and the other state as JSON."""
-        tensors = {
-            **{_MODEL + name: _portable(value) for name, value in self.model_state.items()},
-            **{_OPTIMIZER + name: _portable(value) for name, value in self.optimizer_state.items()},
-            **{_AVERAGE + name: _portable(value) for name, value in self.average_state.items()},
-        }
+        states = {_MODEL: self.model_state, _OPTIMIZER: self.optimizer_state, _AVERAGE: self.average_state}
+        tensors = {part + name: _portable(value) for part, state in states.items() for name, value in state.items()}
         partial = None
         if self.partial is not None:
             for name in ("loss_sum", "generator_state", "module_state"):

@@ -15,7 +15,7 @@ from typing import Unpack
 import torch
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError
+from search_spaces.errors import refuse_any
 from search_spaces.settings import list_process_problems
 from trainables.processes import prepare_to_train
 from trainables.training.epoch_metrics import EpochMetrics
@@ -40,18 +40,13 @@ class DistributedRun(TrainingRun):
         """
         ranks = Ranks(rank=0, size=config.whole("processes"))
         batch_size = min(config.whole("batch_size"), len(data.splits.train))
-        problems = list_process_problems(ranks.size, batch_size, config.word("compile"))
-        if problems:
-            raise UserInputError("; ".join(problems))
+        refuse_any(list_process_problems(ranks.size, batch_size, config.word("compile")))
         device = options["device"] = own_device(options["device"], ranks)
         options["ranks"] = ranks
         # In a form that any process of this machine can unpickle.
         sent = replace(data, reload=None, class_groups=dict(data.class_groups))
-        told: RunOptions = {
-            "device": device,
-            "weights": options.get("weights"),
-            "checkpoint": options.get("checkpoint"),
-        }
+        weights, checkpoint = options.get("weights"), options.get("checkpoint")
+        told: RunOptions = {"device": device, "weights": weights, "checkpoint": checkpoint}
         self._others = OtherRanks.start(ranks.size, (config, sent, told, torch.get_num_threads()))
         self._finalizer = weakref.finalize(self, _end, self._others)
         try:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, check_choice
+from search_spaces.errors import check_choice, refuse_any
 from search_spaces.settings import ACCUMULATION_IN_GRAPHS, FOR_GPUS
 from trainables.models.backbones import prepare_inputs
 from trainables.seeds import derive_seed
 from trainables.training.trial_data import PlacedImages, read_batches
 
+Weights = NDArray[np.float64] | None
 # Precision -> type of autocast; None for no autocast.
 PRECISIONS: Mapping[str, torch.dtype | None] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
@@ -60,7 +61,7 @@ def compute_logits(
 
 
 def compute_per_class_f1(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int, weights: Weights = None
 ) -> NDArray[np.float64]:
     """Return (K,) F1 scores; 0 for a class that is neither present nor predicted.
 
@@ -68,14 +69,18 @@ def compute_per_class_f1(
         labels: (N,) int64 in [0, K).
         predicted: (N,) int64 in [0, K).
         num_classes: K.
+        weights: (N,) of the images; None for 1.
     """
-    scores = f1_score(labels, predicted, labels=range(num_classes), average=None, zero_division=0)
+    classes = range(num_classes)
+    scores = f1_score(labels, predicted, labels=classes, average=None, sample_weight=weights, zero_division=0)
     return np.asarray(scores, dtype=np.float64)
 
 
-def compute_mean_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> float:
+def compute_mean_f1(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int, weights: Weights = None
+) -> float:
     """Return the unweighted mean of the K classes' F1 scores, in [0, 1]; see `compute_per_class_f1` for the arguments."""
-    return float(compute_per_class_f1(labels, predicted, num_classes).mean())
+    return float(compute_per_class_f1(labels, predicted, num_classes, weights).mean())
 
 
 def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManager[None]:
@@ -148,9 +153,8 @@ def noting_operations(notes: dict[str, None]) -> Iterator[None]:
 
         def take(message: Warning | str, *rest: Any) -> None:
             if found := _NOT_DETERMINISTIC.match(str(message)):
-                notes[
-                    f"{found[1]} has no deterministic algorithm here: `study reproduce` may not find the same bits"
-                ] = None
+                said = f"{found[1]} has no deterministic algorithm here: `study reproduce` may not find the same bits"
+                notes[said] = None
             else:
                 show(message, *rest)
 
@@ -170,7 +174,10 @@ def seeded_modules(
         device: That the modules compute on.
         state: To continue from in the middle of the epoch, from `torch.Generator.get_state`.
     """
-    generator = _find_generator(device)
+    generator = torch.default_generator
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generator = torch.cuda.default_generators[index]
     before = generator.get_state()
     generator.manual_seed(derive_seed(seed, "modules", epoch))
     if state is not None:
@@ -179,13 +186,6 @@ def seeded_modules(
         yield generator
     finally:
         generator.set_state(before)
-
-
-def _find_generator(device: torch.device) -> torch.Generator:
-    if device.type != "cuda":
-        return torch.default_generator
-    index = torch.cuda.current_device() if device.index is None else device.index
-    return torch.cuda.default_generators[index]
 
 
 def check_recipe(config: TrialConfig, device: torch.device) -> None:
@@ -206,5 +206,4 @@ def check_recipe(config: TrialConfig, device: torch.device) -> None:
     ]
     if config.whole("accumulate") > 1 and config["compile"] == "cuda_graphs":
         problems.append(ACCUMULATION_IN_GRAPHS)
-    if problems:
-        raise UserInputError("; ".join(problems))
+    refuse_any(problems)

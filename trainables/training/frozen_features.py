@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from search_spaces.config import TrialConfig
 from search_spaces.settings import UNMIXED
-from trainables.data.augmentation.pipeline import augment_batch, resize_batch
+from trainables.data.augmentation.pipeline import AugmentationSettings, augment_batch, resize_batch
 from trainables.data.image_memory import default_folder
 from trainables.devices import describe_libraries
 from trainables.models.backbones import build_model, place_model, read_augmentation
@@ -113,12 +113,12 @@ class FrozenBackbone:
             interpolation: of both steps, "bicubic" or "bilinear"; None for that of the configuration.
         """
         interpolation = interpolation or self.config.word("interpolation")
-        config = _with_interpolation(self.config, interpolation)
 
         def place() -> PlacedImages:
             return torch.from_numpy(np.array(images if side is None else downscale(images, side, interpolation)))
 
-        return self._recall(config, (digest, side), place, np.arange(len(images)))
+        backbone = replace(self, config=self.config.with_values({"interpolation": interpolation}))
+        return backbone._recall((digest, side), place, np.arange(len(images)))
 
     def compute_part(self, images: PlacedImages, indices: NDArray[np.int64], digest: str, *, view: int = 0) -> Features:
         """Return (N, D) float32 features of some images of a set, from the cache if they are there.
@@ -134,45 +134,42 @@ class FrozenBackbone:
         if isinstance(images, Tensor):
             for some in torch.split(torch.from_numpy(np.array(indices[:NUM_DIGESTED])), BATCH_SIZE):
                 seen.update(gather_images(images, some, torch.device("cpu")).numpy().tobytes())
-        return self._recall(self.config, (digest, seen.hexdigest(), view), lambda: images, indices, view)
+        return self._recall((digest, seen.hexdigest(), view), lambda: images, indices, view)
 
     def _recall(
-        self,
-        config: TrialConfig,
-        what: tuple[object, ...],
-        place: Callable[[], PlacedImages],
-        indices: NDArray[np.int64],
-        view: int = 0,
+        self, what: tuple[object, ...], place: Callable[[], PlacedImages], indices: NDArray[np.int64], view: int = 0
     ) -> Features:
         """Return features from the cache, or compute and keep them; another process that computes them is waited for."""
-        path = self.cache / f"{self._key(config, what, view)}{SUFFIX}"
+        path = self.cache / f"{self._key(what, view)}{SUFFIX}"
         with _locked(path):
             found = _read(path)
             if found is None:
-                found = _keep(path, len(indices), self._compute_chunks(config, place(), indices, view))
+                found = _keep(path, len(indices), self._compute_chunks(place(), indices, view))
         return found
 
-    def _compute_chunks(
-        self, config: TrialConfig, images: PlacedImages, indices: NDArray[np.int64], view: int
-    ) -> Iterator[Features]:
+    def _compute_chunks(self, images: PlacedImages, indices: NDArray[np.int64], view: int) -> Iterator[Features]:
         generator = torch_generator(0, "probe view", view, device=self.device)
 
         def augment(pixels: Tensor) -> Tensor:
-            settings = read_augmentation(config).model_copy(update=UNMIXED)
             labels = torch.zeros(len(pixels), dtype=torch.int64, device=self.device)
-            return augment_batch(pixels, labels, generator=generator, settings=settings, num_classes=1)[0]
+            return augment_batch(pixels, labels, generator=generator, settings=self._augmentation, num_classes=1)[0]
 
         for first in range(0, len(indices), CHUNK_IMAGES):
             chunk, prepare = indices[first : first + CHUNK_IMAGES], augment if view else None
-            yield compute_logits(self.model, images, chunk, config, self.device, BATCH_SIZE, prepare)
+            yield compute_logits(self.model, images, chunk, self.config, self.device, BATCH_SIZE, prepare)
 
-    def _key(self, config: TrialConfig, what: tuple[object, ...], view: int) -> str:
+    @property
+    def _augmentation(self) -> AugmentationSettings:
+        """The augmentation of views: without what mixes images."""
+        return read_augmentation(self.config).model_copy(update=UNMIXED)
+
+    def _key(self, what: tuple[object, ...], view: int) -> str:
         """Return the name of an entry; threads and libraries affect the last digits, and with them the trials."""
         names = ("backbone", "image_size", "interpolation", "precision", "channels_last", "tf32", "deterministic")
         machine = (self.device.type, describe_libraries(self.device), torch.get_num_threads())
-        parts = [VERSION, self.identity, *what, *machine, *(config[name] for name in names)]
+        parts = [VERSION, self.identity, *what, *machine, *(self.config[name] for name in names)]
         if view:
-            parts.append(read_augmentation(config).model_copy(update=UNMIXED).model_dump_json())
+            parts.append(self._augmentation.model_dump_json())
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
@@ -202,11 +199,6 @@ def digest_weights(model: nn.Module) -> str:
         digest.update(f"{name}{tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _with_interpolation(config: TrialConfig, interpolation: str) -> TrialConfig:
-    fixed = {name: value for name, value in config.fixed.items() if name != "interpolation"}
-    return replace(config, fixed=fixed, hyperparameters={**config.hyperparameters, "interpolation": interpolation})
 
 
 @contextmanager

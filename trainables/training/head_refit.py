@@ -14,24 +14,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, list_some
+from search_spaces.errors import UserInputError, list_some, refuse_any
 from trainables.data.augmentation.mixing import RING_FRACTIONS, measure_ring, swap_rings
 from trainables.data.stratified import choose_stratified
 from trainables.models.heads import MEAN, Head, find_head, fold
 from trainables.seeds import numpy_generator, torch_generator
+from trainables.training import linear_probe
 from trainables.training.evaluation import compute_logits
 from trainables.training.frozen_features import Features, borrow_backbone, digest_images
-from trainables.training.linear_probe import (
-    MAX_BALANCED_RATIO,
-    MAX_IMAGES,
-    Labels,
-    LinearProbe,
-    draw_sample,
-    fit_again,
-    fit_linear_probe,
-    identify_images,
-    set_head,
-)
+from trainables.training.linear_probe import Labels, LinearProbe, Sample
 from trainables.training.trial_data import PlacedImages, TrialData
 
 # The choices of `head_refit`.
@@ -45,7 +36,7 @@ MIN_PER_CLASS = 2
 def list_refits(data: TrialData) -> tuple[str, ...]:
     """Return the choices of `head_refit` that these data allow, and that weigh their images in another way than they are."""
     counts = np.bincount(data.labels[data.splits.search], minlength=len(data.class_names))
-    is_unequal = counts.max() >= MAX_BALANCED_RATIO * counts.min()
+    is_unequal = counts.max() >= linear_probe.MAX_BALANCED_RATIO * counts.min()
     kinds = (RING_SWAPS, GROUPS, *([BALANCED] if is_unequal else []))
     return tuple(kind for kind in kinds if not list_refit_problems(kind, data))
 
@@ -63,9 +54,8 @@ def list_refit_problems(kind: str, data: TrialData, *, has_folds: bool = False) 
     problems, name, rows = [], f'model.head_refit = "{kind}"', data.splits.search
     labels = data.labels[rows]
     if has_folds:
-        problems.append(
-            f"{name} needs images of the split search, on which networks of folds train; set confirm.folds to 0"
-        )
+        used = "images of the split search, on which networks of folds train"
+        problems.append(f"{name} needs {used}; set confirm.folds to 0")
     counts = np.bincount(labels, minlength=len(data.class_names))
     few = [found for found, count in zip(data.class_names, counts, strict=True) if count < MIN_PER_CLASS]
     if few:
@@ -103,8 +93,7 @@ def check_head(
                 f"{name} has no linear head with a bias at its end, which head_refit could fit anew: its last linear layer takes "
                 f"{head.in_features} features, and without it the network returns {found} for an image"
             )
-    if problems:
-        raise UserInputError("; ".join(problems))
+    refuse_any(problems)
 
 
 def refit_head(
@@ -124,10 +113,10 @@ def refit_head(
     """
     kind, head = config.word("head_refit"), find_head(model)[1]
     views = 1 + NUM_SWAPS * (kind == RING_SWAPS)
-    rows = draw_sample(data.splits.search, data.labels, MAX_IMAGES // views)
+    rows = linear_probe.draw_sample(data.splits.search, data.labels, linear_probe.MAX_IMAGES // views)
     labels = data.labels[rows]
     with borrow_backbone(model, config, device) as backbone:
-        features = [backbone.compute_part(images, rows, identify_images(data))]
+        features = [backbone.compute_part(images, rows, linear_probe.identify_images(data))]
         if kind == RING_SWAPS:
             features += [backbone.compute(swapped, digest_images(swapped)) for swapped in _swap_rings(data, rows)]
     if all(np.isfinite(found).all() for found in features):
@@ -149,20 +138,18 @@ def _fit(features: list[Features], labels: Labels, groups: Labels, is_swapped: b
     if is_swapped:
         # A ring says nothing about the class if the ring of each class is as frequent: the own ring in one of K.
         shares = [1 / num_classes, *(len(features) - 1) * [(1 - 1 / num_classes) / (len(features) - 1)]]
-    is_fitted = np.isin(
-        np.arange(len(labels)), choose_stratified(labels, len(labels) // 2, numpy_generator(0, "refit"), 1)
-    )
+    half = choose_stratified(labels, len(labels) // 2, numpy_generator(0, "refit"), 1)
+    is_fitted = np.isin(np.arange(len(labels)), half)
 
-    def stack(chosen: NDArray[np.bool_]) -> tuple[Features, Labels, NDArray[np.float64]]:
-        return (
+    def stack(chosen: NDArray[np.bool_]) -> Sample:
+        return Sample(
             np.concatenate([found[chosen] for found in features]),
             np.tile(labels[chosen], len(features)),
             np.concatenate([share * weights[chosen] for share in shares]),
         )
 
-    fitted, judged, every = (stack(chosen) for chosen in (is_fitted, ~is_fitted, np.ones_like(is_fitted)))
-    chosen = fit_linear_probe(*fitted[:2], *judged[:2], num_classes, weights=(fitted[2], judged[2]))
-    return fit_again(*every[:2], num_classes, chosen.strength, is_balanced=False, weights=every[2])
+    chosen = linear_probe.fit_linear_probe(stack(is_fitted), stack(~is_fitted), num_classes)
+    return linear_probe.fit_again(stack(np.ones_like(is_fitted)), num_classes, chosen.strength, is_balanced=False)
 
 
 def weigh_alike(labels: Labels, groups: Labels) -> NDArray[np.float64]:
@@ -177,6 +164,6 @@ def _set_probe(head: Head, probe: LinearProbe) -> None:
     """Give a head the weight and bias of a regression on standardized features, which it does not standardize itself."""
     weight, bias = fold(*map(torch.tensor, (probe.weight, probe.bias, probe.mean, probe.scale)))
     assert bias is not None
-    set_head(head, replace(probe, weight=weight.numpy(), bias=bias.numpy()))
+    linear_probe.set_head(head, replace(probe, weight=weight.numpy(), bias=bias.numpy()))
     if MEAN in dict(head.named_buffers()):
         head.standardize(torch.zeros(head.in_features), torch.ones(head.in_features))

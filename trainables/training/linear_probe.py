@@ -1,22 +1,21 @@
 """A linear probe on the features of a frozen backbone: as a baseline, and as the first head of a trial (LP-FT)."""
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
 from threadpoolctl import threadpool_limits
 from torch import nn
 
 from search_spaces.config import TrialConfig
-from trainables.data.splits import Splits
 from trainables.data.stratified import choose_stratified
 from trainables.models.heads import Head, find_head
 from trainables.seeds import numpy_generator
+from trainables.training.evaluation import compute_mean_f1
 from trainables.training.frozen_features import Features, FrozenBackbone, borrow_backbone
 from trainables.training.trial_data import PlacedImages, TrialData
 
@@ -34,7 +33,7 @@ MIN_SCALE = 0.1
 ABSENT = -30.0
 
 Labels = NDArray[np.int64]
-Weights = tuple[NDArray[np.float64], NDArray[np.float64]]
+Scale = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +59,7 @@ class LinearProbe:
     macro_f1: float
     num_images: int
 
-    def compute_logits(self, features: Features) -> NDArray[np.float32]:
+    def compute_logits(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return (N, K) logits of (N, D) features."""
         return np.asarray(((features - self.mean) / self.scale) @ self.weight.T + self.bias, dtype=np.float32)
 
@@ -72,102 +71,67 @@ def draw_sample(indices: Labels, labels: Labels, most: int) -> Labels:
     return np.sort(indices[choose_stratified(labels[indices], most, numpy_generator(0, "linear probe"))])
 
 
-def fit_linear_probe(
-    train: Features,
-    train_labels: Labels,
-    search: Features,
-    search_labels: Labels,
-    num_classes: int,
-    weights: Weights | None = None,
-) -> LinearProbe:
+class Sample(NamedTuple):
+    """Features (N, D) of images, their labels (N,) in [0, K), and their weights (N,); None for 1."""
+
+    features: NDArray[np.floating]
+    labels: Labels
+    weights: NDArray[np.float64] | None = None
+
+
+def fit_linear_probe(train: Sample, search: Sample, num_classes: int) -> LinearProbe:
     """Return the probe with the best macro-F1 on the search split; ties go to the stronger regularization.
 
     Classes are weighted by inverse frequency or not at all, where they are unequal; else they are not, and not beside weights of
     the images.
 
     Args:
-        train: (N, D) features of training images.
-        train_labels: (N,) in [0, K).
-        search: (M, D) features of the search split.
-        search_labels: (M,).
+        train: Training images.
+        search: Images of the search split.
         num_classes: K.
-        weights: (N,) and (M,) of the images; None for 1.
     """
-    fitted = _fit_all(train, train_labels, search, search_labels, num_classes, weights)
+    standardized = _standardize(train)
+    counts = np.bincount(train.labels, minlength=num_classes)
+    present = counts[counts > 0]
+    is_unequal = train.weights is None and present.max() >= MAX_BALANCED_RATIO * present.min()
+    fitted: list[LinearProbe] = []
+    for is_balanced in (False, True) if is_unequal else (False,):
+        best, num_worse = -1.0, 0
+        for strength in STRENGTHS:
+            probe = _fit(*standardized, num_classes, strength, is_balanced)
+            predicted = probe.compute_logits(search.features).argmax(axis=1).astype(np.int64)
+            score = compute_mean_f1(search.labels, predicted, num_classes, search.weights)
+            fitted.append(replace(probe, macro_f1=score))
+            best, num_worse = max(best, score), 0 if score > best else num_worse + 1
+            if num_worse > PATIENCE:
+                break
     return max(fitted, key=lambda probe: probe.macro_f1)
 
 
-def fit_again(
-    train: Features,
-    labels: Labels,
-    num_classes: int,
-    strength: float,
-    *,
-    is_balanced: bool,
-    weights: NDArray[np.float64] | None = None,
-) -> LinearProbe:
-    """Return a probe fitted on other images, (N, D) features with (N,) labels, by a strength and weights chosen before.
+def fit_again(train: Sample, num_classes: int, strength: float, *, is_balanced: bool) -> LinearProbe:
+    """Return a probe fitted on other images, by a strength and weights of the classes that were chosen before.
 
     Its macro-F1 on the search split is not known (NaN).
     """
-    mean, scale = measure_scale(train)
-    standardized = ((train - mean) / scale).astype(np.float64)
-    return _fit(standardized, labels, num_classes, strength, is_balanced, (mean, scale), weights)
+    return _fit(*_standardize(train), num_classes, strength, is_balanced)
 
 
-def measure_scale(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def measure_scale(features: NDArray[np.floating]) -> Scale:
     """Return mean and scale (D,) of features; the scale is their standard deviation, but at least `MIN_SCALE` times its mean."""
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.maximum(scale, max(MIN_SCALE * float(scale.mean()), 1e-6))
     return mean.astype(np.float32), scale.astype(np.float32)
 
 
-def _fit_all(
-    train: Features,
-    train_labels: Labels,
-    search: Features,
-    search_labels: Labels,
-    num_classes: int,
-    weights: Weights | None,
-) -> Iterator[LinearProbe]:
-    own, judged = (None, None) if weights is None else weights
-    mean, scale = measure_scale(train)
-    standardized = ((train - mean) / scale).astype(np.float64)
-    counts = np.bincount(train_labels, minlength=num_classes)
-    present = counts[counts > 0]
-    is_unequal = weights is None and present.max() >= MAX_BALANCED_RATIO * present.min()
-    choices = (False, True) if is_unequal else (False,)
-    for is_balanced in choices:
-        best, num_worse = -1.0, 0
-        for strength in STRENGTHS:
-            probe = _fit(standardized, train_labels, num_classes, strength, is_balanced, (mean, scale), own)
-            predicted = probe.compute_logits(search).argmax(axis=1).astype(np.int64)
-            score = f1_score(
-                search_labels,
-                predicted,
-                labels=range(num_classes),
-                average="macro",
-                zero_division=0,
-                sample_weight=judged,
-            )
-            yield replace(probe, macro_f1=score)
-            best, num_worse = max(best, score), 0 if score > best else num_worse + 1
-            if num_worse > PATIENCE:
-                break
+def _standardize(train: Sample) -> tuple[Sample, Scale]:
+    mean, scale = measure_scale(train.features)
+    return train._replace(features=((train.features - mean) / scale).astype(np.float64)), (mean, scale)
 
 
-def _fit(
-    features: NDArray[np.float64],
-    labels: Labels,
-    num_classes: int,
-    strength: float,
-    is_balanced: bool,
-    standardization: tuple[NDArray[np.float32], NDArray[np.float32]],
-    weights: NDArray[np.float64] | None = None,
-) -> LinearProbe:
+def _fit(train: Sample, scale: Scale, num_classes: int, strength: float, is_balanced: bool) -> LinearProbe:
     """Return the probe of standardized features, not scored yet; one class alone is predicted always."""
-    classes = np.unique(labels)
-    weight, bias = np.zeros((num_classes, features.shape[1])), np.full(num_classes, ABSENT)
+    classes = np.unique(train.labels)
+    weight, bias = np.zeros((num_classes, train.features.shape[1])), np.full(num_classes, ABSENT)
     bias[classes] = 0.0
     if len(classes) > 1:
         model = LogisticRegression(
@@ -176,7 +140,7 @@ def _fit(
         # Two OpenMP threads on a shared core wait for each other.
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the limit of iterations
-            model.fit(features, labels, sample_weight=weights)
+            model.fit(train.features, train.labels, sample_weight=train.weights)
         # Of two classes, scikit-learn returns the logit of the second.
         halves = len(classes) == 2
         weight[classes] = np.concatenate([-model.coef_, model.coef_]) / 2 if halves else model.coef_
@@ -184,12 +148,12 @@ def _fit(
     return LinearProbe(
         weight=weight.astype(np.float32),
         bias=bias.astype(np.float32),
-        mean=standardization[0],
-        scale=standardization[1],
+        mean=scale[0],
+        scale=scale[1],
         strength=strength,
         is_balanced=is_balanced,
         macro_f1=float("nan"),
-        num_images=len(features),
+        num_images=len(train.labels),
     )
 
 
@@ -252,15 +216,10 @@ def measure_probe(
     splits = data.splits
     # A trial of a fold trains on the search split too, on which the probe is chosen.
     parts = np.setdiff1d(splits.train, splits.search), splits.search
-    train, search = (draw_sample(part, data.labels, most) for part in parts)
+    chosen = [draw_sample(part, data.labels, most) for part in parts]
     digest = identify_images(data)
-    return fit_linear_probe(
-        backbone.compute_part(images, train, digest),
-        data.labels[train],
-        backbone.compute_part(images, search, digest),
-        data.labels[search],
-        len(data.class_names),
-    )
+    train, search = (Sample(backbone.compute_part(images, rows, digest), data.labels[rows]) for rows in chosen)
+    return fit_linear_probe(train, search, len(data.class_names))
 
 
 def compute_split(
@@ -272,5 +231,4 @@ def compute_split(
 
 def identify_images(data: TrialData) -> str:
     """Return what distinguishes the images of a study from others, for keys of the cache."""
-    splits: Splits = data.splits
-    return f"{splits.data_fingerprint} {data.images.shape}"
+    return f"{data.splits.data_fingerprint} {data.images.shape}"

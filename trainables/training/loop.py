@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Required, TypedDict, cast
+from typing import Required, TypedDict, Unpack, cast
 
 import numpy as np
 import torch
@@ -15,14 +15,7 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from trainables.data.augmentation.pipeline import augment_batch
 from trainables.data.image_array import ImageArray
-from trainables.models.backbones import (
-    build_model,
-    compile_model,
-    count_parameters,
-    place_model,
-    read_augmentation,
-    set_training_mode,
-)
+from trainables.models import backbones
 from trainables.models.heads import find_head, fold_state
 from trainables.seeds import derive_seed, torch_generator
 from trainables.training.batches import (
@@ -52,7 +45,16 @@ from trainables.training.trial_run import EpochInterrupted, TrialRun
 
 
 class RunOptions(TypedDict, total=False):
-    """The keyword arguments of `TrainingRun`."""
+    """The keyword arguments of `TrainingRun`.
+
+    Attributes:
+        device: Device to compute on.
+        weights: As in `trainables.models.backbones.build_model`.
+        checkpoint: State to continue from.
+        profile: Whether the metrics include `part_seconds`.
+        place: Returns the images where they are to be while the trial trains; `place_images` by default.
+        ranks: This process among those that train the trial (`trainables.training.distributed_run`); `ALONE` by default.
+    """
 
     device: Required[torch.device]
     weights: str | None
@@ -78,52 +80,36 @@ class TrainingRun(TrialRun):
     those of rank 0. Equal numbers of processes give bitwise equal results, resumed or not.
     """
 
-    def __init__(
-        self,
-        config: TrialConfig,
-        data: TrialData,
-        *,
-        device: torch.device,
-        weights: str | None = None,
-        checkpoint: Checkpoint | None = None,
-        profile: bool = False,
-        place: Place = place_images,
-        ranks: Ranks = ALONE,
-    ) -> None:
+    def __init__(self, config: TrialConfig, data: TrialData, **options: Unpack[RunOptions]) -> None:
         """Build model, optimizer and schedule, or restore them from a checkpoint.
 
         Args:
             config: Configuration of the trial.
             data: Images and splits.
-            device: Device to compute on.
-            weights: As in `trainables.models.backbones.build_model`.
-            checkpoint: State to continue from.
-            profile: Whether the metrics include `part_seconds`.
-            place: Returns the images where they are to be while the trial trains.
-            ranks: This process among those that train the trial (`trainables.training.distributed_run`).
+            options: See `RunOptions`.
 
         Raises:
             UserInputError: For settings, weights or a checkpoint that cannot be used, or fewer than two training images.
         """
+        device, checkpoint, ranks = options["device"], options.get("checkpoint"), options.get("ranks", ALONE)
         train = choose_training_images(config, data.splits.train)
         check_recipe(config, device)
-        super().__init__(config, data, device, profile=profile)
+        super().__init__(config, data, device, profile=options.get("profile", False))
         self._ranks = ranks
-        self._settings = read_augmentation(config)
-        self._images = place(data.images, device)
+        self._settings = backbones.read_augmentation(config)
+        self._images = options.get("place", place_images)(data.images, device)
         self.images_on = describe_place(self._images, device)
         self._labels = torch.from_numpy(np.array(data.labels, dtype=np.int64))
-        self._batches = EpochBatches(config, train, data.labels, data.class_names, data.class_groups)
+        self._batches = EpochBatches(config, data, train)
         shape = self._batches.shape
-        self._class_weights = compute_class_weights(config, data.labels[train], data.class_names, data.class_groups).to(
-            device
-        )
+        self._class_weights = compute_class_weights(config, data, train).to(device)
         weights_are_equal = bool((self._class_weights == self._class_weights[0]).all())
         self._parts_are_even = ranks.size == 1 or (weights_are_equal and shape.batch_size % ranks.size == 0)
-        self.model = place_model(build_model(config, len(data.class_names), weights=weights), config, device)
+        model = backbones.build_model(config, len(data.class_names), weights=options.get("weights"))
+        self.model = backbones.place_model(model, config, device)
         check_head(self.model, config, data, self._images, device)
         prepare_head(self.model, config, data, self._images, device, is_restored=checkpoint is not None)
-        self.num_parameters = count_parameters(self.model)
+        self.num_parameters = backbones.count_parameters(self.model)
         self._trained = self._find_trained()
         self._forward = self._make_forward()
         self._steps = OptimizerSteps(
@@ -172,13 +158,9 @@ class TrainingRun(TrialRun):
         """
         chosen = self._batches.of_epoch(1)[0]
         generator = torch_generator(self.config.seed, "augmentation", 1, device=self.device)
-        inputs, _ = augment_batch(
-            next(read_batches(self._images, (chosen,), self.device)),
-            self._labels[chosen].to(self.device),
-            generator=generator,
-            settings=self._settings,
-            num_classes=len(self._data.class_names),
-        )
+        images, labels = next(read_batches(self._images, (chosen,), self.device)), self._labels[chosen].to(self.device)
+        num_classes = len(self._data.class_names)
+        inputs, _ = augment_batch(images, labels, generator=generator, settings=self._settings, num_classes=num_classes)
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self._settings.mean, self._settings.std))
         shown = inputs[:most].float().cpu() * std + mean
         return np.asarray((255 * shown).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
@@ -237,7 +219,7 @@ class TrainingRun(TrialRun):
             num_before, self._earlier_seconds = self._partial.num_batches, self._partial.seconds
             generator.set_state(ranks.unpack(self._partial.generator_state))
             loss_sum.copy_(ranks.unpack(self._partial.loss_sum))
-        set_training_mode(self.model, self.config)
+        backbones.set_training_mode(self.model, self.config)
         per_step = self._steps.num_accumulated
         module_state = None if self._partial is None else ranks.unpack(self._partial.module_state)
         noise_seed = derive_seed(seed, *ranks.names) if ranks.names else seed
@@ -303,7 +285,7 @@ class TrainingRun(TrialRun):
     def _make_forward(self) -> Callable[[Tensor], Tensor]:
         """Return the forward pass of a training batch; that of several processes averages the gradients over them."""
         if self._ranks.size == 1:
-            return compile_model(self.model, self.config, self.device)
+            return backbones.compile_model(self.model, self.config, self.device)
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             return self.model
         return DistributedDataParallel(self.model, device_ids=[self.device] if self.device.type == "cuda" else None)

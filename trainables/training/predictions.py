@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,11 +45,9 @@ class Predictions:
                 f"predictions on {self.split!r} need groups (N,), but got {self.groups.shape} for {n} images"
             )
         order = np.argsort(self.sample_ids, kind="stable")
-        if self.groups is not None:
-            object.__setattr__(self, "groups", np.ascontiguousarray(self.groups[order], dtype=np.int64))
-        object.__setattr__(self, "sample_ids", np.ascontiguousarray(self.sample_ids[order], dtype=np.int64))
-        object.__setattr__(self, "labels", np.ascontiguousarray(self.labels[order], dtype=np.int64))
-        object.__setattr__(self, "logits", np.ascontiguousarray(self.logits[order], dtype=np.float32))
+        for name, values in self._arrays.items():
+            dtype = np.float32 if name == "logits" else np.int64
+            object.__setattr__(self, name, np.ascontiguousarray(values[order], dtype=dtype))
         if n and bool(np.any(np.diff(self.sample_ids) <= 0)):
             raise UserInputError(f"sample ids on {self.split!r} must be unique")
         if not np.isfinite(self.logits).all():
@@ -62,13 +60,13 @@ class Predictions:
 
     def take(self, chosen: NDArray[np.bool_]) -> "Predictions":
         """Return the predictions of the images that are chosen, (N,) bool."""
-        return Predictions(
-            sample_ids=self.sample_ids[chosen],
-            labels=self.labels[chosen],
-            logits=self.logits[chosen],
-            split=self.split,
-            groups=None if self.groups is None else self.groups[chosen],
-        )
+        return replace(self, **{name: values[chosen] for name, values in self._arrays.items()})
+
+    @property
+    def _arrays(self) -> dict[str, Any]:
+        """The arrays by the names of their fields; without groups where images are independent."""
+        arrays = {name: getattr(self, name) for name in ("sample_ids", "labels", "logits", "groups")}
+        return {name: values for name, values in arrays.items() if values is not None}
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -82,29 +80,16 @@ class Predictions:
 
     def to_npz(self) -> bytes:
         """Return an npz archive without pickles."""
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = {
-            "sample_ids": self.sample_ids,
-            "labels": self.labels,
-            "logits": self.logits,
-            "split": np.frombuffer(self.split.encode(), dtype=np.uint8),
-        }
-        if self.groups is not None:
-            arrays["groups"] = self.groups
-        np.savez(buffer, **arrays)
+        buffer, arrays = io.BytesIO(), self._arrays
+        groups: dict[str, Any] = {"groups": arrays.pop("groups")} if self.groups is not None else {}
+        np.savez(buffer, **arrays, split=np.frombuffer(self.split.encode(), dtype=np.uint8), **groups)
         return buffer.getvalue()
 
     @classmethod
     def from_npz(cls, data: bytes) -> "Predictions":
         """Rebuild predictions from `to_npz`; an archive that contains pickles is refused with ValueError."""
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return cls(
-                sample_ids=archive["sample_ids"],
-                labels=archive["labels"],
-                logits=archive["logits"],
-                split=archive["split"].tobytes().decode(),
-                groups=archive.get("groups"),
-            )
+            return cls(**{**archive, "split": archive["split"].tobytes().decode()})
 
 
 def pool_predictions(parts: Sequence[Predictions]) -> Predictions:
@@ -116,11 +101,5 @@ def pool_predictions(parts: Sequence[Predictions]) -> Predictions:
     first = parts[0]
     if len(parts) == 1:
         return first
-    groups = [part.groups for part in parts if part.groups is not None]
-    return Predictions(
-        sample_ids=np.concatenate([part.sample_ids for part in parts]),
-        labels=np.concatenate([part.labels for part in parts]),
-        logits=np.concatenate([part.logits for part in parts]),
-        split=first.split,
-        groups=np.concatenate(groups) if groups else None,
-    )
+    held = [part._arrays for part in parts]
+    return replace(first, **{name: np.concatenate([arrays[name] for arrays in held]) for name in held[0]})

@@ -7,7 +7,7 @@ import copy
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +131,7 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: TrialConfig, steps_
     total_steps = steps_per_epoch * config.whole("max_epochs")
     if name == "cosine":
         num_warmup_steps = round(config.number("warmup_fraction") * total_steps)
-        return LambdaLR(optimizer, _make_cosine(num_warmup_steps, total_steps))
+        return LambdaLR(optimizer, lambda step: _compute_cosine(step, num_warmup_steps, total_steps))
     peak_fraction = config.number("lr_peak_fraction")
     if peak_fraction * total_steps == 1.0:  # torch divides by the number of steps before the peak, here 0
         peak_fraction *= 1.0 - 1e-9
@@ -144,16 +144,12 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: TrialConfig, steps_
     )
 
 
-def _make_cosine(num_warmup_steps: int, total_steps: int) -> Callable[[int], float]:
+def _compute_cosine(step: int, num_warmup_steps: int, total_steps: int) -> float:
     """Return the learning rate of a 0-based step, as a factor of its peak."""
-
-    def compute_factor(step: int) -> float:
-        if step < num_warmup_steps:
-            return WARMUP_START_FACTOR + (1.0 - WARMUP_START_FACTOR) * step / num_warmup_steps
-        progress = (step - num_warmup_steps) / max(1, total_steps - num_warmup_steps)
-        return COSINE_FLOOR_FACTOR + (1.0 - COSINE_FLOOR_FACTOR) * (1.0 + math.cos(math.pi * progress)) / 2.0
-
-    return compute_factor
+    if step < num_warmup_steps:
+        return WARMUP_START_FACTOR + (1.0 - WARMUP_START_FACTOR) * step / num_warmup_steps
+    progress = (step - num_warmup_steps) / max(1, total_steps - num_warmup_steps)
+    return COSINE_FLOOR_FACTOR + (1.0 - COSINE_FLOOR_FACTOR) * (1.0 + math.cos(math.pi * progress)) / 2.0
 
 
 def find_lr(optimizer: torch.optim.Optimizer, part: str) -> float:

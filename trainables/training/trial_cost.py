@@ -28,10 +28,8 @@ def make_run(config: TrialConfig, data: TrialData, **options: Unpack[RunOptions]
     if is_own_loop(config):
         checkpoint, profile = options.get("checkpoint"), options.get("profile", False)
         return TrainableRun(config, data, device=options["device"], checkpoint=checkpoint, profile=profile)
-    kind = DistributedRun if config.whole("processes") > 1 else TrainingRun
-    if config["tuning"] == PROBE:
-        kind = ProbeRun
-    return kind(config, data, **options)
+    several = DistributedRun if config.whole("processes") > 1 else TrainingRun
+    return (ProbeRun if config["tuning"] == PROBE else several)(config, data, **options)
 
 
 NUM_MEASURED_BATCHES = 3
@@ -72,13 +70,8 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
         device: Device to compute on.
         weights: As in `trainables.models.backbones.build_model`.
     """
-    without: dict[str, Value] = {"class_weighting": "none", "hard_fraction": 0.0, "leave_out": "", "head_refit": "none"}
-    unweighted = replace(
-        config,
-        hyperparameters={**config.hyperparameters, **without},
-        fixed={name: value for name, value in config.fixed.items() if name not in without},
-    )
-    full = data.splits
+    plain: dict[str, Value] = {"class_weighting": "none", "hard_fraction": 0.0, "leave_out": "", "head_refit": "none"}
+    unweighted, full = config.with_values(plain), data.splits
 
     def measure(num_batches: int) -> tuple[float, tuple[Measured, Measured]]:
         number = num_batches * config.whole("batch_size")

@@ -157,13 +157,7 @@ class TrainableRun(TrialRun):
     """A trial that a `Trainable` trains, epoch by epoch. An epoch is not interrupted; a request to stop takes effect after it."""
 
     def __init__(
-        self,
-        config: TrialConfig,
-        data: TrialData,
-        *,
-        device: torch.device,
-        checkpoint: Checkpoint | None = None,
-        profile: bool = False,
+        self, config: TrialConfig, data: TrialData, device: torch.device, checkpoint: Checkpoint | None, profile: bool
     ) -> None:
         """Build the loop, or restore it from a checkpoint.
 

@@ -82,7 +82,7 @@ def test_settings_that_every_trial_can_use_pass_and_make_batches(train: str, sea
     data = prepared.data
     for arm in spec.arms():
         config = TrialConfig(arm=arm.name, seed=0, hyperparameters=spec.middle_settings(arm), fixed=prepared.fixed)
-        batches = EpochBatches(config, data.splits.train, data.labels, data.class_names, data.class_groups)
+        batches = EpochBatches(config, data, data.splits.train)
         assert batches.num_hard == round(config.number("hard_fraction") * batches.shape.num_batches)
         assert len(batches.of_epoch(4)) == batches.shape.num_batches
 

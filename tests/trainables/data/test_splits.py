@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
 from trainables.data.images import ImageSet
-from trainables.data.sources.labeled_files import choose_subset
+from trainables.data.sources.published import DigitsSource
 from trainables.data.splits import SPLIT_NAMES, Splits, compute_data_fingerprint, list_rare_classes, make_splits
 from trainables.data.stratified import choose_stratified
 
@@ -240,7 +240,7 @@ def test_a_subset_keeps_the_shares_of_classes_and_validation_images(num_images: 
     official, test = image_set.official_validation, image_set.official_test
     assert official is not None
     assert test is not None
-    kept = choose_subset(image_set.labels, test, num_images, seed, official)
+    kept = DigitsSource(num_images=num_images, seed=seed).choose_subset(image_set.labels, test, official)
     assert test[kept].sum() == 14
     others = kept[~test[kept]]
     assert len(others) == num_images

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,12 +31,13 @@ GROUPS = {
 LABELS = np.repeat(np.arange(5), [60, 10, 50, 40, 50])
 TRAIN = np.random.default_rng(0).permutation(np.concatenate([np.arange(65), np.arange(70, 200)]))
 NUM_TRAIN, BATCH = 195, 16
+DATA = replace(make_data(), labels=LABELS, class_names=CLASSES, class_groups=GROUPS)
 
 
 def make(seed: int = 0, labels: np.ndarray = LABELS, **settings: Value) -> EpochBatches:
     fixed: dict[str, Value] = {"batch_size": BATCH, "max_epochs": 8, **settings}
     config = TrialConfig(arm="a", seed=seed, hyperparameters={}, fixed=fixed)
-    return EpochBatches(config, TRAIN, labels, CLASSES, GROUPS)
+    return EpochBatches(config, replace(DATA, labels=labels), TRAIN)
 
 
 def find_hard(batches: EpochBatches, epoch: int) -> list[int]:

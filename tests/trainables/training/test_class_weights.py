@@ -1,5 +1,8 @@
 """Class weights and the loss that uses them."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
+from tests.trainables.training.test_loop import make_data
 from trainables.training.batches import compute_class_weights, compute_weighted_cross_entropy
 
 CLASSES = ("plane", "cat", "frog", "ship")
@@ -22,8 +26,9 @@ def make_config(weighting: str, strength: float | None = None, group: str = "def
     return TrialConfig(arm="a", seed=0, hyperparameters=values, fixed={"weighted_group": group})
 
 
-def compute(config: TrialConfig, labels: np.ndarray = LABELS) -> torch.Tensor:
-    return compute_class_weights(config, labels, CLASSES, GROUPS)
+def compute(config: TrialConfig, labels: np.ndarray = LABELS, groups: Mapping = GROUPS) -> torch.Tensor:
+    data = replace(make_data(), labels=labels, class_names=CLASSES, class_groups=groups)
+    return compute_class_weights(config, data, np.arange(len(labels)))
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
@@ -68,9 +73,9 @@ def test_bad_settings_are_refused_with_the_nearest_name() -> None:
     with pytest.raises(UserInputError, match="weighted_group"):
         compute(make_config("group", 1.0, ""))
     with pytest.raises(UserInputError, match="describes none"):
-        compute_class_weights(make_config("group", 1.0), LABELS, CLASSES, {})
+        compute(make_config("group", 1.0), groups={})
     with pytest.raises(UserInputError, match="'dog'"):
-        compute_class_weights(make_config("group", 1.0, "pets"), LABELS, CLASSES, {"pets": ("cat", "dog")})
+        compute(make_config("group", 1.0, "pets"), groups={"pets": ("cat", "dog")})
 
 
 def test_inverse_frequency_refuses_a_class_without_images() -> None:

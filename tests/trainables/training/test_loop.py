@@ -563,7 +563,7 @@ def test_a_preview_is_the_first_batch_as_the_network_sees_it_and_changes_nothing
 def test_images_that_are_left_out_are_in_no_batch_and_others_are_refused() -> None:
     train = DATA.splits.train
     config = change(leave_out=f"{train[3]} {train[5]}")
-    batches = EpochBatches(config, choose_training_images(config, train), DATA.labels, DATA.class_names, {})
+    batches = EpochBatches(config, DATA, choose_training_images(config, train))
     seen = {int(i) for batch in batches.of_epoch(1) for i in batch}
     assert not seen & {int(train[3]), int(train[5])}
     run, plain = TrainingRun(config, DATA, device=CPU), TrainingRun(CONFIG, DATA, device=CPU)

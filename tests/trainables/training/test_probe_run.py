@@ -12,7 +12,7 @@ from trainables.models.backbones import build_model, place_model
 from trainables.models.heads import MEAN, find_head, fold_state
 from trainables.training import frozen_features
 from trainables.training.evaluation import compute_logits
-from trainables.training.linear_probe import draw_sample, fit_linear_probe, measure_probe
+from trainables.training.linear_probe import Sample, draw_sample, fit_linear_probe, measure_probe
 from trainables.training.loop import ProbeRun, TrainingRun
 from trainables.training.trial_cost import make_run
 
@@ -139,36 +139,37 @@ def test_processes_do_not_share_a_probe() -> None:
         make_run(change(tuning="probe", processes=2), DATA, device=CPU)
 
 
-def make_features(counts: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
+def make_features(counts: tuple[int, ...], seed: int) -> Sample:
     generator = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(counts)), counts)
     centers = np.random.default_rng(9).normal(size=(len(counts), 6))
-    return (centers[labels] + generator.normal(size=(len(labels), 6))).astype(np.float32), labels
+    return Sample((centers[labels] + generator.normal(size=(len(labels), 6))).astype(np.float32), labels)
 
 
 def test_the_probe_is_logistic_regression_and_weights_unequal_classes() -> None:
     train_set, search = make_features((200, 20, 20), 0), make_features((60, 60, 60), 1)
-    probe = fit_linear_probe(*train_set, *search, 3)
+    probe = fit_linear_probe(train_set, search, 3)
     predicted = probe.compute_logits(search[0]).argmax(axis=1)
     assert probe.is_balanced
     assert np.mean(predicted == search[1]) > 0.7
-    even = fit_linear_probe(*make_features((60, 60, 60), 2), *search, 3)
+    even = fit_linear_probe(make_features((60, 60, 60), 2), search, 3)
     assert not even.is_balanced
 
 
 @pytest.mark.parametrize("counts", [(30, 30), (30, 0, 30), (1, 30, 30), (30, 0)])
 def test_two_classes_one_image_and_missing_classes(counts: tuple[int, ...]) -> None:
-    features, labels = make_features(counts, 0)
-    probe = fit_linear_probe(features, labels, features, labels, len(counts))
-    predicted = probe.compute_logits(features).argmax(axis=1)
-    assert np.mean(predicted == labels) > 0.8
-    assert set(predicted.tolist()) <= set(labels.tolist())
+    sample = make_features(counts, 0)
+    probe = fit_linear_probe(sample, sample, len(counts))
+    predicted = probe.compute_logits(sample.features).argmax(axis=1)
+    assert np.mean(predicted == sample.labels) > 0.8
+    assert set(predicted.tolist()) <= set(sample.labels.tolist())
 
 
 def test_a_feature_without_variance_stays_finite() -> None:
-    features, labels = make_features((30, 30), 0)
+    sample = make_features((30, 30), 0)
+    features = sample.features
     features[:, 0] = 3.0
-    probe = fit_linear_probe(features, labels, features, labels, 2)
+    probe = fit_linear_probe(sample, sample, 2)
     changed = features.copy()
     changed[:, 0] = 4.0
     assert np.abs(probe.compute_logits(changed) - probe.compute_logits(features)).max() < 1.0

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search_spaces.errors import UserInputError
+from search_spaces.settings import AugmentationKeys
 from trainables.data.padding import find_content, lay_masks, resample_content
 from trainables.seeds import numpy_generator
 
@@ -38,14 +39,7 @@ def make_ring(height: int, width: int, fraction: float) -> NDArray[np.bool_]:
 
 
 def mix_images(
-    inputs: Tensor,
-    targets: Tensor,
-    *,
-    boxes: tuple[Tensor, Tensor] | None,
-    cutmix_probability: float,
-    mixup_probability: float,
-    mixup_alpha: float,
-    seed: int,
+    inputs: Tensor, targets: Tensor, boxes: tuple[Tensor, Tensor, float] | None, settings: AugmentationKeys, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Return inputs, mixed in place, and targets after CutMix or MixUp, at most one of them for an image.
 
@@ -61,22 +55,20 @@ def mix_images(
     Args:
         inputs: (B, 3, S, S), normalized.
         targets: (B, K) float32.
-        boxes: Random numbers of CutMix: (B,) partners, and (4, B) uniform draws of decision, lambda, center x and center y;
+        boxes: Of CutMix (B,) partners, (4, B) uniform draws of decision, lambda, center x and center y, and its probability;
             None if it is disabled.
-        cutmix_probability: Probability of CutMix.
-        mixup_probability: Probability of MixUp for an image without CutMix.
-        mixup_alpha: Both parameters of the distribution of lambda, positive.
+        settings: Of MixUp, its probability for an image without CutMix, and both parameters of the distribution of lambda.
         seed: Of the draws of MixUp.
     """
     has_box = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
     weights, fractions = targets.new_zeros((len(inputs), 1, 1, 1)), targets.new_zeros((len(inputs), 1))
     partner = None
     if boxes is not None:
-        partner, draws = boxes
+        partner, draws, cutmix_probability = boxes
         has_box = draws[0] < cutmix_probability
         weights, fractions = _choose_boxes(draws, has_box, inputs.shape[-1])
-    if mixup_probability > 0:
-        other, share = _draw_mixup(len(inputs), mixup_probability, mixup_alpha, seed)
+    if settings.mixup_probability > 0:
+        other, share = _draw_mixup(len(inputs), settings.mixup_probability, settings.mixup_alpha, seed)
         other, share = (t.to(inputs.device, non_blocking=True) for t in (other, share.to(inputs.dtype)[:, None]))
         blended = (share > 0) & ~has_box[:, None]
         partner = other if partner is None else torch.where(blended[:, 0], other, partner)

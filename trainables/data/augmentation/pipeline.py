@@ -12,14 +12,8 @@ from torch.nn import functional
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, check_choice
 from search_spaces.settings import PRESETS, AugmentationKeys
+from trainables.data.augmentation import crops
 from trainables.data.augmentation.colors import jitter_colors, trivially_augment
-from trainables.data.augmentation.crops import (
-    NUM_CROP_DRAWS,
-    choose_crops,
-    erase_rectangles,
-    pad_and_crop,
-    resize_crops,
-)
 from trainables.data.augmentation.mixing import mix_images, swap_rings
 from trainables.data.padding import find_content
 from trainables.seeds import seed_of_state, torch_generator
@@ -147,7 +141,8 @@ def augment_batch(
     flip, angle, brightness, cutmix = draws[0], draws[1], draws[2], draws[3:]
     boxes = None
     if settings.cutmix_probability > 0:
-        boxes = torch.randperm(len(images), generator=generator, device=images.device), cutmix
+        partners = torch.randperm(len(images), generator=generator, device=images.device)
+        boxes = partners, cutmix, settings.cutmix_probability
     if settings.ring_swap_probability > 0:
         images = swap_rings(images, labels, settings.ring_swap_probability, torch_generator(seed, "ring_swap"))
     flipped = flip < settings.flip_probability
@@ -160,16 +155,9 @@ def augment_batch(
     pixels = _move_and_recolor(pixels, brightness, settings, seed)
     inputs = _normalize(pixels, settings.mean, settings.std)
     if settings.erase_probability > 0:
-        inputs = erase_rectangles(inputs, settings.erase_probability, torch_generator(seed, "erasing"))
-    inputs, targets = mix_images(
-        inputs,
-        functional.one_hot(labels, num_classes).to(torch.float32),
-        boxes=boxes,
-        cutmix_probability=settings.cutmix_probability,
-        mixup_probability=settings.mixup_probability,
-        mixup_alpha=settings.mixup_alpha,
-        seed=seed,
-    )
+        inputs = crops.erase_rectangles(inputs, settings.erase_probability, torch_generator(seed, "erasing"))
+    targets = functional.one_hot(labels, num_classes).to(torch.float32)
+    inputs, targets = mix_images(inputs, targets, boxes, settings, seed)
     return _layout(inputs, settings.channels_last), targets
 
 
@@ -184,7 +172,7 @@ def _move_and_recolor(pixels: Tensor, brightness: Tensor, settings: Augmentation
     """
     if settings.crop_padding > 0:
         generator = torch_generator(seed, "pad_and_crop")
-        pixels = pad_and_crop(pixels, settings.crop_padding, settings.crop_padding_mode, generator)
+        pixels = crops.pad_and_crop(pixels, settings.crop_padding, settings.crop_padding_mode, generator)
     if settings.trivial_augment:
         pixels = trivially_augment(pixels, torch_generator(seed, "trivial_augment"))
     if settings.brightness_fraction > 0:
@@ -200,17 +188,10 @@ def _crop(images: Tensor, generator: torch.Generator, settings: AugmentationSett
     if settings.crop_min_area >= 1:
         return resize_batch(images, settings.image_size, settings.interpolation)
     check_choice("there is no interpolation", settings.interpolation, INTERPOLATIONS)
-    draws = torch.rand((NUM_CROP_DRAWS, len(images)), generator=generator, device=images.device)
-    height, width = images.shape[1:3]
-    boxes = choose_crops(
-        draws,
-        height,
-        width,
-        min_area=settings.crop_min_area,
-        max_ratio=settings.crop_max_ratio,
-        content=find_content(images),
-    )
-    return resize_crops(images, boxes, settings.image_size, settings.interpolation)
+    draws = torch.rand((crops.NUM_CROP_DRAWS, len(images)), generator=generator, device=images.device)
+    (height, width), area, ratio = images.shape[1:3], settings.crop_min_area, settings.crop_max_ratio
+    boxes = crops.choose_crops(draws, height, width, min_area=area, max_ratio=ratio, content=find_content(images))
+    return crops.resize_crops(images, boxes, settings.image_size, settings.interpolation)
 
 
 def resize_batch(images: Tensor, image_size: int, interpolation: str) -> Tensor:

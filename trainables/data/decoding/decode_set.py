@@ -262,11 +262,9 @@ def _summarize(
     files: Sequence[_File], good: Sequence[int], stack: NDArray[np.uint8], memory_budget: ImageMemoryBudget
 ) -> tuple[DecodedSet, NDArray[np.uint8], list[bytes]]:
     headers = [header for i in good if (header := files[i].header) is not None]
-    facts = ImageFacts(
-        np.array([files[i].lowest for i in good], dtype=np.uint8),
-        np.array([files[i].highest for i in good], dtype=np.uint8),
-        tuple(files[i].pixel_digest for i in good),
-    )
+    sound = [files[i] for i in good]
+    lowest, highest = np.array([(f.lowest, f.highest) for f in sound], dtype=np.uint8).reshape(-1, 2).T
+    facts = ImageFacts(lowest, highest, tuple(f.pixel_digest for f in sound))
     shape = (len(good), *stack.shape[1:])
     images = stack
     if memory_budget.streams:

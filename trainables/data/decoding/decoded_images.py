@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import compress
-from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -64,40 +63,23 @@ class DecodeCache:
     """
 
     def __init__(
-        self,
-        encoded: EncodedImages,
-        request: DecodeRequest,
-        state: DiskState,
-        folder: Path,
-        *,
-        needs_pixels: bool = True,
+        self, encoded: EncodedImages, request: DecodeRequest, state: DiskState, budget: ImageMemoryBudget
     ) -> None:
-        """Name the entries.
-
-        Args:
-            encoded: the files.
-            request: how they are decoded.
-            state: of the files.
-            folder: image folder.
-            needs_pixels: whether a set without its file of pixels is of no use; else the facts beside it are enough.
-        """
-        self._encoded = encoded
-        self._needs_pixels = needs_pixels
-        self._folder = folder
-        self._stamp = state.stamp
+        """Name the entries of files in a state, in the budget's folder; a set that is streamed needs no file of its pixels."""
+        self._encoded, self._budget, self._stamp = encoded, budget, state.stamp
         # Everything that the pixels depend on besides the files.
         libraries = f"Pillow {pillow_version} JPEG {features.version('jpg')} WebP {features.version('webp')}"
         settings = f"{DECODER_VERSION} {request.aspect} {request.native_size} {request.stored_side} {libraries}"
         self._prefix = _digest(f"{settings}\0{len(encoded.names)}\0{state.num_bytes}".encode())
-        self.lock = FileLock(folder / f"{self._prefix}.lock")
+        self.lock = FileLock(budget.folder / f"{self._prefix}.lock")
 
     def find(self) -> DecodedSet | None:
         """Return the set that was decoded from files in the same state, or with the same content; None if there is none."""
-        content = read_checked(self._folder / f"{self._prefix}-at-{self._stamp}")
+        content = read_checked(self._budget.folder / f"{self._prefix}-at-{self._stamp}")
         found = None if content is None else self._read(content.decode())
         if found is not None and not self._reads_more(found):
             return found
-        if next(self._folder.glob(f"{self._prefix}-of-*"), None) is None:
+        if next(self._budget.folder.glob(f"{self._prefix}-of-*"), None) is None:
             return None
         name = _digest(b"".join(hash_files(self._encoded)))
         found = self._read(name)
@@ -108,7 +90,7 @@ class DecodeCache:
     def add(self, digests: list[bytes], decoded: DecodedSet) -> None:
         """Keep a set whose pixels are in the folder, and the digests of whose files are given."""
         content = _digest(b"".join(digests))
-        write_checked(self._folder / f"{self._prefix}-of-{content}", decoded.to_bytes())
+        write_checked(self._budget.folder / f"{self._prefix}-of-{content}", decoded.to_bytes())
         self._remember_state(content)
 
     def _reads_more(self, found: DecodedSet) -> bool:
@@ -127,16 +109,16 @@ class DecodeCache:
         return False
 
     def _read(self, content: str) -> DecodedSet | None:
-        data = read_checked(self._folder / f"{self._prefix}-of-{content}")
+        data = read_checked(self._budget.folder / f"{self._prefix}-of-{content}")
         if data is None:
             return None
         decoded = DecodedSet.from_bytes(data)
-        path = self._folder / decoded.pixels
-        kept = open_pixels(path, decoded.shape) if self._needs_pixels else read_facts(path)
+        path = self._budget.folder / decoded.pixels
+        kept = read_facts(path) if self._budget.streams else open_pixels(path, decoded.shape)
         return None if kept is None else decoded
 
     def _remember_state(self, content: str) -> None:
-        write_checked(self._folder / f"{self._prefix}-at-{self._stamp}", content.encode())
+        write_checked(self._budget.folder / f"{self._prefix}-at-{self._stamp}", content.encode())
 
 
 def _digest(data: bytes) -> str:
@@ -168,7 +150,7 @@ def decode_files(encoded: EncodedImages, request: DecodeRequest, memory_budget: 
     seconds = SECONDS_PER_BYTE * state.num_bytes + SECONDS_PER_FILE * len(encoded.names)
     is_large = seconds >= MIN_KEPT_SECONDS or state.num_bytes >= memory_budget.memory_bytes
     if is_large and memory_budget.make_folder():
-        cache = DecodeCache(encoded, request, state, memory_budget.folder)
+        cache = DecodeCache(encoded, request, state, memory_budget)
     if cache is None:
         decoded, images, _ = decode_set(encoded, request, memory_budget, keep=False)
     else:
@@ -183,7 +165,7 @@ def _stream_files(
     """Return the images as ones that are decoded when they are read; all are decoded once, to know them and to find bad ones."""
     folder = memory_budget.folder
     require_space(folder, 0, "")
-    cache = DecodeCache(encoded, request, state, folder, needs_pixels=False)
+    cache = DecodeCache(encoded, request, state, memory_budget)
     with _wait_for(cache.lock):
         spans = encoded.locate(folder)
         decoded = cache.find()

@@ -2,7 +2,8 @@
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -31,10 +32,7 @@ KIND_OF_MODE: Mapping[str, str] = MappingProxyType(
         "LA": "grayscale with transparency",
         "PA": "palette with transparency",
         "CMYK": "CMYK",
-        "I": "16-bit",
-        "I;16": "16-bit",
-        "I;16B": "16-bit",
-        "I;16L": "16-bit",
+        **dict.fromkeys(("I", "I;16", "I;16B", "I;16L"), "16-bit"),
     }
 )
 ROTATED = "EXIF-rotated"
@@ -82,8 +80,7 @@ def decode_image(data: bytes, shape: Shape) -> tuple[NDArray[np.uint8], ImageHea
     """
     if not data:
         raise BadImageError("empty (0 bytes)")
-    # Pillow's decoders raise almost any class on hostile bytes: OSError, SyntaxError, struct.error, IndexError, ...
-    try:
+    with _explaining():
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         check_frame(image)
         header = read_header(image, shape.aspect)
@@ -93,19 +90,12 @@ def decode_image(data: bytes, shape: Shape) -> tuple[NDArray[np.uint8], ImageHea
         if shape.aspect != "squash" and ROTATED in header.kinds:
             ImageOps.exif_transpose(image, in_place=True)
         return np.asarray(_resize(_convert(image), shape)), header
-    except BadImageError:
-        raise
-    except Exception as error:
-        raise explain_error(error) from None
 
 
 def open_header(data: bytes, aspect: Aspect) -> ImageHeader:
     """Return the header of an encoded image, without decoding its pixels; raise BadImageError if it has none."""
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return read_header(image, aspect)
-    except Exception as error:
-        raise explain_error(error) from None
+    with _explaining(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return read_header(image, aspect)
 
 
 def check_frame(image: Image.Image) -> None:
@@ -133,15 +123,23 @@ def read_header(image: Image.Image, aspect: Aspect) -> ImageHeader:
     return ImageHeader(width, height, (kind, ROTATED if is_applied else ROTATION_IGNORED))
 
 
-def explain_error(error: Exception) -> BadImageError:
-    """Return the BadImageError for what Pillow raised."""
-    if isinstance(error, MemoryError):
-        return UnreadImageError(f"{CANNOT_BE_READ} (no memory was left)")
-    if isinstance(error, Image.DecompressionBombError):
-        return BadImageError(_TOO_LARGE)
-    if isinstance(error, UnidentifiedImageError):
-        return BadImageError(f"cannot be decoded (not one of {', '.join(FORMATS)})")
-    return BadImageError(f"cannot be decoded ({first_line(error)})")
+@contextmanager
+def _explaining() -> Iterator[None]:
+    """Raise BadImageError for what Pillow raises: almost any class on hostile bytes, such as SyntaxError or struct.error."""
+    try:
+        yield
+    except BadImageError:
+        raise
+    except MemoryError:
+        raise UnreadImageError(f"{CANNOT_BE_READ} (no memory was left)") from None
+    except Image.DecompressionBombError:
+        raise BadImageError(_TOO_LARGE) from None
+    except UnidentifiedImageError:
+        raise BadImageError(f"cannot be decoded (not one of {', '.join(FORMATS)})") from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror is not None:
+            raise BadImageError(f"{CANNOT_BE_READ} ({error.strerror}); check its permissions") from None
+        raise BadImageError(f"cannot be decoded ({first_line(error)})") from None
 
 
 _TOO_LARGE = f"more than {MAX_IMAGE_PIXELS / 1e6:.0f} megapixels"
@@ -199,29 +197,16 @@ def read_headers(files: Sequence[NamedFile]) -> list[ImageHeader | str]:
 
     def read(_: int, file: NamedFile) -> ImageHeader | str:
         try:
-            return _read_one(file)
+            with _explaining(), file.path.open("rb") as stream:
+                if not stream.read(1):
+                    raise BadImageError("empty (0 bytes)")
+                stream.seek(0)
+                with Image.open(stream, formats=FORMATS) as image:
+                    check_frame(image)
+                    return read_header(image, "crop")
         except BadImageError as error:
             return str(error)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return list(map_on_all_cores(read, files, len(files), "reading headers"))
-
-
-def _read_one(file: NamedFile) -> ImageHeader:
-    try:
-        with file.path.open("rb") as stream:
-            if not stream.read(1):
-                raise BadImageError("empty (0 bytes)")
-            stream.seek(0)
-            with Image.open(stream, formats=FORMATS) as image:
-                check_frame(image)
-                return read_header(image, "crop")
-    except BadImageError:
-        raise
-    except OSError as error:
-        if error.strerror is not None:
-            raise BadImageError(f"cannot be read ({error.strerror}); check its permissions") from None
-        raise explain_error(error) from None
-    except Exception as error:
-        raise explain_error(error) from None

@@ -103,10 +103,9 @@ def load_image_set(
             arguments["path"] = str(fetch(arguments["path"], budget.folder))
     if source not in SOURCES:
         return load_own(source, _load(source), arguments)
+    known = [name for name in names if name not in {"path", MEMORY_BUDGET}]
     for name in options:
-        check_choice(
-            f"the source {source!r} has no option", name, [n for n in names if n not in {"path", MEMORY_BUDGET}]
-        )
+        check_choice(f"the source {source!r} has no option", name, known)
     try:
         found: ImageSource = _load(source)(**arguments)
     except ValidationError as error:

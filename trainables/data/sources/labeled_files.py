@@ -9,11 +9,11 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.settings import Count, Section
@@ -27,6 +27,8 @@ from trainables.data.stratified import choose_stratified
 from trainables.seeds import numpy_generator
 
 ClassGroups = Mapping[str, tuple[str, ...]]
+# (N,) which images are of a published split; None if no image is.
+Marks = NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +48,7 @@ class Description:
 def load_descriptions() -> Mapping[str, Description]:
     """Return the shipped descriptions, by the name of the data set."""
     text = (resources.files("trainables.data.sources") / "descriptions.toml").read_text(encoding="utf-8")
-    return {
-        name: Description(
-            class_names=tuple(entry["class_names"]),
-            groups={group: tuple(members) for group, members in entry["groups"].items()},
-        )
-        for name, entry in tomllib.loads(text).items()
-    }
+    return TypeAdapter(dict[str, Description]).validate_python(tomllib.loads(text))
 
 
 def resolve_groups(class_groups: Mapping[str, Sequence[str]] | None, class_names: Sequence[str]) -> ClassGroups:
@@ -80,46 +76,6 @@ def resolve_groups(class_groups: Mapping[str, Sequence[str]] | None, class_names
     return {group: tuple(members) for group, members in class_groups.items()}
 
 
-def choose_subset(
-    labels: NDArray[np.int64],
-    official_test: NDArray[np.bool_] | None,
-    num_images: int | None,
-    seed: int,
-    official_validation: NDArray[np.bool_] | None = None,
-) -> NDArray[np.int64]:
-    """Return the sorted indices of the images to keep: all official test images, and `num_images` of the others.
-
-    The others keep the shares of their classes, and of the official validation images within each class.
-
-    Args:
-        labels: (N,) int64 >= 0.
-        official_test: (N,) bool, or None.
-        num_images: Number of images to keep outside the official test set, stratified; None keeps all.
-        seed: Seed of the draw.
-        official_validation: (N,) bool, or None.
-
-    Raises:
-        UserInputError: If there are fewer than `num_images`, or `num_images` is less than the number of classes.
-    """
-    n = len(labels)
-    if num_images is None:
-        return np.arange(n, dtype=np.int64)
-    is_test = np.zeros(n, dtype=bool) if official_test is None else official_test
-    others = np.flatnonzero(~is_test)
-    if num_images > len(others):
-        raise UserInputError(
-            f"data.num_images <= {len(others)} must hold (the number of images outside the test set), but got {num_images}"
-        )
-    num_classes = len(np.unique(labels[others]))
-    if num_images < num_classes:
-        raise UserInputError(
-            f"data.num_images must be at least the number of classes ({num_classes}), but got {num_images}"
-        )
-    strata = labels if official_validation is None else 2 * labels + official_validation
-    kept = others[choose_stratified(strata[others], num_images, numpy_generator(seed, "subset"))]
-    return np.sort(np.concatenate([kept, np.flatnonzero(is_test)])).astype(np.int64)
-
-
 PARTS = ("train", "validation", "test")
 
 
@@ -144,7 +100,7 @@ class LabeledFiles:
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(map(make_printable, self.class_names)))
 
-    def mark(self, split: str) -> NDArray[np.bool_] | None:
+    def mark(self, split: str) -> Marks:
         """Return (N,) which images are of a published split; None if no image is."""
         marks: NDArray[np.bool_] = self.parts == PARTS.index(split)
         return marks if marks.any() else None
@@ -168,6 +124,45 @@ class ImageSource(Section):
     @abstractmethod
     def load(self) -> ImageSet:
         """Return the images; raise UserInputError, with all problems, if they cannot be used."""
+
+    def choose_subset(
+        self, labels: NDArray[np.int64], test: Marks = None, validation: Marks = None
+    ) -> NDArray[np.int64]:
+        """Return the sorted indices of the images to keep: all published test images, and `num_images` of the others.
+
+        The others keep the shares of their classes, and of the published validation images within each class.
+
+        Args:
+            labels: (N,) int64 >= 0.
+            test: (N,) bool, or None.
+            validation: (N,) bool, or None.
+
+        Raises:
+            UserInputError: If there are fewer than `num_images`, or `num_images` is less than the number of classes.
+        """
+        n, number = len(labels), self.num_images
+        if number is None:
+            return np.arange(n, dtype=np.int64)
+        is_test = np.zeros(n, dtype=bool) if test is None else test
+        others = np.flatnonzero(~is_test)
+        if number > len(others):
+            raise UserInputError(
+                f"data.num_images <= {len(others)} must hold (the number of images outside the test set), but got {number}"
+            )
+        num_classes = len(np.unique(labels[others]))
+        if number < num_classes:
+            raise UserInputError(
+                f"data.num_images must be at least the number of classes ({num_classes}), but got {number}"
+            )
+        strata = labels if validation is None else 2 * labels + validation
+        kept = others[choose_stratified(strata[others], number, numpy_generator(self.seed, "subset"))]
+        return np.sort(np.concatenate([kept, np.flatnonzero(is_test)])).astype(np.int64)
+
+    def describe(self, images: NDArray[np.uint8], labels: NDArray[np.int64], **parts: Any) -> ImageSet:
+        """Return images of the classes that the description of the source's name has; `parts` are other arrays of the set."""
+        known = load_descriptions()[self.name]
+        names, groups = known.class_names, known.groups
+        return ImageSet(images=images, labels=labels, class_names=names, source=self.name, class_groups=groups, **parts)
 
 
 class FileSource(ImageSource):
@@ -202,8 +197,7 @@ class FileSource(ImageSource):
 
     def choose(self, found: LabeledFiles) -> NDArray[np.int64]:
         """Return the sorted positions of the stratified part of the images that `num_images` leaves."""
-        test, validation = found.mark("test"), found.mark("validation")
-        return choose_subset(found.labels, test, self.num_images, self.seed, validation)
+        return self.choose_subset(found.labels, found.mark("test"), found.mark("validation"))
 
     @property
     def request(self) -> DecodeRequest:

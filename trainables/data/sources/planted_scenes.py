@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from search_spaces.errors import UserInputError, check_choice
 from trainables.data.decoding.decoded_images import allocate_images
 from trainables.data.images import ImageSet
-from trainables.data.sources.labeled_files import ImageSource, load_descriptions
+from trainables.data.sources.labeled_files import ImageSource
 from trainables.data.sources.planted_drawing import NUM_VALUES, SHAPES, draw_scenes
 from trainables.seeds import derive_seed, numpy_generator
 
@@ -228,16 +228,8 @@ class PlantedSource(ImageSource):
                 object_scale=self.object_scale,
                 generator=numpy_generator(self.seed, "planted", "scenes", block),
             )
-        description = load_descriptions()[self.name]
-        assert description.class_names == SHAPES
-        image_set = ImageSet(
-            images=images,
-            labels=labels,
-            class_names=description.class_names,
-            source=self.name,
-            masks=masks,
-            class_groups=description.groups,
-        )
+        image_set = self.describe(images, labels, masks=masks)
+        assert image_set.class_names == SHAPES
         return PlantedScenes(image_set=image_set, cue_values=cue_values)
 
 
@@ -247,15 +239,9 @@ def make_planted_scenes(**options: Any) -> PlantedScenes:
 
 
 def _append_test_set(scenes: ImageSet, test_scenes: ImageSet) -> ImageSet:
-    assert scenes.masks is not None
-    assert test_scenes.masks is not None
-    return replace(
-        scenes,
-        images=np.concatenate([scenes.images, test_scenes.images]),
-        labels=np.concatenate([scenes.labels, test_scenes.labels]),
-        masks=np.concatenate([scenes.masks, test_scenes.masks]),
-        official_test=np.repeat([False, True], [len(scenes.labels), len(test_scenes.labels)]),
-    )
+    both = (scenes, test_scenes)
+    joined: dict[str, Any] = {n: np.concatenate([getattr(s, n) for s in both]) for n in ("images", "labels", "masks")}
+    return replace(scenes, **joined, official_test=np.repeat([False, True], list(map(len, both))))
 
 
 def resolve_correlation(

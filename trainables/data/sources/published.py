@@ -17,7 +17,7 @@ from torchvision import datasets
 from search_spaces.errors import UserInputError, first_line
 from trainables.data.decoding.decoded_images import allocate_images
 from trainables.data.images import ImageSet
-from trainables.data.sources.labeled_files import ImageSource, choose_subset, load_descriptions
+from trainables.data.sources.labeled_files import ImageSource
 
 DEFAULT_ROOT = "data"
 TIMEOUT_SECONDS = 15.0
@@ -87,20 +87,12 @@ class PublishedSource(ImageSource):
             raise UserInputError(f"{self.title}'s files in {self.folder} hold images of different sizes; {self.advice}")
         labels = np.concatenate([train[1], test[1]])
         official_test = np.arange(len(labels)) >= len(train[1])
-        kept = choose_subset(labels, official_test, self.num_images, self.seed)
+        kept = self.choose_subset(labels, official_test)
         images = np.concatenate([train[0][kept[kept < len(train[0])]], test[0]])
         if images.ndim == 3:
             gray, images = images, allocate_images(*images.shape)
             images[:] = gray[..., None]
-        description = load_descriptions()[self.name]
-        return ImageSet(
-            images=images,
-            labels=labels[kept],
-            class_names=description.class_names,
-            source=self.name,
-            official_test=official_test[kept],
-            class_groups=description.groups,
-        )
+        return self.describe(images, labels[kept], official_test=official_test[kept])
 
     def _read_parts(self) -> tuple[LabeledImages, LabeledImages]:
         """Return the training and the test images."""
@@ -177,13 +169,6 @@ class DigitsSource(ImageSource):
         """Return the images."""
         bunch = load_digits()
         labels = np.asarray(bunch.target, dtype=np.int64)
-        kept = choose_subset(labels, None, self.num_images, self.seed)
+        kept = self.choose_subset(labels)
         gray = np.rint(bunch.images[kept] * (255 / HIGHEST_LEVEL)).astype(np.uint8)
-        description = load_descriptions()[self.name]
-        return ImageSet(
-            images=np.repeat(gray[..., None], 3, axis=3),
-            labels=labels[kept],
-            class_names=description.class_names,
-            source=self.name,
-            class_groups=description.groups,
-        )
+        return self.describe(np.repeat(gray[..., None], 3, axis=3), labels[kept])

@@ -7,6 +7,7 @@ from scipy.stats import beta, kstest
 from torch import Tensor
 from torchvision.transforms import v2
 
+from search_spaces.settings import AugmentationKeys
 from tests.trainables.data.augmentation.changed_settings import change
 from tests.trainables.data.augmentation.test_pipeline import OFF, SIZE, make_images, prepare
 from trainables.data.augmentation.mixing import mix_images
@@ -70,15 +71,9 @@ def test_mixup_chooses_among_the_images_that_cutmix_leaves() -> None:
     """A quarter by CutMix, less the boxes without pixels, and 0.4 of the rest by MixUp, each with a partner of its own."""
     inputs = torch.arange(NUM_IMAGES, dtype=torch.float32)[:, None, None, None].expand(-1, 3, 8, 8)
     draws = torch.rand((4, NUM_IMAGES), generator=torch.Generator().manual_seed(2))
-    boxes = torch.arange(NUM_IMAGES).roll(1), draws
-    shares = {"cutmix_probability": 0.25, "mixup_probability": 0.4, "mixup_alpha": 1.0, "seed": 3}
-    mixed, _ = mix_images(inputs.clone(), torch.ones(NUM_IMAGES, 1), boxes=boxes, **shares)  # type: ignore[arg-type]
-    alone, _ = mix_images(
-        inputs.clone(),
-        torch.ones(NUM_IMAGES, 1),
-        boxes=boxes,
-        **{**shares, "mixup_probability": 0.0},  # type: ignore[arg-type]
-    )
+    boxes = torch.arange(NUM_IMAGES).roll(1), draws, 0.25
+    both, cutmix = (AugmentationKeys(mixup_probability=share, mixup_alpha=1.0) for share in (0.4, 0.0))
+    mixed, alone = (mix_images(inputs.clone(), torch.ones(NUM_IMAGES, 1), boxes, s, 3)[0] for s in (both, cutmix))
     by_cutmix = draws[0] < 0.25
     assert torch.equal(mixed[by_cutmix], alone[by_cutmix])
     assert torch.equal(alone[~by_cutmix], inputs[~by_cutmix])

@@ -16,8 +16,7 @@ from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
 from trainables.data.sources import load_image_set
-from trainables.data.sources.tar_shards import MAX_TEXT_BYTES
-from trainables.data.sources.webdataset import is_tar_set
+from trainables.data.sources.webdataset import MAX_TEXT_BYTES, is_tar_set
 
 
 def load(path: Path, folder: Path, *, streams: bool = False, **options: Any) -> ImageSet:

@@ -7,14 +7,8 @@ from pathlib import Path
 
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_printable
-from trainables.data.sources.folders.image_files import (
-    IMAGE_SUFFIXES,
-    FoundFiles,
-    ImageFile,
-    Split,
-    explain_suffix,
-    is_hidden,
-)
+from trainables.data.sources.folders import image_files
+from trainables.data.sources.folders.image_files import FoundFiles, ImageFile, Split
 from trainables.data.sources.folders.masks import pair_masks
 
 Parts = tuple[str, ...]
@@ -85,10 +79,14 @@ def holds_images(folder: Path) -> bool:
 def list_visible(folder: Path) -> list[os.DirEntry[str]]:
     """Return the sorted entries that are not hidden; none if the folder cannot be read."""
     try:
-        with os.scandir(folder) as entries:
-            return sorted((e for e in entries if not is_hidden(e.name)), key=lambda entry: entry.name)
+        return _scan(folder)
     except OSError:
         return []
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted((e for e in entries if not image_files.is_hidden(e.name)), key=lambda entry: entry.name)
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -107,9 +105,7 @@ def _walk(folder: Path, prefix: Parts) -> _Tree:
         parts, above = stack.pop()
         path = folder.joinpath(*parts)
         try:
-            status = path.stat()
-            with os.scandir(path) as entries:
-                visible = sorted((e for e in entries if not is_hidden(e.name)), key=lambda entry: entry.name)
+            status, visible = path.stat(), _scan(path)
         except OSError as error:
             tree.unreadable.append(f"{_name(prefix, *parts) or folder} ({error.strerror})")
             continue
@@ -132,8 +128,8 @@ def _walk(folder: Path, prefix: Parts) -> _Tree:
 
 
 def _reason_to_skip(entry: os.DirEntry[str]) -> str | None:
-    if not entry.name.lower().endswith(IMAGE_SUFFIXES):
-        return explain_suffix(Path(entry.name).suffix)
+    if not entry.name.lower().endswith(image_files.IMAGE_SUFFIXES):
+        return image_files.explain_suffix(Path(entry.name).suffix)
     # A link to nothing stays: it is listed with the images that cannot be read. Reading a pipe would never end.
     return None if entry.is_file() or not Path(entry.path).exists() else "not a regular file"
 
@@ -144,34 +140,24 @@ def _find_problems(tree: _Tree, prefix: Parts, group: str | None) -> Iterator[Pr
         yield Problem("folders that cannot be read", tuple(sorted(tree.unreadable)), "check their permissions")
     loose = tree.images.get((), [])
     if loose:
-        yield Problem(
-            f"{len(loose)} images{where} that are not in a class folder",
-            tuple(_name(prefix, name) for name in loose),
-            "move each into the folder of its class, or out of the data set",
-        )
+        rule, names = f"{len(loose)} images{where} that are not in a class folder", (_name(prefix, n) for n in loose)
+        yield Problem(rule, tuple(names), "move each into the folder of its class, or out of the data set")
     if group is not None:
         ungrouped = [_name(prefix + p, n) for p, names in tree.images.items() if len(p) == 1 for n in names]
         if ungrouped:
-            yield Problem(
-                f"with data.group, a class folder holds one folder per {group}, but images are directly in one",
-                tuple(sorted(ungrouped)),
-                f"move each into a folder of its {group}",
-            )
+            rule = f"with data.group, a class folder holds one folder per {group}, but images are directly in one"
+            yield Problem(rule, tuple(sorted(ungrouped)), f"move each into a folder of its {group}")
     above = {parts[:depth] for parts in tree.images for depth in range(1, len(parts))}
     mixed = sorted(parts for parts in tree.images if parts in above and len(parts) > (group is not None))
     if mixed:
-        yield Problem(
-            "folders that hold images and folders with images, so that the class is not clear",
-            tuple(f"{_name(prefix, *parts)}/ ({len(tree.images[parts])} images)" for parts in mixed),
-            "move the images of each into a folder beside the others" + ("" if group else ", or set data.group"),
-        )
+        rule = "folders that hold images and folders with images, so that the class is not clear"
+        names = (f"{_name(prefix, *parts)}/ ({len(tree.images[parts])} images)" for parts in mixed)
+        advice = f"move the images of each into a folder beside the others{'' if group else ', or set data.group'}"
+        yield Problem(rule, tuple(names), advice)
     empty = _find_empty(tree, group)
     if empty:
-        yield Problem(
-            "folders that hold no image",
-            tuple(f"{_name(prefix, *parts)}/" for parts in empty),
-            "add images, or remove the folders",
-        )
+        names = (f"{_name(prefix, *parts)}/" for parts in empty)
+        yield Problem("folders that hold no image", tuple(names), "add images, or remove the folders")
 
 
 def _find_empty(tree: _Tree, group: str | None) -> list[Parts]:

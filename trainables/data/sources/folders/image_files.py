@@ -16,18 +16,12 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".p
 DESKTOP_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 Split = Literal["", "train", "validation", "test"]
-SPLIT_OF_WORD = MappingProxyType[str, Split](
-    {
-        "train": "train",
-        "training": "train",
-        "val": "validation",
-        "valid": "validation",
-        "validation": "validation",
-        "dev": "validation",
-        "test": "test",
-        "testing": "test",
-    }
-)
+WORDS: Mapping[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+SPLIT_OF_WORD = MappingProxyType({word: split for split, words in WORDS.items() for word in words})
 SPLIT_ORDER: tuple[Split, ...] = ("", "train", "validation", "test")
 
 
@@ -120,11 +114,8 @@ def check_classes(files: Sequence[ImageFile], class_names: tuple[str, ...], advi
         advice: what to do about too few classes.
     """
     if len(class_names) < 2:
-        yield Problem(
-            f"a data set needs images of two classes or more, but {len(files)} images of {len(class_names)} were found",
-            class_names,
-            advice,
-        )
+        found = f"{len(files)} images of {len(class_names)} were found"
+        yield Problem(f"a data set needs images of two classes or more, but {found}", class_names, advice)
     elif len(files) == len(class_names):
         advice = "give at least four of each; if the folders are no classes, move their images into folders that are"
         yield Problem(f"each of the {len(files)} classes has one image", class_names, advice)
@@ -133,13 +124,10 @@ def check_classes(files: Sequence[ImageFile], class_names: tuple[str, ...], advi
     if "train" not in classes and classes.keys() - {""}:
         yield Problem("there are no training images", (), "set the split of some to train")
     for split in SPLIT_ORDER[1:]:
-        missing = [name for name in class_names if name not in classes.get(split, ())]
+        missing = tuple(name for name in class_names if name not in classes.get(split, ()))
         if split in classes and missing:
-            yield Problem(
-                f"classes without {split} images, which other splits have",
-                tuple(missing),
-                f"add {split} images of each, or remove these classes from the other splits",
-            )
+            advice = f"add {split} images of each, or remove these classes from the other splits"
+            yield Problem(f"classes without {split} images, which other splits have", missing, advice)
 
 
 def check_repeated(files: Sequence[ImageFile]) -> Iterator[Problem]:

@@ -11,24 +11,11 @@ from search_spaces.errors import UserInputError, list_some
 from trainables.data.decoding.encoded_files import DiskImages
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_printable
+from trainables.data.sources.folders import image_files
 from trainables.data.sources.folders.class_folders import find_class_folders, holds_images, is_folder, list_visible
-from trainables.data.sources.folders.image_files import (
-    IMAGE_SUFFIXES,
-    SPLIT_OF_WORD,
-    SPLIT_ORDER,
-    FoundFiles,
-    ImageFile,
-    Split,
-    check_classes,
-    check_repeated,
-    drop_common_folders,
-    explain_suffix,
-    merge_look_alikes,
-)
+from trainables.data.sources.folders.image_files import SPLIT_OF_WORD, SPLIT_ORDER, FoundFiles, ImageFile, Split
 from trainables.data.sources.folders.manifest import SUFFIXES, is_manifest, read_columns, read_manifest
 from trainables.data.sources.labeled_files import PARTS, LabeledFiles
-
-__all__ = ["ImageFile", "Layout", "find_layout"]
 
 HUGGING_FACE_MANIFEST = "metadata"
 BESIDE_SPLITS = "an image beside the folders of the splits; move it into the folder of a class to use it"
@@ -134,17 +121,12 @@ def list_scarce_classes(layout: Layout) -> list[Problem]:
     has_validation, has_test = bool(counts["validation"]), bool(counts["test"])
     drawn = ["train", *(() if has_validation else ("search", "confirm")), *(() if has_test else ("test",))]
     problems = []
-    parts_of: tuple[tuple[Split, list[str]], ...] = (
-        ("", drawn),
-        ("train", drawn),
-        ("validation", ["search", "confirm"]),
-    )
-    for split, parts in parts_of:
+    parts_of: dict[Split, list[str]] = {"": drawn, "train": drawn, "validation": ["search", "confirm"]}
+    for split, parts in parts_of.items():
         scarce = [name for name in layout.class_names if 0 < counts[split][name] < len(parts)]
         if scarce:
-            rule = (
-                f"classes with fewer than {len(parts)} {split}{split and ' '}images, one for each of {', '.join(parts)}"
-            )
+            number, kind = len(parts), f"{split}{split and ' '}images"
+            rule = f"classes with fewer than {number} {kind}, one for each of {', '.join(parts)}"
             names = tuple(f"{name} ({counts[split][name]})" for name in scarce)
             problems.append(Problem(rule, names, "give more images of these classes, or drop them"))
     return problems
@@ -165,14 +147,16 @@ def _enter(folder: Path) -> Path:
 
 def _find_manifests(folder: Path, split: Split = "") -> list[_Part]:
     """Return the manifests of a folder: metadata.*, else all tables with the columns of one."""
-    tables = [
-        Path(e.path) for e in list_visible(folder) if Path(e.name).suffix.lower() in SUFFIXES and not is_folder(e)
-    ]
-    found = [table for table in tables if is_manifest(table)]
+    found = [table for table in _list_tables(folder) if is_manifest(table)]
     found = [table for table in found if table.stem.lower() == HUGGING_FACE_MANIFEST] or found
     if len(found) == 1:
         return [_Part(found[0], split)]
     return [_Part(table, split or SPLIT_OF_WORD.get(table.stem.lower(), "")) for table in found]
+
+
+def _list_tables(folder: Path) -> list[Path]:
+    entries = list_visible(folder)
+    return [Path(e.path) for e in entries if Path(e.name).suffix.lower() in SUFFIXES and not is_folder(e)]
 
 
 def _check_manifests(manifests: Sequence[_Part]) -> list[Problem]:
@@ -203,9 +187,7 @@ def _check_flat_splits(root: Path) -> list[Problem]:
 
     Then the folders are no classes: the table has the labels, in columns that are not those of a manifest.
     """
-    entries = list_visible(root)
-    names = [entry.name for entry in entries if is_folder(entry)]
-    tables = [Path(e.path) for e in entries if Path(e.name).suffix.lower() in SUFFIXES and not is_folder(e)]
+    names, tables = [entry.name for entry in list_visible(root) if is_folder(entry)], _list_tables(root)
     if not (names and tables and all(name.lower() in SPLIT_OF_WORD for name in names)):
         return []
     advice = "move each image into a folder of its class, or call the columns of the table path and label"
@@ -222,22 +204,18 @@ def _check_beside(root: Path, folders: Sequence[_Part]) -> tuple[list[SkippedFil
         if path in {part.path for part in folders}:
             continue
         if is_folder(entry):
+            name = f"{make_printable(entry.name)}/"
             if holds_images(path):
-                strays.append(f"{make_printable(entry.name)}/")
+                strays.append(name)
             else:
-                skipped.append(SkippedFile(name=f"{make_printable(entry.name)}/", reason="no images"))
+                skipped.append(SkippedFile(name=name, reason="no images"))
         else:
-            is_image = path.suffix.lower() in IMAGE_SUFFIXES
-            reason = BESIDE_SPLITS if is_image else explain_suffix(path.suffix)
+            is_image = path.suffix.lower() in image_files.IMAGE_SUFFIXES
+            reason = BESIDE_SPLITS if is_image else image_files.explain_suffix(path.suffix)
             skipped.append(SkippedFile(name=make_printable(entry.name), reason=reason))
     if strays:
-        problems.append(
-            Problem(
-                "images beside the folders of the splits",
-                tuple(strays),
-                "move them into the splits, or out of the data set",
-            )
-        )
+        advice = "move them into the splits, or out of the data set"
+        problems.append(Problem("images beside the folders of the splits", tuple(strays), advice))
     for split in SPLIT_ORDER[1:]:
         names = [part.path.name for part in folders if part.split == split]
         if len(names) > 1:
@@ -259,9 +237,11 @@ def _read_parts(
     found = [_read_part(root, part, group) for part in parts]
     files = [file for one in found for file in one.files]
     if all(part.path.is_dir() for part in parts):
-        files = drop_common_folders(files)
-    files, look_alikes = merge_look_alikes(files)
-    class_names = _sort_classes({file.class_name for file in files})
+        files = image_files.drop_common_folders(files)
+    files, look_alikes = image_files.merge_look_alikes(files)
+    names = {file.class_name for file in files}
+    are_numbers = all(name.isdecimal() for name in names)
+    class_names = tuple(sorted(names, key=lambda name: (int(name) if are_numbers else 0, name)))
     is_nested = any("/" in name for name in class_names) and kind.startswith("class folders")
     return Layout(
         root=root,
@@ -273,8 +253,8 @@ def _read_parts(
             *problems,
             *(problem for one in found for problem in one.problems),
             *look_alikes,
-            *(check_repeated(files) if len(parts) > 1 else ()),
-            *check_classes(files, class_names, _advise_on_classes(root)),
+            *(image_files.check_repeated(files) if len(parts) > 1 else ()),
+            *image_files.check_classes(files, class_names, _advise_on_classes(root)),
         ),
     )
 
@@ -289,16 +269,11 @@ def _read_part(root: Path, part: _Part, group: str | None) -> FoundFiles:
         return FoundFiles([], [], [Problem(rule, (), advice)])
 
 
-def _sort_classes(names: set[str]) -> tuple[str, ...]:
-    if all(name.isdecimal() for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    return tuple(sorted(names))
-
-
 def _advise_on_classes(root: Path) -> str:
-    if any(entry.name.endswith(".parquet") for entry in list_visible(root)):
+    names = [entry.name for entry in list_visible(root)]
+    if any(name.endswith(".parquet") for name in names):
         return 'for parquet files with encoded images set data.source to "parquet"'
-    if any(entry.name.endswith(".tar") for entry in list_visible(root)):
+    if any(name.endswith(".tar") for name in names):
         return 'for tar files of WebDataset set data.source to "webdataset"'
     return "give a folder with one folder of images per class, or a csv file with the columns path and label"
 

@@ -4,11 +4,10 @@ import csv
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -112,16 +111,13 @@ def _check_rows(file: Path, root: Path, columns: _Columns, split: Split, problem
         group = None if columns.group is None else _text(row.get(columns.group))
         word = None if columns.split is None else _text(row.get(columns.split))
         found: Split | None = split if word is None else SPLIT_OF_WORD.get(word.lower())
-        faults = [
-            kind
-            for kind, is_there in (
-                ("rows without a path", path),
-                ("rows without a label", label),
-                ("rows without a group", group is None or group),
-                ("rows without a split", word is None or word),
-            )
-            if not is_there
-        ]
+        cells = {
+            "rows without a path": path,
+            "rows without a label": label,
+            "rows without a group": group is None or group,
+            "rows without a split": word is None or word,
+        }
+        faults = [kind for kind, is_there in cells.items() if not is_there]
         for kind in faults:
             problems[kind].append(make_printable(place))
         if word and found is None:
@@ -191,22 +187,22 @@ def _find_column(file: Path, header: Sequence[str], names: tuple[str, ...], cont
 def _read_header(file: Path) -> list[str]:
     """Return the names of the columns; raise UserInputError if the file is no table."""
     if file.suffix.lower() == ".parquet":
-        return [str(name) for name in _open_parquet(file)]
+        return _list_parquet_columns(file)
     if file.suffix.lower() == ".jsonl":
         names: dict[str, None] = {}
         for _, row in _read_rows(file):
             names |= dict.fromkeys(row)
         return list(names)
-    lines = _read_csv(file)
-    return next(iter(lines), [])
+    return next(_read_csv(file), [])
 
 
 def _read_rows(file: Path) -> Iterator[tuple[str, Row]]:
     """Yield the place of each row in messages, and its cells by column."""
     suffix = file.suffix.lower()
     if suffix == ".parquet":
-        names = list(_open_parquet(file))
-        rows = _read_parquet(file, names)
+        names = _list_parquet_columns(file)
+        with _reading(file, "parquet"), file.open("rb") as opened:
+            rows: list[Row] = pq.read_table(opened, columns=names).to_pylist()
         yield from ((f"row {number}", row) for number, row in enumerate(rows))
     elif suffix == ".jsonl":
         yield from _read_json_lines(file)
@@ -236,18 +232,12 @@ def _read_json_lines(file: Path) -> Iterator[tuple[str, Row]]:
                 yield f"line {number}", row
 
 
-def _open_parquet(file: Path) -> Iterable[str]:
+def _list_parquet_columns(file: Path) -> list[str]:
     """Return the names of the columns that hold texts or whole numbers."""
     with _reading(file, "parquet"), file.open("rb") as opened:
         schema = pq.read_schema(opened)
     kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_dictionary)
     return [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
-
-
-def _read_parquet(file: Path, names: list[str]) -> list[dict[str, Any]]:
-    with _reading(file, "parquet"), file.open("rb") as opened:
-        rows: list[dict[str, Any]] = pq.read_table(opened, columns=names).to_pylist()
-    return rows
 
 
 @contextmanager

@@ -176,10 +176,8 @@ def _are_masks(files: Sequence[ImageFile]) -> bool:
     if not all(map(_is_png, files)) or MANY in _count_colors(files[:1]):
         return False
     colors = _count_colors(files)
-    are_named = all(map(_is_named, files))
-    return (
-        MANY not in colors and TWO in colors and (are_named or colors.count(BLANK) > MIN_BLANK_FRACTION * len(colors))
-    )
+    are_named, num_blank = all(map(_is_named, files)), colors.count(BLANK)
+    return MANY not in colors and TWO in colors and (are_named or num_blank > MIN_BLANK_FRACTION * len(colors))
 
 
 def _find_copies(groups: Sequence[Sequence[ImageFile]]) -> list[tuple[str, ...]]:
