@@ -88,9 +88,9 @@ def plot_class_f1(arms: Sequence[ArmResults]) -> Figure:
         color, hatch = arm_style(index)
         places = np.arange(len(names)) - 0.4 + height * (index + 0.5)
         scores = [score.f1.models for score in arm.class_scores]
-        errors = {"xerr": 100 * error_lengths(scores), "error_kw": {"ecolor": INK, "capsize": 2.5, "elinewidth": 1.0}}
         style: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": "white", "label": literal_text(arm.arm)}
-        axes.barh(places, [100 * f1.estimate for f1 in scores], height=0.9 * height, **errors, **style)
+        style |= {"xerr": 100 * error_lengths(scores), "error_kw": {"ecolor": INK, "capsize": 2.5, "elinewidth": 1.0}}
+        axes.barh(places, [100 * f1.estimate for f1 in scores], height=0.9 * height, **style)
         mean = 100 * arm.test_macro_f1.estimate
         line, label = "--" if index % 2 == 0 else ":", literal_text(f"macro-F1 of {arm.arm}: {mean:.1f} %")
         axes.axvline(mean, color=color, linestyle=line, linewidth=2, label=label)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -135,7 +136,7 @@ def plot_confusion(
 def _frame_cells(axes: Axes, classes: Sequence[int], index: int) -> None:
     """Draw a frame around each off-diagonal cell of one cluster."""
     color, line = FRAME_COLORS[index % len(FRAME_COLORS)], FRAME_LINES[index % len(FRAME_LINES)]
-    style = {"fill": False, "edgecolor": color, "linestyle": line, "linewidth": 2.2}
+    style: dict[str, Any] = {"fill": False, "edgecolor": color, "linestyle": line, "linewidth": 2.2}
     for row, column in itertools.permutations(classes, 2):
         axes.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, **style))
 

@@ -39,8 +39,8 @@ def plot_ladder(rungs: Sequence[Rung], class_names: Sequence[str]) -> Figure:
             if (other.first, other.second) == (pair.first, pair.second)
         ]
         name = literal_text(f"separability of {class_names[pair.first]}-{class_names[pair.second]}")
-        style = {"color": ARM_COLORS[index], "linestyle": LINES[index + 1], "marker": MARKERS[index + 1]}
-        axes.plot(*zip(*found, strict=True), label=name, **style)
+        line, marker = LINES[index + 1], MARKERS[index + 1]
+        axes.plot(*zip(*found, strict=True), color=ARM_COLORS[index], linestyle=line, marker=marker, label=name)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sides, [str(side) for side in sides])
     axes.minorticks_off()
