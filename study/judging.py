@@ -26,8 +26,7 @@ from analysis.confusions.values import MAX_ISSUES
 from analysis.external.outside_findings import analyze_outside_arms, compare_outside_arms, list_comparison_problems
 from analysis.external.outside_predictions import OutsidePredictions, read_predictions_files
 from analysis.formats.numbers import format_interval
-from analysis.report.forensics_page import MOST_ROWS, build_forensics_page
-from analysis.report.pages import build_comparison_page
+from analysis.report.pages import MOST_ROWS, build_comparison_page, build_forensics_page
 from search_spaces.errors import UserInputError, list_some
 from study.inputs.human_labels import read_counts
 from study.views.printing import print_line

@@ -72,7 +72,7 @@ class ArmEvidence:
 
     def with_images(self, sample_ids: IntArray) -> "ArmEvidence":
         """Return the evidence on some of the test images only, which are given by their (n,) sample ids."""
-        return replace(self, predictions=[_take(p, sample_ids) for p in self.predictions])
+        return replace(self, predictions=[p.take(np.isin(p.sample_ids, sample_ids)) for p in self.predictions])
 
     def stacked(self) -> ArmPredictions:
         """Return the test predictions of S seeds on N images as one value.
@@ -107,10 +107,6 @@ def find_judges(evidence: ArmEvidence, sample_ids: IntArray) -> IntArray | None:
     return judges
 
 
-def _take(predictions: Predictions, sample_ids: IntArray) -> Predictions:
-    return predictions.take(np.isin(predictions.sample_ids, sample_ids))
-
-
 def tabulate_images(evidence: ArmEvidence, class_names: Sequence[str]) -> pd.DataFrame:
     """Return a row per test image, over the seeds of an arm.
 
@@ -122,9 +118,8 @@ def tabulate_images(evidence: ArmEvidence, class_names: Sequence[str]) -> pd.Dat
         class_names: K names; a class indexes them.
     """
     names, first = np.array(class_names), evidence.predictions[0]
-    log_probabilities = log_softmax(
-        np.stack([found.logits for found in evidence.predictions]).astype(np.float64), axis=2
-    )
+    logits = np.stack([found.logits for found in evidence.predictions]).astype(np.float64)
+    log_probabilities = log_softmax(logits, axis=2)
     predicted = log_probabilities.argmax(axis=2)
     counts = np.stack([(predicted == number).sum(axis=0) for number in range(len(names))])
     most, images = counts.argmax(axis=0), np.arange(len(first.labels))

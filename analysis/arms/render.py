@@ -1,6 +1,7 @@
 """Arms as a table and figures: scores and costs, and whether they pass the minimum."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -56,28 +57,21 @@ def describe_gate(arm: ArmScores, minimum: float) -> str:
     if recipe is None:
         return f"{arm.arm} {verb} the minimum: one finished run gives no lower bound; the minimum is {limit}."
     of_all = ", but lower with its runs that diverged" if recipe.low > minimum and not arm.minimum_cleared else ""
-    low = format_percent(recipe.low, 2)
-    return (
-        f"{arm.arm} {verb} the minimum: the recipe's lower bound of macro-F1 is {low}{of_all}, the minimum is {limit}."
-    )
+    bound = f"the recipe's lower bound of macro-F1 is {format_percent(recipe.low, 2)}{of_all}"
+    return f"{arm.arm} {verb} the minimum: {bound}, the minimum is {limit}."
 
 
 def build_arm_csv(arms: Sequence[ArmScores]) -> str:
     """Return the table of arms as csv with numbers in full precision; macro-F1 is a fraction."""
+    same = ("num_parameters", "forward_flops", "device_seconds", "train_images_per_second", "predict_images_per_second")
+    more = ("points_per_device_hour", "peak_memory_bytes", "device")
     records = [
         {
             "arm": arm.arm,
             "macro_f1": arm.test_macro_f1.estimate,
             **list_bounds("macro_f1", arm.test_macro_f1.recipe),
             **list_bounds("macro_f1_models", arm.test_macro_f1.models),
-            "num_parameters": arm.num_parameters,
-            "forward_flops": arm.forward_flops,
-            "device_seconds": arm.device_seconds,
-            "train_images_per_second": arm.train_images_per_second,
-            "predict_images_per_second": arm.predict_images_per_second,
-            "points_per_device_hour": arm.points_per_device_hour,
-            "peak_memory_bytes": arm.peak_memory_bytes,
-            "device": arm.device,
+            **{name: getattr(arm, name) for name in (*same, *more)},
         }
         for arm in arms
     ]
@@ -94,22 +88,12 @@ def plot_class_f1(arms: Sequence[ArmResults]) -> Figure:
         color, hatch = arm_style(index)
         places = np.arange(len(names)) - 0.4 + height * (index + 0.5)
         scores = [score.f1.models for score in arm.class_scores]
-        axes.barh(
-            places,
-            [100 * f1.estimate for f1 in scores],
-            height=0.9 * height,
-            xerr=100 * error_lengths(scores),
-            error_kw={"ecolor": INK, "capsize": 2.5, "elinewidth": 1.0},
-            color=color,
-            hatch=hatch,
-            edgecolor="white",
-            label=literal_text(arm.arm),
-        )
+        style: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": "white", "label": literal_text(arm.arm)}
+        style |= {"xerr": 100 * error_lengths(scores), "error_kw": {"ecolor": INK, "capsize": 2.5, "elinewidth": 1.0}}
+        axes.barh(places, [100 * f1.estimate for f1 in scores], height=0.9 * height, **style)
         mean = 100 * arm.test_macro_f1.estimate
-        line = "--" if index % 2 == 0 else ":"
-        axes.axvline(
-            mean, color=color, linestyle=line, linewidth=2, label=literal_text(f"macro-F1 of {arm.arm}: {mean:.1f} %")
-        )
+        line, label = "--" if index % 2 == 0 else ":", literal_text(f"macro-F1 of {arm.arm}: {mean:.1f} %")
+        axes.axvline(mean, color=color, linestyle=line, linewidth=2, label=label)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.set_xlim(0, 100)

@@ -3,9 +3,6 @@
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 
-import numpy as np
-from numpy.typing import NDArray
-
 from analysis.arms.arm_evidence import ArmEvidence
 from analysis.arms.values import ArmScores, ModelAudit
 from analysis.confusions.class_scores import (
@@ -19,6 +16,7 @@ from analysis.confusions.clusters import find_clusters
 from analysis.confusions.rates import compare_with_humans, compute_directed_confusions
 from analysis.confusions.values import ArmConfusions, ClassScore
 from analysis.statistics.arm_predictions import ArmPredictions
+from analysis.statistics.metrics import FloatArray
 from trainables.models.backbones import count_forward_flops
 from trainables.training.trainable import is_own_loop
 
@@ -73,7 +71,7 @@ def compute_arm_confusions(
     arm: ArmPredictions,
     class_scores: Sequence[ClassScore],
     groups: Mapping[str, Sequence[str]],
-    human: NDArray[np.float64] | None,
+    human: FloatArray | None,
 ) -> ArmConfusions:
     """Return the confusions, pairs and clusters of classes of an arm, and the contrasts of the named groups of classes.
 
@@ -97,7 +95,7 @@ def compute_arm_confusions(
 
 
 def compute_model_scores(
-    evidence: ArmEvidence, class_names: Sequence[str], human: NDArray[np.float64] | None, confidence: float
+    evidence: ArmEvidence, class_names: Sequence[str], human: FloatArray | None, confidence: float
 ) -> ModelAudit:
     """Return the scores and confusions of an arm's exported model, the one with the first seed; its audits are left empty.
 

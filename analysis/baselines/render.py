@@ -5,14 +5,7 @@ from dataclasses import asdict
 from rich.table import Table
 
 from analysis.baselines.values import LINEAR_PROBE, BaselineFindings, describe_training_images, name_baseline
-from analysis.comparison.tables import (
-    PLAN_CHANGED,
-    TableRow,
-    build_table_rows,
-    describe_divergence,
-    describe_rule,
-    list_values,
-)
+from analysis.comparison import tables
 from analysis.comparison.values import Question, Verdict
 from analysis.formats.numbers import format_percent, format_seconds, format_signed_pp
 from analysis.formats.table_formats import to_csv, to_terminal
@@ -63,9 +56,9 @@ def list_baseline_cells(found: BaselineFindings) -> list[list[str]]:
     ]
 
 
-def list_baseline_rows(found: BaselineFindings | None) -> list[TableRow]:
+def list_baseline_rows(found: BaselineFindings | None) -> list[tables.TableRow]:
     """Return the row of the winner against the probe as text, for the end of the A/B table; none without it."""
-    return [] if found is None or found.row is None else list(build_table_rows([found.row]))
+    return [] if found is None or found.row is None else list(tables.build_table_rows([found.row]))
 
 
 def build_baseline_rich_table(found: BaselineFindings) -> Table:
@@ -75,7 +68,7 @@ def build_baseline_rich_table(found: BaselineFindings) -> Table:
 
 def build_baseline_csv(found: BaselineFindings) -> str:
     """Return a line per baseline as csv, scores as fractions; that of the study's probe has columns of `found.row`."""
-    row = list_values(found.row) if found.row else {}
+    row = tables.list_values(found.row) if found.row else {}
     of_row, nothing = {key: row.get(key) for key in _ROW_COLUMNS}, dict.fromkeys(_ROW_COLUMNS)
     baselines = (found.majority, *found.probes)
     return to_csv([asdict(one) | (of_row if one is found.probe else nothing) for one in baselines])
@@ -99,13 +92,13 @@ def _describe_evidence(found: BaselineFindings) -> list[str]:
     if row is None:
         return []
     probe = "The probe was fitted anew for each seed and fold" if found.folds else "The probe is one fixed model"
-    text = build_table_rows([row])[0]
+    text = tables.build_table_rows([row])[0]
     seeds = "" if row.question is Question.MODELS else f"new seeds of {row.treatment} and "
-    notes = (describe_rule(text), describe_divergence(row), row.settles)
+    notes = (tables.describe_rule(text), tables.describe_divergence(row), row.settles)
     return [
         f"The interval of {row.treatment} against the probe ({text.confidence} confidence, {text.seeds}, "
         f"{row.num_images:,} test images) covers {seeds}new test images. {probe} for these training images. "
         "The row has its own alpha, outside the family of arms.",
         *(f"{text.comparison}: {note}." for note in notes if note),
-        *([PLAN_CHANGED] if row.plan_changed else []),
+        *([tables.PLAN_CHANGED] if row.plan_changed else []),
     ]

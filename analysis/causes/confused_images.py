@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from analysis.statistics.families import Cell
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.metrics import BoolArray, FloatArray, IntArray
 
 # Return (S, n, K) logits of the arm's S models for (n, H, W, 3) images. With a second argument, (n,) folds, they are of the model
 # of each image's fold alone, and S is 1.
@@ -75,7 +75,7 @@ class Errors(NamedTuple):
     margins: FloatArray
     measured: FloatArray
 
-    def take(self, chosen: IntArray | NDArray[np.bool_]) -> "Errors":
+    def take(self, chosen: IntArray | BoolArray) -> "Errors":
         """Return some of the errors."""
         parts: list[NDArray[Any]] = [values[chosen] for values in self]
         return Errors(*parts)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.shortcuts.swaps import LUMA, Images
+from analysis.statistics.metrics import IntArray
 from search_spaces.errors import UserInputError
 from trainables.data.augmentation.mixing import RING_FRACTIONS, make_ring
 from trainables.data.padding import lay_content, move_content
@@ -59,8 +60,8 @@ class CueRemoval:
     """
 
     donors: Images
-    orders: NDArray[np.int64]
-    turns: NDArray[np.int64]
+    orders: IntArray
+    turns: IntArray
     doses: Mapping[str, float]
     spared_fraction: float = SPARED_FRACTION
     absent: tuple[str, ...] = ()
@@ -85,9 +86,8 @@ def prepare_removal(
     orders = generator.permuted(np.tile(np.arange(PATCHES**2), (len(images), 1)), axis=1)
     turns = generator.choice((-1, 1), size=len(images))
     images, donors = move_content(images), move_content(donors)
-    full = CueRemoval(
-        donors=donors, orders=orders, turns=turns, doses=dict.fromkeys(CUES, 1.0), spared_fraction=spared_fraction
-    )
+    doses = dict.fromkeys(CUES, 1.0)
+    full = CueRemoval(donors=donors, orders=orders, turns=turns, doses=doses, spared_fraction=spared_fraction)
     pixels = images.astype(np.float32)
     change = {cue: float(np.sqrt(np.mean((_remove_one(pixels, cue, full) - pixels) ** 2))) for cue in CUES}
     present = {cue: rms for cue, rms in change.items() if rms >= SMALLEST_CHANGE}
@@ -153,26 +153,24 @@ def _remove_one(pixels: Pixels, cue: str, removal: CueRemoval) -> Pixels:
 def _smooth(pixels: Pixels, sigma: float) -> Pixels:
     """Return the pixels smoothed by a bilateral filter (Tomasi and Manduchi 1998), which keeps the edges of the shape."""
     window = min(2 * round(1.5 * sigma) + 1, WIDEST_WINDOW)
-    images = [cv2.bilateralFilter(np.ascontiguousarray(image), window, SMOOTHED_LEVELS, sigma) for image in pixels]
-    return np.stack(images)
+    images = np.ascontiguousarray(pixels)
+    return np.stack([cv2.bilateralFilter(image, window, SMOOTHED_LEVELS, sigma) for image in images])
 
 
 def _filter(pixels: Pixels, sigma: float) -> Pixels:
     """Return the pixels after a Gaussian filter."""
-    images = [
-        cv2.GaussianBlur(np.ascontiguousarray(image), (0, 0), sigma, borderType=cv2.BORDER_REFLECT) for image in pixels
-    ]
-    return np.stack(images)
+    images = np.ascontiguousarray(pixels)
+    return np.stack([cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) for image in images])
 
 
-def _turn_hue(pixels: Pixels, turns: NDArray[np.int64]) -> Pixels:
+def _turn_hue(pixels: Pixels, turns: IntArray) -> Pixels:
     """Return the pixels with rotated chroma and unchanged luma; gray images would lose the edges that only color shows."""
     luma, blue, red = np.moveaxis(pixels @ YCBCR.T, -1, 0)
     cosine, sine = np.float32(np.cos(HUE_TURN)), np.float32(np.sin(HUE_TURN)) * turns[:, None, None].astype(np.float32)
     return np.stack([luma, cosine * blue - sine * red, sine * blue + cosine * red], axis=-1) @ RGB.T
 
 
-def _shuffle_patches(pixels: Pixels, orders: NDArray[np.int64]) -> Pixels:
+def _shuffle_patches(pixels: Pixels, orders: IntArray) -> Pixels:
     """Return the pixels with the PATCHES x PATCHES patches inside the ring permuted.
 
     The ring (the context) is unchanged, and so are the pixels left over by the division into patches.

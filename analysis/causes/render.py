@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from analysis.causes.values import MIXED, RootCause
 from analysis.confusions.values import ArmConfusions
 from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, draw_interval
-from analysis.formats.numbers import format_estimate, format_interval, format_percent, join_intervals, join_verdicts
+from analysis.formats.numbers import format_interval, format_percent, join_intervals, join_verdicts
 from trainables.records.confusion_figure import literal_text
 
 
@@ -24,7 +24,7 @@ def describe_cause(cause: RootCause) -> str:
     if not named:
         return f"mixed: no cue leads significantly ({images})"
     verdict = join_verdicts(cause.cause, cause.recipe_cause)
-    return f"{verdict}, lead over the next cue: {format_estimate(cause.lead)} ({images})"
+    return f"{verdict}, lead over the next cue: {join_intervals(cause.lead, lambda x: f'{x + 0.0:.2f}')} ({images})"
 
 
 def describe_symptom(cause: RootCause, arm: ArmConfusions) -> str:
@@ -57,10 +57,8 @@ def plot_root_causes(causes: Mapping[str, Sequence[RootCause]]) -> Figure:
         named = cause.cause or cause.recipe_cause or MIXED
         for place, found in enumerate(cause.effects):
             value = found.effect.models
-            is_named = found.cue == named
-            axes.barh(
-                place, value.estimate, color=ARM_COLORS[0] if is_named else BAND_COLOR, edgecolor=INK, linewidth=0.6
-            )
+            color = ARM_COLORS[0] if found.cue == named else BAND_COLOR
+            axes.barh(place, value.estimate, color=color, edgecolor=INK, linewidth=0.6)
             draw_interval(axes, value, place, scale=1.0, color=INK, capsize=2.5, linewidth=1.0)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(cause.effects)), [found.cue for found in cause.effects], size=9)

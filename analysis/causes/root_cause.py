@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis.causes import cues
 from analysis.causes.confused_images import (
     CauseModels,
     ConfusedClasses,
@@ -21,14 +22,6 @@ from analysis.causes.confused_images import (
     find_errors,
     match_references,
     pool_deviation,
-)
-from analysis.causes.cues import (
-    CUES,
-    MORE_SPARED_FRACTION,
-    SPARED_FRACTION,
-    CueRemoval,
-    prepare_removal,
-    remove_every_set,
 )
 from analysis.causes.values import MATERIAL_EFFECT, MIXED, CueEffect, RootCause
 from analysis.shortcuts.swaps import AuditImages, Images, take_groups
@@ -52,17 +45,15 @@ class _Measured:
     Attributes:
         cells: the effect of each cue against the references.
         first: index of the largest.
-        lead: of the first over the second.
-        own, own_lead: effect of the first cue on the confused images alone, and its lead there over the largest of the others.
+        others: lead of the first over the second; effect of the first on the confused images alone, and its lead there over the
+            largest of the others.
         finding: what is known of the root cause before the effects are judged; its note names the cues that the images lack.
         check: the same measured with a removal of shape that spares more of what is smooth, if shape is the first cue.
     """
 
     cells: tuple[Cell, ...]
     first: int
-    lead: Cell
-    own: Cell
-    own_lead: Cell
+    others: tuple[Cell, Cell, Cell]
     finding: RootCause
     check: "_Measured | None" = None
 
@@ -105,37 +96,36 @@ def find_root_causes(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judged:
-    """Intervals of what was measured: of each cue, of the lead of the first, and of both on the confused images alone."""
+    """Intervals of what was measured: of each cue, and of `_Measured.others`."""
 
     effects: tuple[TwoIntervals, ...]
-    lead: TwoIntervals
-    own: TwoIntervals
-    own_lead: TwoIntervals
+    others: tuple[TwoIntervals, ...]
 
     def name(self, first: int, side: Callable[[TwoIntervals], Interval | None]) -> str | None:
         """Return the first cue if its effect is material and its other intervals lie above 0, else "mixed".
 
         Where an interval is not defined, return None.
         """
-        effect, *others = (side(both) for both in (self.effects[first], self.lead, self.own, self.own_lead))
+        effect, *others = (side(both) for both in (self.effects[first], *self.others))
         found = [interval for interval in others if interval is not None]
         if effect is None or len(found) < len(others):
             return None
-        return CUES[first] if effect.low > MATERIAL_EFFECT and all(other.low > 0 for other in found) else MIXED
+        return cues.CUES[first] if effect.low > MATERIAL_EFFECT and all(other.low > 0 for other in found) else MIXED
 
 
 def _judge(measured: Sequence[_Measured], alpha: float) -> list[_Judged]:
     """Return the intervals of what was measured, with the error rate `alpha` for each confusion."""
     effects = iter(
         compute_family(
-            [cell for one in measured for cell in one.cells], scale=Scale.UNBOUNDED, confidence=1 - alpha / len(CUES)
+            [cell for one in measured for cell in one.cells],
+            scale=Scale.UNBOUNDED,
+            confidence=1 - alpha / len(cues.CUES),
         )
     )
-    families = ([one.lead for one in measured], [one.own for one in measured], [one.own_lead for one in measured])
+    families = zip(*(one.others for one in measured), strict=True)
     others = [compute_family(family, scale=Scale.UNBOUNDED, confidence=1 - alpha) for family in families]
     return [
-        _Judged(effects=tuple(next(effects) for _ in CUES), lead=lead, own=own, own_lead=own_lead)
-        for lead, own, own_lead in zip(*others, strict=True)
+        _Judged(effects=tuple(next(effects) for _ in cues.CUES), others=found) for found in zip(*others, strict=True)
     ]
 
 
@@ -193,7 +183,7 @@ def _measure_confusion(
         note = f"no comparable references: their margins differ by {abs(imbalance):.2f} standard deviations"
         return replace(finding, note=note)
     measured = _contrast(margins, values, finding)
-    if CUES[measured.first] != "shape":
+    if cues.CUES[measured.first] != "shape":
         return measured
     again = _measure(models, both, images, next(removals), folds)
     return replace(measured, check=_contrast(margins, again, finding))
@@ -201,7 +191,7 @@ def _measure_confusion(
 
 def _prepare_removals(
     models: CauseModels, audit_images: AuditImages, errors: Errors, generator: np.random.Generator
-) -> Iterator[CueRemoval]:
+) -> Iterator[cues.CueRemoval]:
     """Yield the removal of cues, and then that which spares more of what is smooth; both have the same donors and orders."""
     labels, folds = audit_images.labels[models.sample_ids], np.zeros(len(audit_images.labels), dtype=np.int64)
     folds = folds if audit_images.folds is None else audit_images.folds
@@ -210,29 +200,28 @@ def _prepare_removals(
         generator.choice(models.sample_ids[(labels != t) & (labels != p) & (of_donors == fold)])
         for t, p, fold in zip(errors.true, errors.predicted, folds[errors.images], strict=True)
     ]
+    images, donors = audit_images.images[errors.images], audit_images.images[chosen]
     state = generator.bit_generator.state
-    for spared_fraction in (SPARED_FRACTION, MORE_SPARED_FRACTION):
+    for spared_fraction in (cues.SPARED_FRACTION, cues.MORE_SPARED_FRACTION):
         generator.bit_generator.state = state
-        yield prepare_removal(
-            audit_images.images[errors.images], audit_images.images[chosen], generator, spared_fraction
-        )
+        yield cues.prepare_removal(images, donors, generator, spared_fraction)
 
 
 def _measure(
-    models: CauseModels, errors: Errors, images: Images, removal: CueRemoval, folds: IntArray | None
+    models: CauseModels, errors: Errors, images: Images, removal: cues.CueRemoval, folds: IntArray | None
 ) -> dict[frozenset[str], FloatArray]:
     """Return the (S, n) margins of the images of the errors, of (n,) folds, by the set of cues that were removed."""
     n = np.arange(len(images))
     margins = {}
-    for cues, removed in remove_every_set(images, removal):
+    for missing, removed in cues.remove_every_set(images, removal):
         logits = models.compute_logits(removed) if folds is None else models.compute_logits(removed, folds)
-        margins[cues] = logits[:, n, errors.true] - logits[:, n, errors.predicted]
+        margins[missing] = logits[:, n, errors.true] - logits[:, n, errors.predicted]
     return margins
 
 
 def _compute_shapley(cue: str, values: dict[frozenset[str], FloatArray]) -> FloatArray:
     """Return the mean gain from removing `cue` over all orders of removal."""
-    players = len(CUES)
+    players = len(cues.CUES)
     total = np.zeros_like(values[frozenset()])
     for others, value in values.items():
         if cue not in others:
@@ -244,21 +233,19 @@ def _compute_shapley(cue: str, values: dict[frozenset[str], FloatArray]) -> Floa
 def _contrast(margins: MatchedMargins, values: dict[frozenset[str], FloatArray], finding: RootCause) -> _Measured:
     """Return the cells of the cues' effects; the confused images come first."""
     num_confused = finding.num_images
-    effects = np.stack([_compute_shapley(cue, values) for cue in CUES])
+    effects = np.stack([_compute_shapley(cue, values) for cue in cues.CUES])
     cells = tuple(margins.contrast(values) for values in effects)
     order = np.argsort([-cell.values.mean() for cell in cells], kind="stable")
     first, second = int(order[0]), int(order[1])
     labels, groups = np.zeros(num_confused, dtype=np.int64), take_groups(margins.groups, np.arange(num_confused))
     own = effects[:, :, :num_confused]
-    rival = max((cue for cue in range(len(CUES)) if cue != first), key=lambda cue: float(own[cue].mean()))
-    return _Measured(
-        cells=cells,
-        first=first,
-        lead=margins.contrast(effects[first] - effects[second]),
-        own=mean_cell(own[first], labels, groups),
-        own_lead=mean_cell(own[first] - own[rival], labels, groups),
-        finding=finding,
+    rival = max((cue for cue in range(len(cues.CUES)) if cue != first), key=lambda cue: float(own[cue].mean()))
+    others = (
+        margins.contrast(effects[first] - effects[second]),
+        mean_cell(own[first], labels, groups),
+        mean_cell(own[first] - own[rival], labels, groups),
     )
+    return _Measured(cells=cells, first=first, others=others, finding=finding)
 
 
 def _conclude(measured: _Measured, judged: _Judged, check: _Judged | None, note: str) -> RootCause:
@@ -270,9 +257,9 @@ def _conclude(measured: _Measured, judged: _Judged, check: _Judged | None, note:
 
     return replace(
         measured.finding,
-        effects=tuple(CueEffect(cue=cue, effect=effect) for cue, effect in zip(CUES, judged.effects, strict=True)),
+        effects=tuple(CueEffect(cue=cue, effect=effect) for cue, effect in zip(cues.CUES, judged.effects, strict=True)),
         cause=name(lambda both: both.models),
         recipe_cause=name(lambda both: both.recipe),
-        lead=judged.lead,
+        lead=judged.others[0],
         note="; ".join(filter(None, (note, measured.finding.note))),
     )

@@ -237,20 +237,19 @@ def compute_class_differences(
     found = compute_family(cells, scale=Scale.DIFFERENCE, confidence=CONFIDENCE)
     p_values = compute_recipe_p_values(cells, scale=Scale.DIFFERENCE)
     adjusted = stats.false_discovery_control(p_values, method="bh")
-    differences = []
-    for name, both, p_value, p_adjusted in zip(class_names, found, p_values.tolist(), adjusted.tolist(), strict=True):
-        assert both.recipe is not None
-        differences.append(
-            ClassDifference(
-                class_name=name,
-                effect=both.recipe,
-                p_value=p_value,
-                p_adjusted=p_adjusted,
-                is_flagged=p_adjusted <= FALSE_DISCOVERY_RATE,
-                models_effect=both.models,
-            )
+    rows = zip(class_names, found, p_values.tolist(), adjusted.tolist(), strict=True)
+    return tuple(
+        ClassDifference(
+            class_name=name,
+            effect=both.recipe,
+            p_value=p_value,
+            p_adjusted=p_adjusted,
+            is_flagged=p_adjusted <= FALSE_DISCOVERY_RATE,
+            models_effect=both.models,
         )
-    return tuple(differences)
+        for name, both, p_value, p_adjusted in rows
+        if both.recipe is not None
+    )
 
 
 def make_class_cells(treatment: Side, control: Side, classes: Iterable[int]) -> list[Cell]:
@@ -261,29 +260,28 @@ def make_class_cells(treatment: Side, control: Side, classes: Iterable[int]) -> 
         control: with the same seeds and images.
         classes: in [0, K).
     """
-    f1 = average_members(treatment, _class_f1) - average_members(control, _class_f1)
+
+    def subtract(compute: Callable[[ArmPredictions], FloatArray]) -> FloatArray:
+        return average_members(treatment, compute) - average_members(control, compute)
+
+    f1 = subtract(_class_f1)
     sizes = (average_members(treatment, _class_sizes) + average_members(control, _class_sizes)) / 2
-    cells = []
-    for index in classes:
-        compute = partial(_class_f1_influence, index=index)
-        influence = average_members(treatment, compute) - average_members(control, compute)
-        cells.append(
-            Cell(
-                values=np.ascontiguousarray(f1[:, index]),
-                influence=influence,
-                labels=treatment.labels,
-                num_observations=float(sizes[index]),
-                groups=treatment.groups,
-            )
+    return [
+        Cell(
+            values=np.ascontiguousarray(f1[:, index]),
+            influence=subtract(partial(_class_f1_influence, index=index)),
+            labels=treatment.labels,
+            num_observations=float(sizes[index]),
+            groups=treatment.groups,
         )
-    return cells
+        for index in classes
+    ]
 
 
 def _class_f1(arm: ArmPredictions) -> FloatArray:
     """Return (S, K) F1 of each class."""
-    return metrics.compute_f1_from_confusion(
-        metrics.compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes)
-    )
+    counts = metrics.compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes)
+    return metrics.compute_f1_from_confusion(counts)
 
 
 def _class_sizes(arm: ArmPredictions) -> FloatArray:

@@ -171,7 +171,7 @@ def draw_image_weights(
 
 
 def compute_bootstrap_differences(
-    treatment: Side, control: Side, weights: NDArray[np.floating], seed_draws: NDArray[np.int64]
+    treatment: Side, control: Side, weights: NDArray[np.floating], seed_draws: IntArray
 ) -> FloatArray:
     """Return (B,) differences D* of macro-F1 for image weights (B, N) and drawn seed positions (B, S)."""
     sides = (treatment, control)

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import special
 
 from analysis.comparison.values import ComparisonRow, Question, Verdict
+from analysis.statistics import crossed_interval
 from analysis.statistics.arm_predictions import (
     MIN_DISCORDANT,
     ArmPredictions,
@@ -16,15 +17,6 @@ from analysis.statistics.arm_predictions import (
     check_same_images,
     describe_few_discordant,
     measure_discordance,
-)
-from analysis.statistics.crossed_interval import (
-    CrossedEstimate,
-    compute_crossed_interval,
-    compute_half_width,
-    compute_one_sided_p_value,
-    compute_p_value,
-    compute_t_quantile,
-    compute_unpaired_interval,
 )
 from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import FloatArray, compute_macro_f1, compute_macro_f1_influence
@@ -48,7 +40,7 @@ def compute_seed_differences(treatment: Side, control: Side) -> FloatArray:
 
 def compute_difference(
     treatment: Side, control: Side, confidence: float, shared: SharedVariance | None = None
-) -> CrossedEstimate:
+) -> crossed_interval.CrossedEstimate:
     """Return treatment minus control in macro-F1, a fraction, with its interval for new seeds and new images.
 
     Args:
@@ -115,8 +107,9 @@ def compare_arms(
             else describe_what_settles(found, margin, confidence, num_seeds, num_images)
         )
     df, error = decisive.degrees_of_freedom, decisive.standard_error
-    detectable = error * (float(compute_t_quantile(confidence, df)) + float(special.stdtrit(df, POWER)))
-    p_value = compute_p_value(decisive)
+    quantile = float(crossed_interval.compute_t_quantile(confidence, df))
+    detectable = error * (quantile + float(special.stdtrit(df, POWER)))
+    p_value = crossed_interval.compute_p_value(decisive)
     return ComparisonRow(
         treatment=treatment.name,
         control=control.name,
@@ -145,7 +138,7 @@ def compare_arms(
         models_effect=models_effect,
         models_verdict=compute_verdict(models_effect, margin, discordance.number)[0],
         p_adjusted=min(1.0, p_value * num_intervals),
-        p_noninferior=compute_one_sided_p_value(decisive, -margin),
+        p_noninferior=crossed_interval.compute_one_sided_p_value(decisive, -margin),
         intervals="planned" if found is None or shared is None else "moderated",
     )
 
@@ -178,7 +171,7 @@ def compute_verdict(effect: Interval, margin: float, num_discordant: float = mat
 
 
 def describe_what_settles(
-    found: CrossedEstimate, margin: float, confidence: float, num_seeds: int, num_images: int
+    found: crossed_interval.CrossedEstimate, margin: float, confidence: float, num_seeds: int, num_images: int
 ) -> str:
     """Return a sentence with the number of seeds or test images that would decide an UNDECIDED row.
 
@@ -198,7 +191,7 @@ def describe_what_settles(
     if seeds is not None:
         return f"about {seeds} seeds would settle it (now {num_seeds}), if the difference stays"
     only_images = max(found.image_variance - found.seed_image_variance, 0.0)
-    quantile = float(compute_t_quantile(confidence, found.image_freedom))
+    quantile = float(crossed_interval.compute_t_quantile(confidence, found.image_freedom))
     if quantile**2 * float(guard_image_variance(only_images, found.guard, quantile)) < needed**2:
         return f"more than {MAX_SEEDS} seeds would be needed at the present difference"
     # The images that infinitely many seeds would need for half of the squared error, so that the other half is left to the seeds.
@@ -210,16 +203,16 @@ def describe_what_settles(
 
 def _cross(
     treatment: Side, control: Side, confidence: float, shared: SharedVariance | None, copies: int = 1
-) -> CrossedEstimate:
+) -> crossed_interval.CrossedEstimate:
     """Return the estimate, from so many copies of a single seed, of which two have no variance between seeds."""
     check_same_images(treatment, control)
     sides = [_measure(side, copies if len(side.seeds) == 1 else 1) for side in (treatment, control)]
     guard = measure_discordance(treatment, control).guard
     images = treatment.labels, treatment.num_classes, confidence, treatment.groups
     if treatment.seeds != control.seeds:
-        return compute_unpaired_interval(sides[0], sides[1], *images, guard)
+        return crossed_interval.compute_unpaired_interval(sides[0], sides[1], *images, guard)
     values, influence = (one - other for one, other in zip(*sides, strict=True))
-    return compute_crossed_interval(values, influence, *images, shared, guard)
+    return crossed_interval.compute_crossed_interval(values, influence, *images, shared, guard)
 
 
 def _measure(side: Side, copies: int) -> tuple[FloatArray, FloatArray]:
@@ -228,16 +221,16 @@ def _measure(side: Side, copies: int) -> tuple[FloatArray, FloatArray]:
     return np.repeat(values, copies), np.repeat(influence, copies, axis=0)
 
 
-def _fix_seeds(found: CrossedEstimate) -> CrossedEstimate:
+def _fix_seeds(found: crossed_interval.CrossedEstimate) -> crossed_interval.CrossedEstimate:
     """Return the estimate for these very models, with its interval for new images: t_{N-1} sqrt(V_I)."""
     freedom = float(found.image_freedom)
     fixed = replace(found, seed_variance=0.0, seed_image_variance=0.0, seed_freedom=freedom)
     estimate = found.interval.estimate
-    half_width = float(compute_t_quantile(found.confidence, freedom)) * fixed.standard_error
+    half_width = float(crossed_interval.compute_t_quantile(found.confidence, freedom)) * fixed.standard_error
     return replace(fixed, interval=Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width))
 
 
-def _describe_images_needed(models: CrossedEstimate, margin: float, num_images: int) -> str:
+def _describe_images_needed(models: crossed_interval.CrossedEstimate, margin: float, num_images: int) -> str:
     """Return a sentence with the number of test images that would decide an UNDECIDED row about these very models."""
     effect = abs(models.interval.estimate)
     images = round_up(_find_growth(models, models.image_variance, max(effect, margin - effect)) * num_images)
@@ -247,7 +240,7 @@ def _describe_images_needed(models: CrossedEstimate, margin: float, num_images: 
     )
 
 
-def _find_growth(found: CrossedEstimate, image_variance: float, needed: float) -> float:
+def _find_growth(found: crossed_interval.CrossedEstimate, image_variance: float, needed: float) -> float:
     """Return how many times as many images give a half-width of `needed` with infinitely many seeds.
 
     The variance decreases with the images, and what the pseudo-observations add to it with their square.
@@ -267,7 +260,7 @@ def _macro_f1_influence(arm: ArmPredictions) -> FloatArray:
 
 
 def find_num_seeds(
-    found: CrossedEstimate,
+    found: crossed_interval.CrossedEstimate,
     needed: float,
     confidence: float,
     num_seeds: int,
@@ -296,7 +289,7 @@ def find_num_seeds(
     # Each stratum loses a degree of freedom, now as then.
     image_freedom = round(growth * found.num_units) - (found.num_units - found.image_freedom)
     guard, alpha = found.guard._replace(size=growth * found.guard.size), (1 - confidence) * shares
-    half_width = compute_half_width(
+    half_width = crossed_interval.compute_half_width(
         v_s, v_i, v_si, seed_freedom=freedom, image_freedom=image_freedom, alpha=alpha, guard=guard
     )
     enough = np.flatnonzero(half_width < needed)

@@ -8,20 +8,19 @@ images is guarded.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from analysis.comparison.other_intervals import compute_sequence_half_width
 from analysis.comparison.paired_difference import MAX_SEEDS, POWER
 from analysis.statistics.arm_predictions import MIN_DISCORDANT
 from analysis.statistics.crossed_interval import compute_half_width
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.metrics import BoolArray, FloatArray, IntArray
 from analysis.statistics.moderated_variances import LENT_SHARE, MIN_ROWS, count_independent_rows
 from analysis.statistics.variances import Guard, guard_image_variance
 from search_spaces.errors import UserInputError
@@ -168,32 +167,35 @@ def forecast_looks(
         test: the rule of the planned study.
         random_seed: of the draws.
     """
-    seeds = np.asarray(test.looks)
-    drawn = _draw_looks(components, test, seeds, random_seed)
-    lows, middles, highs = np.quantile(drawn.half_widths, [RANGE[0], 0.5, RANGE[1]], axis=0)
-    powers = [_power(drawn, m, test.margin) for m in MULTIPLES]
+    drawn = _draw_looks(components, test, np.asarray(test.looks), random_seed)
+    widths = np.quantile(drawn.half_widths, [RANGE[0], 0.5, RANGE[1]], axis=0).T.tolist()
+    powers = np.stack([_power(drawn, m, test.margin) for m in MULTIPLES], axis=1).tolist()
     return tuple(
-        LookForecast(
-            num_seeds=int(seeds[i]),
-            half_width=float(middles[i]),
-            low=float(lows[i]),
-            high=float(highs[i]),
-            power=tuple(float(power[i]) for power in powers),
-        )
-        for i in range(len(seeds))
+        LookForecast(num_seeds=number, half_width=middle, low=low, high=high, power=tuple(power))
+        for number, (low, middle, high), power in zip(test.looks, widths, powers, strict=True)
     )
 
 
 def find_needed_seeds(components: VarianceComponents, test: PlannedTest, goal: Goal = DECIDES_MARGIN) -> int | None:
     """Return the fewest seeds of a single look that meet the goal on the planned images; None if above `MAX_SEEDS`."""
-    single = replace(test, looks=(MAX_SEEDS,))
-    if not forecast_looks(components, single)[0].meets(goal):
+    if not forecast_looks(components, replace(test, looks=(MAX_SEEDS,)))[0].meets(goal):
         return None
+
+    def compute_power(drawn: _Drawn) -> FloatArray:
+        powers = [_is_decided(drawn, m, test.margin).mean(axis=0) for m in goal.multiples]
+        return np.asarray(np.min(powers, axis=0))
+
+    return _find_fewest(components, test, compute_power, goal.power)
+
+
+def _find_fewest(
+    components: VarianceComponents, test: PlannedTest, compute_power: Callable[["_Drawn"], FloatArray], power: float
+) -> int | None:
+    """Return the fewest seeds of a single look at which the power, of (looks,), is large enough; None if above `MAX_SEEDS`."""
     for first in range(2, MAX_SEEDS + 1, CHUNK):
         seeds = np.arange(first, min(first + CHUNK, MAX_SEEDS + 1))
-        drawn = _draw_looks(components, single, seeds)
-        powers = [_is_decided(drawn, m, test.margin).mean(axis=0) for m in goal.multiples]
-        enough = np.flatnonzero(np.min(powers, axis=0) >= goal.power)
+        drawn = _draw_looks(components, replace(test, looks=(MAX_SEEDS,)), seeds)
+        enough = np.flatnonzero(compute_power(drawn) >= power)
         if len(enough):
             return int(seeds[enough[0]])
     return None
@@ -231,9 +233,7 @@ def find_decidable_margin(components: VarianceComponents, test: PlannedTest) -> 
     return high
 
 
-def forecast_noninferiority(
-    components: VarianceComponents, test: PlannedTest, *, random_seed: int = 0
-) -> tuple[float, int | None]:
+def forecast_noninferiority(components: VarianceComponents, test: PlannedTest) -> tuple[float, int | None]:
     """Return the probability that the planned looks exclude a loss of the margin or more where there is no difference at all.
 
     The second value is the fewest seeds of a single look that exclude it with the usual power, None if above `MAX_SEEDS`.
@@ -241,18 +241,15 @@ def forecast_noninferiority(
     Args:
         components: variances of the difference.
         test: whose confidence is that of the two-sided interval with this lower bound, 1 - 2 level.
-        random_seed: of the draws.
     """
-    single = replace(test, looks=(MAX_SEEDS,))
-    excluded = _exclude_loss(_draw_looks(components, test, np.asarray(test.looks), random_seed), test.margin)
+
+    def exclude_loss(drawn: _Drawn) -> BoolArray:
+        """Return where the lower bound lies above minus the margin, if there is no difference."""
+        return np.asarray(drawn.deviations - drawn.half_widths > -test.margin)
+
+    excluded = exclude_loss(_draw_looks(components, test, np.asarray(test.looks)))
     power = float(np.maximum.accumulate(excluded, axis=1)[:, -1].mean())
-    for first in range(2, MAX_SEEDS + 1, CHUNK):
-        seeds = np.arange(first, min(first + CHUNK, MAX_SEEDS + 1))
-        drawn = _draw_looks(components, single, seeds, random_seed)
-        enough = np.flatnonzero(_exclude_loss(drawn, test.margin).mean(axis=0) >= POWER)
-        if len(enough):
-            return power, int(seeds[enough[0]])
-    return power, None
+    return power, _find_fewest(components, test, lambda drawn: exclude_loss(drawn).mean(axis=0), POWER)
 
 
 class _Drawn(NamedTuple):
@@ -356,13 +353,8 @@ def _power(drawn: _Drawn, multiple: float, margin: float) -> FloatArray:
     return np.asarray(np.maximum.accumulate(_is_decided(drawn, multiple, margin), axis=1).mean(axis=0))
 
 
-def _is_decided(drawn: _Drawn, multiple: float, margin: float) -> NDArray[np.bool_]:
+def _is_decided(drawn: _Drawn, multiple: float, margin: float) -> BoolArray:
     """Return where a verdict is BETTER, WORSE or EQUIVALENT, if the true difference is so many margins."""
     effects = np.abs(drawn.deviations + multiple * margin)
     is_equivalent = (effects + drawn.half_widths < margin) & (drawn.discordant >= MIN_DISCORDANT)
     return np.asarray((effects > drawn.half_widths) | is_equivalent)
-
-
-def _exclude_loss(drawn: _Drawn, margin: float) -> NDArray[np.bool_]:
-    """Return where the lower bound lies above minus the margin, if there is no difference."""
-    return np.asarray(drawn.deviations - drawn.half_widths > -margin)

@@ -50,16 +50,12 @@ def describe_numbers(row: TableRow) -> str:
 def describe_evidence(row: TableRow) -> str:
     """Return the number of seeds and images, the confidence and the minimum detectable effect of an A/B row."""
     rule = describe_rule(row)
-    seeds = (
-        row.seeds
-        if row.value.num_control_seeds is not None
-        else f"{row.value.num_seeds} paired {row.seeds.split()[-1]}"
-    )
+    paired = f"{row.value.num_seeds} paired {row.seeds.split()[-1]}"
+    seeds = paired if row.value.num_control_seeds is None else row.seeds
+    mde = f"Minimum detectable effect (MDE) at 80 % power: {row.mde} pp."
     parts = [
         f"{seeds}, {format_count(row.value.num_images)} test images, {row.confidence} confidence interval.",
-        ""
-        if row.value.minimum_detectable_effect is None
-        else f"Minimum detectable effect (MDE) at 80 % power: {row.mde} pp.",
+        "" if row.value.minimum_detectable_effect is None else mde,
         f"For these models on new images: {row.models}.",
         f"Also: {rule}." if rule else "",
         f"Divergence: {divergence}." if (divergence := describe_divergence(row.value)) else "",

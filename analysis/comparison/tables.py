@@ -214,7 +214,7 @@ def _build_row(row: ComparisonRow, reach: float) -> TableRow:
 
     words = [row.materiality, "these models" if row.question is Question.MODELS else ""]
     notes = ", ".join(word for word in words if word)
-    models, mde = row.models_effect, row.minimum_detectable_effect
+    models, mde, p = row.models_effect, row.minimum_detectable_effect, row.p_adjusted
     return TableRow(
         comparison=f"{row.treatment} vs {row.control}",
         effect=f"{pp(effect.estimate)} pp",
@@ -224,7 +224,7 @@ def _build_row(row: ComparisonRow, reach: float) -> TableRow:
         seeds=f"{count_seeds(row)} seed{'' if count_seeds(row) == '1' else 's'}",
         mde=NOT_AVAILABLE if mde is None else pp(mde).removeprefix("+"),
         cost=f"{row.cost_ratio:.1f}x cost" if row.cost_ratio is not None else "cost not measured",
-        p_adjusted=_format_p(row.p_adjusted),
+        p_adjusted=NOT_AVAILABLE if p is None else "<0.001" if p < 0.001 else f"{p:.3f}",
         confidence=f"{round(100 * row.confidence, 1):g} %",
         reach=reach,
         value=row,
@@ -243,12 +243,6 @@ def _choose_decimals(row: ComparisonRow) -> int:
         if all(bound != mark or same for bound, mark, same in shown):
             return decimals
     return MOST_DECIMALS
-
-
-def _format_p(p_value: float | None) -> str:
-    if p_value is None:
-        return NOT_AVAILABLE
-    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _caption(rows: Sequence[TableRow]) -> str:

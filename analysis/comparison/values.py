@@ -171,11 +171,8 @@ class ComparisonRow:
         """Whether the numbers of runs that diverged decide the row, and not the runs that finished."""
         excludes = {Verdict.BETTER: self.effect.low > 0, Verdict.WORSE: self.effect.high < 0}
         has_finished = self.effect != self.all_runs_effect
-        return (
-            bool(self.divergence)
-            and not (has_finished and excludes.get(self.verdict, True))
-            and self.verdict in excludes
-        )
+        is_by_finished = has_finished and excludes.get(self.verdict, True)
+        return bool(self.divergence) and not is_by_finished and self.verdict in excludes
 
 
 class GateAnswer(StrEnum):

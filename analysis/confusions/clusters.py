@@ -20,7 +20,7 @@ from analysis.confusions.class_scores import check_class_names
 from analysis.confusions.rates import compute_pair_rates
 from analysis.confusions.values import ConfusedPair, ConfusionCluster
 from analysis.statistics.arm_predictions import ArmPredictions
-from analysis.statistics.metrics import FloatArray, IntArray, divide_or_zero
+from analysis.statistics.metrics import BoolArray, FloatArray, IntArray, divide_or_zero
 from trainables.seeds import numpy_generator
 
 NUM_PERMUTATIONS = 1000
@@ -76,23 +76,19 @@ def find_clusters(
     generator = numpy_generator(0, "clusters", arm.name)
     first = test = compute_pair_test(arm, generator)
     related = np.zeros(test.z.shape, dtype=bool)
-    found: list[tuple[int, int]] = []
-    expected: list[float] = []
-    p_values: list[float] = []
+    found: dict[tuple[int, int], tuple[float, float]] = {}
+    p_adjusted = 0.0
     while strongest := _find_strongest(test):
         for i, j in strongest:
-            found.append((i, j))
-            expected.append(float(test.expected[i, j] / (len(arm.seeds) * np.isin(arm.labels, (i, j)).sum())))
-            p_values.append(max([float(test.p_adjusted[i, j]), *p_values[-1:]]))
+            by_chance = float(test.expected[i, j] / (len(arm.seeds) * np.isin(arm.labels, (i, j)).sum()))
+            p_adjusted = max(p_adjusted, float(test.p_adjusted[i, j]))
+            found[i, j] = by_chance, p_adjusted
             related[i, j] = related[j, i] = True
         test = compute_pair_test(arm, generator, set_aside=related)
+    rates = compute_pair_rates(arm, list(found), 1 - ALPHA)
     pairs = tuple(
-        ConfusedPair(
-            classes=(class_names[i], class_names[j]), rate=rate, expected_rate=by_chance, p_adjusted=p_adjusted
-        )
-        for (i, j), rate, by_chance, p_adjusted in zip(
-            found, compute_pair_rates(arm, found, 1 - ALPHA), expected, p_values, strict=True
-        )
+        ConfusedPair(classes=(class_names[i], class_names[j]), rate=rate, expected_rate=by_chance, p_adjusted=p)
+        for ((i, j), (by_chance, p)), rate in zip(found.items(), rates, strict=True)
     )
     return pairs, _find_cores(arm, class_names, related, first, generator) if pairs else ()
 
@@ -113,7 +109,7 @@ def compute_pair_test(
     arm: ArmPredictions,
     generator: np.random.Generator,
     num_permutations: int = NUM_PERMUTATIONS,
-    set_aside: NDArray[np.bool_] | None = None,
+    set_aside: BoolArray | None = None,
 ) -> PairTest:
     """Return the permutation test of all pairs of an arm's classes.
 
@@ -151,7 +147,7 @@ def _number_pairs(num_classes: int) -> IntArray:
     return pairs
 
 
-def _list_forbidden(forbidden: NDArray[np.bool_]) -> NDArray[np.integer]:
+def _list_forbidden(forbidden: BoolArray) -> NDArray[np.integer]:
     """Return (K, m) the labels that must not move to an image of each class, from a (K, K) mask; rows repeat to fill up."""
     num_classes = len(forbidden)
     listed = np.tile(np.arange(num_classes)[:, None], (1, int(forbidden.sum(axis=1).max())))
@@ -240,11 +236,7 @@ def _test(counts: FloatArray, pairs: IntArray) -> PairTest:
 
 
 def _find_cores(
-    arm: ArmPredictions,
-    class_names: Sequence[str],
-    related: NDArray[np.bool_],
-    test: PairTest,
-    generator: np.random.Generator,
+    arm: ArmPredictions, class_names: Sequence[str], related: BoolArray, test: PairTest, generator: np.random.Generator
 ) -> tuple[ConfusionCluster, ...]:
     groups = _group(related)
     significant = _find_significant(_bootstrap_counts(arm, generator), test)
@@ -261,7 +253,7 @@ def _find_cores(
 
 
 def _group(
-    related: NDArray[np.bool_], cut: float = LINKAGE_CUT, method: Literal["average", "complete"] = "average"
+    related: BoolArray, cut: float = LINKAGE_CUT, method: Literal["average", "complete"] = "average"
 ) -> IntArray:
     """Return (K,) group numbers; classes are linked while at most the share `cut` of their pairs is unrelated on average."""
     distance = 1.0 - related
@@ -283,7 +275,7 @@ def _bootstrap_counts(arm: ArmPredictions, generator: np.random.Generator) -> Fl
     return counts
 
 
-def _find_significant(counts: FloatArray, test: PairTest) -> NDArray[np.bool_]:
+def _find_significant(counts: FloatArray, test: PairTest) -> BoolArray:
     """Return (B, K, K) whether each pair would be significant with these counts, stepwise as in `find_clusters`.
 
     Expected counts are those of quasi-independence with the same margins; deviation and critical z are those of `test`.
@@ -308,9 +300,7 @@ def _find_significant(counts: FloatArray, test: PairTest) -> NDArray[np.bool_]:
         found[images, i, j] = found[images, j, i] = True
 
 
-def _fit(
-    wrong: FloatArray, structural_zeros: NDArray[np.bool_], scales: FloatArray | None
-) -> tuple[FloatArray, FloatArray]:
+def _fit(wrong: FloatArray, structural_zeros: BoolArray, scales: FloatArray | None) -> tuple[FloatArray, FloatArray]:
     """Return expected counts under quasi-independence, by iterative proportional fitting, and the (..., K, 1) column scales.
 
     `wrong` are (..., K, K) counts with a diagonal of 0, whose row and column sums are fitted; further cells that must be 0 are

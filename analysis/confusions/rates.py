@@ -16,7 +16,7 @@ from analysis.confusions.values import CONFUSION_TOLERANCE, ConfusedPair, Direct
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.families import Scale, compute_family, compute_two_intervals
 from analysis.statistics.interval import Interval, TwoIntervals
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.metrics import BoolArray, FloatArray, IntArray
 from analysis.statistics.mid_p_bounds import compute_mid_p_tail
 from search_spaces.errors import UserInputError
 
@@ -38,11 +38,7 @@ def compute_pair_rates(
 
 
 def compute_human_excess(
-    arm: ArmPredictions,
-    images: IntArray,
-    marks: FloatArray | NDArray[np.bool_],
-    human_rates: FloatArray,
-    confidence: float,
+    arm: ArmPredictions, images: IntArray, marks: FloatArray | BoolArray, human_rates: FloatArray, confidence: float
 ) -> HumanExcess:
     """Return an arm's confusion rate minus that of human annotators on the same images.
 
@@ -74,7 +70,7 @@ def compare_with_humans(
     arm: ArmPredictions,
     pairs: Sequence[ConfusedPair],
     class_names: Sequence[str],
-    human: NDArray[np.float64] | None,
+    human: FloatArray | None,
     confidence: float,
 ) -> tuple[ConfusedPair, ...]:
     """Return the pairs with the comparison with human annotators; unchanged where there are no human counts.
@@ -113,7 +109,7 @@ MOST_IMAGES = 1_000_000
 
 
 def compute_directed_confusions(
-    arm: ArmPredictions, class_names: Sequence[str], human: NDArray[np.float64] | None = None
+    arm: ArmPredictions, class_names: Sequence[str], human: FloatArray | None = None
 ) -> tuple[tuple[DirectedConfusion, ...], int]:
     """Return the most frequent confusions, and the number of cells over which they are simultaneous.
 
@@ -191,14 +187,12 @@ def count_images_to_decide(rate: Interval, num_images: int, confidence: float) -
     return int(-(-(size + 1) // unit) * unit)
 
 
-def _compare_with_humans(arm: ArmPredictions, true: int, predicted: int, human: NDArray[np.float64]) -> HumanExcess:
+def _compare_with_humans(arm: ArmPredictions, true: int, predicted: int, human: FloatArray) -> HumanExcess:
     images = np.flatnonzero(arm.labels == true)
     return compute_human_excess(arm, images, arm.predicted[:, images] == predicted, human[images, predicted], 1 - ALPHA)
 
 
-def compute_human_shares(
-    counts: NDArray[np.generic], num_images: int, class_names: Sequence[str]
-) -> NDArray[np.float64]:
+def compute_human_shares(counts: NDArray[np.generic], num_images: int, class_names: Sequence[str]) -> FloatArray:
     """Return the share of annotators who chose each class.
 
     Args:

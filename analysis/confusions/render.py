@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,15 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from rich.table import Table
 
-from analysis.confusions.values import (
-    CONFUSION_TOLERANCE,
-    ArmConfusions,
-    ConfusedPair,
-    ConfusionCluster,
-    DirectedConfusion,
-    GroupContrast,
-    Materiality,
-)
+from analysis.confusions import values
 from analysis.formats.numbers import format_bounds, format_count, format_interval, format_percent, join_verdicts
 from analysis.formats.table_formats import to_terminal
 from analysis.statistics.interval import TwoIntervals
@@ -28,7 +21,7 @@ from trainables.records.confusion_figure import MOST_ANNOTATED_CLASSES, plot_rat
 MAX_NAMED = 15
 
 
-def describe_clusters(found: ArmConfusions, arm: str) -> str:
+def describe_clusters(found: values.ArmConfusions, arm: str) -> str:
     """Return the clusters of classes that an arm confuses, with their stability."""
     if not found.confused_pairs:
         return f"{arm} confuses no pair of classes more often than expected by chance."
@@ -43,28 +36,27 @@ def describe_clusters(found: ArmConfusions, arm: str) -> str:
     return f"Clusters of confused classes: {named}."
 
 
-def describe_directed(found: ArmConfusions) -> str:
+def describe_directed(found: values.ArmConfusions) -> str:
     """Return how many directed confusions are material, and over how many cells the intervals are simultaneous."""
-    material = [c for c in found.directed if c.verdict is Materiality.MATERIAL]
+    material = [c for c in found.directed if c.verdict is values.Materiality.MATERIAL]
     named = list_some((f"{c.true_class} predicted as {c.predicted_class}" for c in material), MAX_NAMED, "; ")
     return (
-        f"Confusions of more than {format_percent(CONFUSION_TOLERANCE, 0)} of the true class, for these models: "
+        f"Confusions of more than {format_percent(values.CONFUSION_TOLERANCE, 0)} of the true class, for these models: "
         f"{named or 'none'}. The intervals hold jointly for all {found.num_directed} cells."
     )
 
 
-def describe_images_to_decide(cell: DirectedConfusion) -> str:
+def describe_images_to_decide(cell: values.DirectedConfusion) -> str:
     """Return how many images of the true class would decide an undecided confusion; "" for a decided one."""
-    if cell.verdict is not Materiality.UNDECIDED:
+    if cell.verdict is not values.Materiality.UNDECIDED:
         return ""
     if cell.images_to_decide is None:
         return "no number of images decides a rate this close to the tolerance"
-    return (
-        f"about {format_count(cell.images_to_decide)} images of {cell.true_class} (now {format_count(cell.num_images)})"
-    )
+    needed, now = format_count(cell.images_to_decide), format_count(cell.num_images)
+    return f"about {needed} images of {cell.true_class} (now {now})"
 
 
-def describe_contrast(contrast: GroupContrast, arm: str) -> str:
+def describe_contrast(contrast: values.GroupContrast, arm: str) -> str:
     """Return the difference in F1 between two groups of classes, with its permutation test over classes."""
     one, other = contrast.groups
     return (
@@ -74,7 +66,7 @@ def describe_contrast(contrast: GroupContrast, arm: str) -> str:
     )
 
 
-def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
+def build_pair_table(pairs: Sequence[values.ConfusedPair]) -> Table:
     """Return the confused pairs of an arm for a terminal of at least 80 columns."""
     header = ("classes", "confusion rate", "expected\nby chance", "adjusted\np", "excess over\nhumans (pp)")
     rows = [
@@ -92,7 +84,7 @@ def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
     return to_terminal("Pairs confused more often than expected by chance", header, rows, no_wrap=True)
 
 
-def build_directed_table(cells: Sequence[DirectedConfusion]) -> Table:
+def build_directed_table(cells: Sequence[values.DirectedConfusion]) -> Table:
     """Return directed confusions of an arm for a terminal of at least 80 columns."""
     rows = [
         (
@@ -116,7 +108,7 @@ def plot_confusion(
     rates: Sequence[Sequence[TwoIntervals]],
     class_names: Sequence[str],
     title: str,
-    clusters: Sequence[ConfusionCluster] = (),
+    clusters: Sequence[values.ConfusionCluster] = (),
 ) -> Figure:
     """Draw the rates of a confusion matrix in percent, each with the half-width of its interval for these models.
 
@@ -144,11 +136,9 @@ def plot_confusion(
 def _frame_cells(axes: Axes, classes: Sequence[int], index: int) -> None:
     """Draw a frame around each off-diagonal cell of one cluster."""
     color, line = FRAME_COLORS[index % len(FRAME_COLORS)], FRAME_LINES[index % len(FRAME_LINES)]
+    style: dict[str, Any] = {"fill": False, "edgecolor": color, "linestyle": line, "linewidth": 2.2}
     for row, column in itertools.permutations(classes, 2):
-        frame = Rectangle(
-            (column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor=color, linestyle=line, linewidth=2.2
-        )
-        axes.add_patch(frame)
+        axes.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, **style))
 
 
 def _rate_text(cell: TwoIntervals) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from analysis.statistics.metrics import FloatArray
 from search_spaces.errors import UserInputError, list_some, nearest_name
 from trainables.data.problems import make_printable
 
@@ -55,7 +56,7 @@ class RawPredictions:
     seeds: NDArray[Any] | None = None
     sample_ids: NDArray[Any] | None = None
     predicted: NDArray[Any] | None = None
-    scores: NDArray[np.float64] | None = None
+    scores: FloatArray | None = None
     kind: str = "probabilities"
     class_names: tuple[str, ...] | None = None
     unread_names: str = ""
@@ -255,11 +256,8 @@ def _find_image_names(table: pd.DataFrame, columns: Mapping[str, str | None]) ->
     num_models = len(table[grouping].drop_duplicates()) if grouping else 1
     unread = [name for name in table.columns if name not in columns.values() and not _has_numbers(table[name])]
     # A column of lists cannot be counted.
-    return [
-        n
-        for n in unread
-        if all(isinstance(v, str) for v in table[n]) and table[n].nunique() * num_models >= len(table) > 1
-    ]
+    texts = [name for name in unread if all(isinstance(value, str) for value in table[name])]
+    return [name for name in texts if table[name].nunique() * num_models >= len(table) > 1]
 
 
 def _plain(column: "pd.Series[Any]") -> NDArray[Any]:
@@ -273,7 +271,7 @@ def _has_numbers(column: "pd.Series[Any]") -> bool:
     return bool(pd.api.types.is_numeric_dtype(column))
 
 
-def _stack_lists(column: "pd.Series[Any]", kind: str, problems: list[str]) -> NDArray[np.float64] | None:
+def _stack_lists(column: "pd.Series[Any]", kind: str, problems: list[str]) -> FloatArray | None:
     lengths = sorted({len(row) if isinstance(row, np.ndarray | list | tuple) else 0 for row in column})
     if len(lengths) != 1 or lengths[0] < 2:
         problems.append(f"every row needs the same number of {kind}, at least 2, but rows have {list_some(lengths, 5)}")
@@ -307,9 +305,8 @@ def _take_columns(table: pd.DataFrame, raw: RawPredictions, kind: str, classes: 
         ordered = sorted(classes, key=lambda name: int(classes[name]))
         numbers = [int(classes[name]) for name in ordered]
         if numbers != list(range(len(numbers))):
-            raw.problems.append(
-                f"the columns of {kind} must be numbered from 0 without gaps, but have {list_some(numbers, 5)}"
-            )
+            listed = list_some(numbers, 5)
+            raw.problems.append(f"the columns of {kind} must be numbered from 0 without gaps, but have {listed}")
     else:
         ordered = list(classes)
         raw.class_names = tuple(classes.values())

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.arms.scores import compute_arm_confusions
 from analysis.arms.values import OutsideArm, OutsideFindings
@@ -17,6 +16,7 @@ from analysis.confusions.values import LabelIssue
 from analysis.external.outside_predictions import OutsidePredictions
 from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
 from analysis.statistics.interval import Interval, TwoIntervals
+from analysis.statistics.metrics import FloatArray
 from search_spaces.errors import list_some, nearest_name
 
 
@@ -43,22 +43,19 @@ def compare_outside_arms(
     arms = {arm: stack_predictions(arm, by_seed) for arm, by_seed in predictions.arms.items()}
     names = list(arms)
     control = names[0] if control is None else control
-    rows = []
+    rows, num_rows = [], len(names) - 1
     for name in names:
         if name == control:
             continue
         treatment, do_pair = arms[name], _do_pair(arms[name].seeds, arms[control].seeds)
         if do_pair:
             treatment = replace(treatment, seeds=arms[control].seeds)
-        row = compare_arms(
-            treatment, arms[control], margin=margin, alpha=alpha, num_rows=len(names) - 1, cost_ratio=None
-        )
-        if not do_pair:
-            rows.append(row)
-            continue
-        runs, others = ([[found for _, found in sorted(predictions.arms[arm].items())]] for arm in (name, control))
-        beside = compute_side_metrics(runs, others, predictions.names, groups, has_scores=predictions.has_scores)
-        rows.append(replace(row, side_metrics=beside))
+        row = compare_arms(treatment, arms[control], margin=margin, alpha=alpha, num_rows=num_rows, cost_ratio=None)
+        if do_pair:
+            runs, others = ([[found for _, found in sorted(predictions.arms[arm].items())]] for arm in (name, control))
+            beside = compute_side_metrics(runs, others, predictions.names, groups, has_scores=predictions.has_scores)
+            row = replace(row, side_metrics=beside)
+        rows.append(row)
     return tuple(rows)
 
 
@@ -94,7 +91,7 @@ NO_HUMAN_COUNTS = "There are no human counts, so it is not known how humans conf
 def analyze_outside_arms(
     predictions: OutsidePredictions,
     *,
-    human: NDArray[np.float64] | None = None,
+    human: FloatArray | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
     control: str | None = None,
 ) -> OutsideFindings:
@@ -124,7 +121,7 @@ def analyze_outside_arms(
 
 
 def _analyze_arm(
-    arm: ArmPredictions, names: tuple[str, ...], human: NDArray[np.float64] | None, groups: Mapping[str, Sequence[str]]
+    arm: ArmPredictions, names: tuple[str, ...], human: FloatArray | None, groups: Mapping[str, Sequence[str]]
 ) -> OutsideArm:
     scores = compute_class_scores(arm, names, CONFIDENCE)
     macro_f1 = compute_macro_f1_intervals(arm, CONFIDENCE)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.external.outside_files import RawPredictions, make_texts_printable, read_array_file, read_table_file
+from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError, list_some, nearest_name
 from trainables.data.problems import make_printable
 from trainables.training.predictions import Predictions
@@ -113,9 +114,8 @@ def read_predictions_files(
     if problems:
         where = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
         listed = list_some((f"- {problem}" for problem in problems), separator="\n")
-        raise UserInputError(
-            f"the predictions of {where} cannot be used:\n{listed}\nCorrect this, then repeat. {EXAMPLE}"
-        )
+        message = f"the predictions of {where} cannot be used:\n{listed}\nCorrect this, then repeat. {EXAMPLE}"
+        raise UserInputError(message)
     return OutsidePredictions(
         arms=arms,
         class_names=names,
@@ -242,15 +242,12 @@ def _to_arms(
                 several = " Give each arm and seed its own name." if raw.arms is None or raw.seeds is None else ""
                 problems.append(f"{where}{len(ids) - len(np.unique(ids))} sample ids occur more than once.{several}")
                 continue
-            found.append(
-                (arm, seed, Predictions(sample_ids=ids, labels=labels[rows], logits=logits[rows], split="test"))
-            )
+            part = Predictions(sample_ids=ids, labels=labels[rows], logits=logits[rows], split="test")
+            found.append((arm, seed, part))
     return [] if problems else found
 
 
-def _to_classes(
-    what: str, values: NDArray[Any], names: tuple[str, ...] | None, problems: list[str]
-) -> NDArray[np.int64] | None:
+def _to_classes(what: str, values: NDArray[Any], names: tuple[str, ...] | None, problems: list[str]) -> IntArray | None:
     """Return numbers of classes from numbers or names."""
     if not _is_text(values):
         return _to_whole(what, values, problems)
@@ -264,14 +261,13 @@ def _to_classes(
     unknown = sorted({str(value) for value in values} - set(index))
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        problems.append(
-            f"{what} have names that are not among the classes: {unknown[0]!r}{more}{nearest_name(unknown[0], names)}"
-        )
+        near = nearest_name(unknown[0], names)
+        problems.append(f"{what} have names that are not among the classes: {unknown[0]!r}{more}{near}")
         return None
     return np.array([index[str(value)] for value in values], dtype=np.int64)
 
 
-def _to_whole(what: str, values: NDArray[Any], problems: list[str]) -> NDArray[np.int64] | None:
+def _to_whole(what: str, values: NDArray[Any], problems: list[str]) -> IntArray | None:
     try:
         numbers = values.astype(np.float64)
         whole = bool(np.isfinite(numbers).all() and (numbers == np.round(numbers)).all())
@@ -283,7 +279,7 @@ def _to_whole(what: str, values: NDArray[Any], problems: list[str]) -> NDArray[n
     return numbers.astype(np.int64) if values.dtype.kind == "O" else values.astype(np.int64)
 
 
-def _to_ids(ids: NDArray[Any], numbers: dict[str, int] | None, problems: list[str]) -> NDArray[np.int64] | None:
+def _to_ids(ids: NDArray[Any], numbers: dict[str, int] | None, problems: list[str]) -> IntArray | None:
     if numbers is None:
         return ids.astype(np.int64)
     if not all(isinstance(value, str | int) for value in ids.tolist()):
@@ -294,8 +290,8 @@ def _to_ids(ids: NDArray[Any], numbers: dict[str, int] | None, problems: list[st
 
 def _to_logits(
     raw: RawPredictions,
-    labels: NDArray[np.int64],
-    predicted: NDArray[np.int64] | None,
+    labels: IntArray,
+    predicted: IntArray | None,
     names: tuple[str, ...] | None,
     problems: list[str],
 ) -> NDArray[np.float32] | None:
@@ -329,9 +325,8 @@ def _to_logits(
                 "rows; leave one of them out"
             )
     if not problems and ((scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1).all():
-        problems.append(
-            f"{raw.kind} must name a class, but in each row several classes share the highest; check the export"
-        )
+        reason = "in each row several classes share the highest"
+        problems.append(f"{raw.kind} must name a class, but {reason}; check the export")
     if problems:
         return None
     if raw.kind == "probabilities":
@@ -339,7 +334,7 @@ def _to_logits(
     return scores.astype(np.float32)
 
 
-def _check_range(what: str, values: NDArray[np.int64], num_classes: int, problems: list[str]) -> None:
+def _check_range(what: str, values: IntArray, num_classes: int, problems: list[str]) -> None:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= num_classes:
         from_one = low == 1 and high == num_classes
@@ -347,7 +342,7 @@ def _check_range(what: str, values: NDArray[np.int64], num_classes: int, problem
         problems.append(f"{what} must lie in [0, {num_classes}), but reach from {low} to {high}{advice}")
 
 
-def _check_probabilities(scores: NDArray[np.float64], tolerance: float, problems: list[str]) -> None:
+def _check_probabilities(scores: FloatArray, tolerance: float, problems: list[str]) -> None:
     sums = scores.sum(axis=1)
     bad = np.flatnonzero((np.abs(sums - 1) > tolerance) | (scores < 0).any(axis=1))
     if len(bad):
@@ -375,9 +370,8 @@ def _describe_differences(arms: Mapping[str, Mapping[int, Predictions]], image_n
                 first_image = image_names[images[0]] if image_names else f"sample {images[0]}"
                 differences.append(f"{len(images)} images {what} (the first: {first_image})")
         if differences:
-            problems.append(
-                f"{name} differs from {first_name}: {', '.join(differences)}; all need the same images{named}"
-            )
+            listed = ", ".join(differences)
+            problems.append(f"{name} differs from {first_name}: {listed}; all need the same images{named}")
     return problems
 
 

@@ -13,9 +13,9 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from analysis.statistics.interval import Interval
+from analysis.statistics.metrics import FloatArray
 
 ARM_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 ARM_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++")
@@ -62,7 +62,7 @@ def draw_interval(axes: Axes, interval: Interval, place: float, scale: float = 1
     axes.errorbar(scale * interval.estimate, place, xerr=scale * error_lengths([interval]), **style)
 
 
-def error_lengths(intervals: Sequence[Interval]) -> NDArray[np.float64]:
+def error_lengths(intervals: Sequence[Interval]) -> FloatArray:
     """Return (2, n) distances from the estimates down to `low` and up to `high`."""
     below = [max(i.estimate - i.low, 0.0) for i in intervals]
     above = [max(i.high - i.estimate, 0.0) for i in intervals]

@@ -39,11 +39,6 @@ def format_interval(interval: Interval | TwoIntervals, decimals: int = 1) -> str
     return join_intervals(interval, lambda x: f"{100 * x:.{decimals}f}", " %")
 
 
-def format_estimate(interval: Interval | TwoIntervals) -> str:
-    """Return a plain number with its interval: "0.12 [0.05, 0.19]", or with both."""
-    return join_intervals(interval, lambda x: f"{x + 0.0:.2f}")
-
-
 def format_signed_pp(interval: Interval | TwoIntervals, unit: str = " pp") -> str:
     """Return a difference of fractions in percentage points: "+12.3 pp [+8.1, +16.5]", or with both."""
     return join_intervals(interval, lambda x: f"{100 * x + 0.0:+.1f}", unit)

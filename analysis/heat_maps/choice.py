@@ -10,18 +10,10 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from scipy.stats import rankdata
 
+from analysis.heat_maps import grad_cam
 from analysis.heat_maps.cam_layers import CamNetwork
-from analysis.heat_maps.grad_cam import (
-    CamMethod,
-    Cams,
-    CamSource,
-    compute_cams,
-    find_cam_layers,
-    find_degenerate,
-    is_degenerate,
-)
 from analysis.heat_maps.road import compute_road_gain
-from analysis.heat_maps.values import CamCandidate
+from analysis.heat_maps.values import CamCandidate, CamSource
 from analysis.shortcuts.swaps import AuditImages, Images
 from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.data.image_array import cut_content, has_padding
@@ -39,7 +31,7 @@ NUM_FINALISTS = 3
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measured:
     source: CamSource
-    maps: Cams
+    maps: grad_cam.Cams
     empty_share: float
     similarity: float
     gains: FloatArray
@@ -84,14 +76,14 @@ def choose_cam(
     images = audit_images.images[chosen]
     inputs = network.prepare(images)
     predicted = network.compute_logits(inputs).argmax(axis=1)
-    measured = []
-    for layer, size in find_cam_layers(network):
-        own, untrained = (compute_cams(n, n.prepare(images), layer, predicted).maps for n in (network, randomized))
-        for method in CamMethod:
+    measured, networks = [], (network, randomized)
+    for layer, size in grad_cam.find_cam_layers(network):
+        own, untrained = (grad_cam.compute_cams(n, n.prepare(images), layer, predicted).maps for n in networks)
+        for method in grad_cam.CamMethod:
             candidate = _Measured(
                 source=CamSource(layer=layer, map_size=size, method=method),
                 maps=own[method],
-                empty_share=float(find_degenerate(own[method]).mean()),
+                empty_share=float(grad_cam.find_degenerate(own[method]).mean()),
                 similarity=float(np.mean(compute_similarity(own[method], untrained[method]))),
                 gains=np.zeros(0),
             )
@@ -121,7 +113,7 @@ def choose_cam(
     return finalists[0].source, tuple(m.describe() for m in ordered)
 
 
-def compute_similarity(cams: Cams, others: Cams) -> FloatArray:
+def compute_similarity(cams: grad_cam.Cams, others: grad_cam.Cams) -> FloatArray:
     """Return (N,) the rank correlation of the cells of two (N, h, w) maps.
 
     It is 1 if the first map is empty, which shows no change, and 0 if only the second is.
@@ -129,10 +121,10 @@ def compute_similarity(cams: Cams, others: Cams) -> FloatArray:
     return np.array([_correlate(cam, other) for cam, other in zip(cams, others, strict=True)])
 
 
-def _correlate(cam: Cams, other: Cams) -> float:
-    if is_degenerate(cam):
+def _correlate(cam: grad_cam.Cams, other: grad_cam.Cams) -> float:
+    if grad_cam.is_degenerate(cam):
         return 1.0
-    if is_degenerate(other):
+    if grad_cam.is_degenerate(other):
         return 0.0
     return float(np.corrcoef(rankdata(cam), rankdata(other))[0, 1])
 

@@ -18,7 +18,7 @@ from pytorch_grad_cam.layer_cam import LayerCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from analysis.heat_maps.cam_layers import BATCH_SIZE, CamNetwork, Size, find_map_layers, find_module, to_map
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.metrics import BoolArray, FloatArray, IntArray
 from search_spaces.errors import UserInputError
 
 MINIMUM_SIZE = 4
@@ -47,21 +47,6 @@ class NoCamLayerError(UserInputError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CamSource:
-    """Method and layer of maps.
-
-    Attributes:
-        layer: by the name of its module.
-        map_size: (height, width) of its output in cells.
-        method: of the maps.
-    """
-
-    layer: str
-    map_size: Size
-    method: CamMethod
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CamPass:
     """Logits and maps of one forward and backward pass.
 
@@ -71,7 +56,7 @@ class CamPass:
     """
 
     logits: FloatArray
-    maps: dict[CamMethod, Cams]
+    maps: dict[str, Cams]
 
 
 def find_cam_layers(network: CamNetwork) -> list[tuple[str, Size]]:
@@ -139,9 +124,8 @@ def compute_cams(
                 handle.remove()
     if not maps:
         return CamPass(logits=np.zeros((0, 0)), maps=dict.fromkeys(CamMethod, np.zeros((0, 0, 0), dtype=np.float32)))
-    return CamPass(
-        logits=np.concatenate(logits), maps={method: np.concatenate([m[method] for m in maps]) for method in CamMethod}
-    )
+    joined: dict[str, Cams] = {method: np.concatenate([m[method] for m in maps]) for method in CamMethod}
+    return CamPass(logits=np.concatenate(logits), maps=joined)
 
 
 def is_degenerate(cam: Cams) -> bool:
@@ -149,7 +133,7 @@ def is_degenerate(cam: Cams) -> bool:
     return not np.isfinite(cam).all() or float(cam.max()) <= 0.0 or float(cam.max()) == float(cam.min())
 
 
-def find_degenerate(cams: Cams) -> NDArray[np.bool_]:
+def find_degenerate(cams: Cams) -> BoolArray:
     """Return (N,) whether each of (N, h, w) raw maps is empty."""
     return np.array([is_degenerate(cam) for cam in cams], dtype=bool)
 

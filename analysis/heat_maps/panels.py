@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from analysis.heat_maps.cam_layers import CamNetwork
-from analysis.heat_maps.grad_cam import CamSource, compute_cams, is_degenerate
-from analysis.heat_maps.values import ArmCam, CamView
+from analysis.heat_maps.grad_cam import compute_cams, is_degenerate
+from analysis.heat_maps.values import ArmCam, CamSource, CamView
 from analysis.shortcuts.swaps import Images
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError
@@ -55,9 +55,7 @@ def choose_panel_images(
     return tuple((int(ids[index]), reason) for index, reason in chosen)
 
 
-def _common_images(
-    predictions_by_arm: Mapping[str, Sequence[Predictions]],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _common_images(predictions_by_arm: Mapping[str, Sequence[Predictions]]) -> tuple[IntArray, IntArray]:
     """Return ids (N,) and labels (N,) that all predictions share; raise UserInputError if they do not."""
     empty = [arm for arm, seeds in predictions_by_arm.items() if not seeds]
     if empty or not predictions_by_arm:
@@ -79,7 +77,7 @@ def _count_votes(seeds: Sequence[Predictions]) -> _Votes:
     return np.mean([np.eye(probability.shape[1])[s.predicted] for s in seeds], axis=0), probability
 
 
-def _rank_images(arms: Mapping[str, _Votes], labels: NDArray[np.int64]) -> list[_Ranking]:
+def _rank_images(arms: Mapping[str, _Votes], labels: IntArray) -> list[_Ranking]:
     """Return (reason, agreement (N,), confidence (N,)) in the order of turns; agreement <= 1/2 disqualifies."""
     both = {1: "", 2: "both "}.get(len(arms), "all ")
     rankings = [_rank_confused(arms, labels), (f"{both}wrong", *_rank_correctness(arms, labels, correct=set()))]
@@ -89,9 +87,7 @@ def _rank_images(arms: Mapping[str, _Votes], labels: NDArray[np.int64]) -> list[
     return rankings
 
 
-def _rank_correctness(
-    arms: Mapping[str, _Votes], labels: NDArray[np.int64], correct: set[str]
-) -> tuple[FloatArray, FloatArray]:
+def _rank_correctness(arms: Mapping[str, _Votes], labels: IntArray, correct: set[str]) -> tuple[FloatArray, FloatArray]:
     """Return agreement and confidence, each (N,), that exactly the arms in `correct` are correct."""
     agreements, confidences = [], []
     is_label = labels[:, None] == np.arange(next(iter(arms.values()))[0].shape[1])
@@ -102,7 +98,7 @@ def _rank_correctness(
     return np.min(agreements, axis=0), np.min(confidences, axis=0)
 
 
-def _rank_confused(arms: Mapping[str, _Votes], labels: NDArray[np.int64]) -> _Ranking:
+def _rank_confused(arms: Mapping[str, _Votes], labels: IntArray) -> _Ranking:
     """Rank the images of the most confused pair of classes by the share of seeds that confuse them.
 
     The pair is the one with the most confused images, pooled over arms and seeds; ties go to the lower classes.

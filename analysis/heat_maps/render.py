@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.formats.numbers import format_count, format_percent, format_signed_pp, join_intervals
-from analysis.heat_maps.values import ArmCam, CamAdmission, CamPanel, CamTest, CamView
+from analysis.formats.numbers import format_count, format_percent, format_signed_pp
+from analysis.heat_maps.values import ArmCam, CamAdmission, CamPanel, CamView
 from trainables.records.confusion_figure import literal_text
 
 
@@ -24,18 +24,6 @@ def describe_admission(found: CamAdmission, arm: str) -> str:
         return f"The {maps} are admitted as evidence: they passed all tests that apply {source}.{remark}"
     failed = ", ".join(test.name for test in found.tests if test.applies and not test.is_passed)
     return f"The {maps} are not admitted as evidence. Failed tests: {failed} {source}.{remark}"
-
-
-def describe_passed(test: CamTest) -> str:
-    """Return "yes", "no", or that the test does not apply."""
-    if not test.applies:
-        return "does not apply"
-    return "yes" if test.is_passed else "no"
-
-
-def describe_cam_estimate(test: CamTest) -> str:
-    """Return the estimate of a test of heat maps with its intervals."""
-    return join_intervals(test.estimate, "{:.3f}".format)
 
 
 def describe_focus(found: CamAdmission) -> str:
@@ -116,9 +104,7 @@ def _draw_cam(top: Axes, bottom: Axes, image: NDArray[np.uint8], energy: NDArray
 
 def _cam_title(cam: ArmCam, kind: str, true_class: str) -> str:
     view = cam.view
-    name, probability = (
-        (view.predicted_class, view.predicted_probability)
-        if kind == "predicted"
-        else (true_class, view.true_probability)
-    )
+    name, probability = view.predicted_class, view.predicted_probability
+    if kind == "true":
+        name, probability = true_class, view.true_probability
     return f"{view.arm}, {view.method}\n{view.layer}, for {kind}: {name} ({100 * probability:.0f} %)"

@@ -16,22 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from analysis.heat_maps import choice
 from analysis.heat_maps.cam_layers import CamNetwork
-from analysis.heat_maps.choice import (
-    MAX_DEGENERATE_FRACTION,
-    MAX_SIMILARITY,
-    choose_cam,
-    compute_similarity,
-    divide_audit_images,
-    draw_cycle,
-)
-from analysis.heat_maps.grad_cam import Cams, CamSource, compute_cams, enlarge, find_degenerate
+from analysis.heat_maps.grad_cam import Cams, compute_cams, enlarge, find_degenerate
 from analysis.heat_maps.road import compute_road_gain
-from analysis.heat_maps.values import CamAdmission, CamTest
+from analysis.heat_maps.values import CamAdmission, CamSource, CamTest
 from analysis.shortcuts.swaps import ALPHA, AuditImages, bound_mean, swap_ring
 from analysis.statistics.families import Cell, Scale, compute_two_intervals
 from analysis.statistics.interval import TwoIntervals
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.metrics import BoolArray, FloatArray, IntArray
 from search_spaces.errors import UserInputError
 from trainables.data.augmentation.mixing import RING_FRACTIONS, make_ring
 from trainables.data.padding import lay_mask
@@ -85,12 +78,12 @@ def admit_cams(models: CamModels, audit_images: AuditImages, *, seed: int = 0) -
         NoCamLayerError: if no layer's maps are large enough for a heat map.
         UserInputError: if no class has four images.
     """
-    for_choice, for_tests = divide_audit_images(audit_images)
+    for_choice, for_tests = choice.divide_audit_images(audit_images)
     if not len(for_tests.labels):
         raise UserInputError("the tests of heat maps need four images of a class, but no class has so many; add images")
     first = 0 if for_choice.folds is None else int(for_choice.folds.min())
     for_choice = for_choice.take(for_choice.divide(len(models.trained))[first])
-    source, candidates = choose_cam(models.trained[first], models.randomized[first], for_choice, seed=seed)
+    source, candidates = choice.choose_cam(models.trained[first], models.randomized[first], for_choice, seed=seed)
     maps = _compute_maps(models.trained, for_tests, source)
     tests = (
         _test_degenerate(maps, for_tests),
@@ -143,8 +136,8 @@ def _test_degenerate(maps: _Maps, audit_images: AuditImages) -> CamTest:
     return CamTest(
         name="empty maps",
         estimate=share,
-        rule=f"under {MAX_DEGENERATE_FRACTION:.0%} of the maps are empty or the same everywhere",
-        is_passed=share.estimate < MAX_DEGENERATE_FRACTION,
+        rule=f"under {choice.MAX_DEGENERATE_FRACTION:.0%} of the maps are empty or the same everywhere",
+        is_passed=share.estimate < choice.MAX_DEGENERATE_FRACTION,
     )
 
 
@@ -153,13 +146,13 @@ def _test_randomization(models: CamModels, maps: _Maps, audit_images: AuditImage
     for network, row, own in parts:
         inputs, predicted = network.prepare(audit_images.images[own]), maps.predicted[row, own]
         others = compute_cams(network, inputs, maps.source.layer, predicted).maps[maps.source.method]
-        similarity.append(compute_similarity(maps.cams[row, own], others))
+        similarity.append(choice.compute_similarity(maps.cams[row, own], others))
     found = bound_mean(audit_images.effects(_join(similarity, parts, audit_images)), scale=Scale.UNBOUNDED)
     return CamTest(
         name="parameter randomization",
         estimate=found,
-        rule=f"the rank correlation with maps of the untrained network lies below {MAX_SIMILARITY}",
-        is_passed=found.models.high < MAX_SIMILARITY,
+        rule=f"the rank correlation with maps of the untrained network lies below {choice.MAX_SIMILARITY}",
+        is_passed=found.models.high < choice.MAX_SIMILARITY,
     )
 
 
@@ -173,7 +166,7 @@ def _test_road(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: 
             network.prepare(audit_images.images[own]),
             maps.cams[row, chosen[own]],
             maps.predicted[row, chosen[own]],
-            draw_cycle(audit_images.images[own], numpy_generator(seed, "cam road")),
+            choice.draw_cycle(audit_images.images[own], numpy_generator(seed, "cam road")),
             seed=derive_seed(seed, "cam road noise", number),
         )
         for number, (network, row, own) in enumerate(parts)
@@ -197,7 +190,7 @@ def _test_ring(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: 
     ring = make_ring(audit_images.images.shape[1], audit_images.images.shape[2], RING_FRACTIONS[0])
     donors, parts = np.arange(len(audit_images.labels)), _assign(models.trained, audit_images)
     for _, _, own in parts:
-        donors[own] = own[draw_cycle(audit_images.images[own], numpy_generator(seed, "cam ring"))]
+        donors[own] = own[choice.draw_cycle(audit_images.images[own], numpy_generator(seed, "cam ring"))]
     swapped = swap_ring(audit_images.images, audit_images.images[donors], ring)
     rings = lay_mask(ring, audit_images.images)
     rows = np.arange(len(audit_images.labels))
@@ -254,7 +247,7 @@ def _rank_correlation(one: FloatArray, other: FloatArray) -> tuple[float, FloatA
     return value, np.asarray(u * v - value * (u**2 + v**2) / 2)
 
 
-def _share_inside(cams: Cams, regions: NDArray[np.bool_]) -> FloatArray:
+def _share_inside(cams: Cams, regions: BoolArray) -> FloatArray:
     """Return (N, R) shares of each map's energy in each of (R, H, W) regions; 0 for a map without energy.
 
     Maps are enlarged bilinearly, as they are drawn.

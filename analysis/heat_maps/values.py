@@ -28,13 +28,25 @@ class CamTest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CamCandidate:
+class CamSource:
+    """Method and layer of heat maps.
+
+    Attributes:
+        layer: by the name of its module.
+        map_size: (height, width) of its output in cells.
+        method: "Grad-CAM", "HiResCAM" or "LayerCAM".
+    """
+
+    layer: str
+    map_size: tuple[int, int]
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CamCandidate(CamSource):
     """A method and a layer that was considered for an arm's heat maps.
 
     Attributes:
-        layer: the layer of the maps.
-        map_size: (height, width) of its output in cells.
-        method: "Grad-CAM", "HiResCAM" or "LayerCAM".
         num_images: on which it was measured.
         road: mean ROAD score of images with their own map minus with another image's map; a difference of probabilities.
         standard_error: of `road`, over images.
@@ -42,9 +54,6 @@ class CamCandidate:
         similarity: mean rank correlation of the maps with those of an untrained network.
     """
 
-    layer: str
-    map_size: tuple[int, int]
-    method: str
     num_images: int
     road: float
     standard_error: float
@@ -53,12 +62,10 @@ class CamCandidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CamAdmission:
+class CamAdmission(CamSource):
     """Whether an arm's heat maps are admitted as evidence (`analysis.heat_maps.validity_tests`).
 
     Attributes:
-        layer: the layer of the maps.
-        map_size: (height, width) of its output in cells.
         num_images: tested.
         tests: all that apply must be passed.
         is_admitted: whether all are.
@@ -68,8 +75,6 @@ class CamAdmission:
             of versions that did not choose.
     """
 
-    layer: str
-    map_size: tuple[int, int]
     num_images: int
     tests: tuple[CamTest, ...]
     is_admitted: bool
@@ -79,13 +84,11 @@ class CamAdmission:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CamView:
+class CamView(CamSource):
     """One arm's part of a panel of heat maps, by one method.
 
     Attributes:
         arm: name.
-        layer: the layer of the maps.
-        map_size: (height, width) of its output in cells.
         predicted_class: name of the class that the arm's model predicts, from its stored predictions.
         predicted_probability: of that class.
         true_probability: of the true class.
@@ -94,8 +97,6 @@ class CamView:
     """
 
     arm: str
-    layer: str
-    map_size: tuple[int, int]
     predicted_class: str
     predicted_probability: float
     true_probability: float

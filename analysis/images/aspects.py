@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from analysis.images.probe import ProbeImages, choose_images, compute_probe_difference, fit_probe
 from analysis.images.values import AspectChoice
+from analysis.statistics.metrics import IntArray
 from search_spaces.errors import UserInputError
 from trainables.data.images import Aspect, ImageSet
 from trainables.data.splits import Splits
@@ -23,7 +24,7 @@ MIN_IMAGES, MAX_IMAGES = 200, 1000
 NUM_SHOWN = 3
 
 
-def show_aspects(image_set: ImageSet, train: NDArray[np.int64]) -> Mapping[Aspect, NDArray[np.uint8]]:
+def show_aspects(image_set: ImageSet, train: IntArray) -> Mapping[Aspect, NDArray[np.uint8]]:
     """Return (n, S, S, 3) of the training images whose sides differ most under each aspect; nothing where that is impossible."""
     origin = image_set.origin
     if origin is None or origin.decode_as is None:
@@ -72,9 +73,8 @@ def choose_aspect(
 def _compare(
     backbone: FrozenBackbone, chosen: ProbeImages, images: Mapping[Aspect, NDArray[np.uint8]], current: Aspect
 ) -> AspectChoice:
-    probes = {
-        aspect: fit_probe(backbone.compute(shown, digest_images(shown)), chosen) for aspect, shown in images.items()
-    }
+    features = {aspect: backbone.compute(shown, digest_images(shown)) for aspect, shown in images.items()}
+    probes = {aspect: fit_probe(found, chosen) for aspect, found in features.items()}
     gains = {
         aspect: compute_probe_difference(probe, probes[current], ONE_STANDARD_ERROR)
         for aspect, probe in probes.items()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.confusions.values import LabelIssue
 from analysis.statistics.interval import Interval
+from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.data.image_audit import AuditReport, AuditStage
 from trainables.data.images import Aspect, ImageSet
 from trainables.data.splits import Splits
@@ -88,10 +89,10 @@ class Spectra:
         power: (F,) mean power by interpolation; gray levels squared, per pixel.
     """
 
-    frequencies: NDArray[np.float64]
-    power: dict[str, NDArray[np.float64]]
+    frequencies: FloatArray
+    power: dict[str, FloatArray]
 
-    def gain(self, treatment: str = "bicubic", control: str = "bilinear") -> NDArray[np.float64]:
+    def gain(self, treatment: str = "bicubic", control: str = "bilinear") -> FloatArray:
         """Return (F,) power of one interpolation over that of the other; 1 where both have none."""
         both = self.power[treatment], self.power[control]
         return np.divide(*both, out=np.ones_like(both[0]), where=both[1] > 0)
@@ -207,7 +208,7 @@ class ImageFindings:
     exact: tuple[ImagePair, ...]
     near: tuple[ImagePair, ...]
     oddities: tuple[Oddities, ...]
-    class_colors: NDArray[np.float64]
+    class_colors: FloatArray
     are_gray: bool
     num_color_images: int
     color_probes: tuple[ColorProbe, ...]
@@ -238,9 +239,9 @@ class NetworkFindings:
     backbone: str
     interpolation: str
     num_images: int
-    classes: NDArray[np.int64]
+    classes: IntArray
     macro_f1: Interval
-    confusion: NDArray[np.int64]
+    confusion: IntArray
     pairs: tuple[PairSeparability, ...]
     num_pairs: int
     num_ladder_images: int

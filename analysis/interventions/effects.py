@@ -173,13 +173,8 @@ def judge_prediction(prediction: Prediction, measured: TargetEffect | None) -> O
         return Outcome.NONE
     if measured is None:
         return Outcome.UNDECIDED
-    predicted, found = prediction.effect, measured.effect
-    is_lower = found.estimate < predicted.estimate
-    errors = (
-        (found.high - found.estimate, predicted.estimate - predicted.low)
-        if is_lower
-        else (found.estimate - found.low, predicted.high - predicted.estimate)
-    )
-    if measured.verdict is Verdict.WORSE or abs(found.estimate - predicted.estimate) > float(np.hypot(*errors)):
+    lower, upper = sorted((prediction.effect, measured.effect), key=lambda change: change.estimate)
+    error = float(np.hypot(lower.high - lower.estimate, upper.estimate - upper.low))
+    if measured.verdict is Verdict.WORSE or upper.estimate - lower.estimate > error:
         return Outcome.REFUTED
     return Outcome.HELD if measured.verdict is Verdict.BETTER else Outcome.UNDECIDED

@@ -144,9 +144,8 @@ def _choose_run(
     trained = {run: names for run, names in runs.items() if names and set(names) <= set(kept)}
     run = max(trained, key=lambda run: [name in trained[run] for name in kept], default="")
     if not run:
-        return Recommendation(
-            reason=f"{_list_names(kept)} helped, but no run of the design has them without the others."
-        )
+        reason = f"{_list_names(kept)} helped, but no run of the design has them without the others."
+        return Recommendation(reason=reason)
     missing = [name for name in kept if name not in trained[run]]
     if missing:
         left_out.append(f"no run of the design has {_list_names(missing)} with them")
@@ -163,11 +162,11 @@ def _explain_nothing(effects: Sequence[InterventionEffect], margin: float, comma
     reached = [effect for effect in effects if _reaches_target(effect) and effect.macro_f1_verdict is Verdict.UNDECIDED]
     if not reached:
         return NOTHING_HELPED
-    names, num_seeds = [effect.stated.arm for effect in reached], max(_count_seeds(effect) for effect in reached)
+    names = [effect.stated.arm for effect in reached]
+    num_seeds = max(max(effect.target.num_seeds, effect.num_seeds) for effect in reached if effect.target)
     words = [f"--only {name}" for name in names]
-    words += [
-        f"--strength {effect.stated.changes[STRENGTH]}" for effect in reached if STRENGTH in effect.stated.changes
-    ][:1]
+    strengths = [effect.stated.changes[STRENGTH] for effect in reached if STRENGTH in effect.stated.changes]
+    words += [f"--strength {strength}" for strength in strengths[:1]]
     words += ["--design factorial"] if is_factorial and len(names) > 1 else []
     return (
         f"Nothing is recommended yet: {_list_names(names)} {'is' if len(names) == 1 else 'are'} BETTER on the target, but with "
@@ -178,11 +177,6 @@ def _explain_nothing(effects: Sequence[InterventionEffect], margin: float, comma
 
 def _reaches_target(effect: InterventionEffect) -> bool:
     return effect.target is not None and effect.target.verdict is Verdict.BETTER
-
-
-def _count_seeds(effect: InterventionEffect) -> int:
-    assert effect.target is not None
-    return max(effect.target.num_seeds, effect.num_seeds)
 
 
 def _list_names(names: Sequence[str]) -> str:

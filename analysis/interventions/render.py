@@ -1,7 +1,6 @@
 """The interventions of a study as tables, csv, sentences and the figure of predicted against measured changes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -10,15 +9,7 @@ from rich.table import Table
 from analysis.formats.figures import ARM_COLORS, INK, draw_interval
 from analysis.formats.numbers import format_percent, format_seconds, format_signed_pp, format_value, shorten
 from analysis.formats.table_formats import list_points, to_csv, to_terminal
-from analysis.interventions.values import (
-    Collateral,
-    InterventionEffect,
-    InterventionFindings,
-    Outcome,
-    StatedIntervention,
-    StatedInterventions,
-    TargetKind,
-)
+from analysis.interventions import values
 from analysis.statistics.interval import Interval
 from trainables.records.confusion_figure import literal_text
 
@@ -30,43 +21,24 @@ NOTHING = "—"
 NO_PREDICTION = "no prediction"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InterventionTables:
-    """The report's tables: what was stated before, and what was measured.
-
-    Attributes:
-        stated: cells in the order of `STATED_COLUMNS`, one row per intervention.
-        measured: cells in the order of `MEASURED_COLUMNS`.
-        notes: sentences below the tables.
-    """
-
-    stated: tuple[tuple[str, ...], ...]
-    measured: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
+def list_stated_cells(stated: values.StatedIntervention) -> list[str]:
+    """Return what an intervention stated before, in the order of `STATED_COLUMNS`."""
+    return [cell(stated) for cell in STATED_COLUMNS.values()]
 
 
-def build_intervention_tables(found: InterventionFindings) -> InterventionTables:
-    """Return the tables of a study of interventions."""
-    return InterventionTables(
-        stated=tuple(tuple(cell(one) for cell in STATED_COLUMNS.values()) for one in found.stated.interventions),
-        measured=tuple(tuple(_list_measured_cells(effect).values()) for effect in found.effects),
-        notes=(*describe_interventions(found), *describe_shares(found.effects)),
-    )
-
-
-def list_changed_settings(stated: StatedIntervention) -> str:
+def list_changed_settings(stated: values.StatedIntervention) -> str:
     """Return the changed settings: "cutmix_probability 0.5"."""
     return ", ".join(f"{name} {shorten(format_value(value))}" for name, value in stated.changes.items())
 
 
-def describe_target(stated: StatedIntervention) -> str:
+def describe_target(stated: values.StatedIntervention) -> str:
     """Return the target: "cat as dog, dog as cat", or "ring gap of frog"."""
-    if stated.target.kind is TargetKind.CELLS:
+    if stated.target.kind is values.TargetKind.CELLS:
         return ", ".join(f"{true} as {called}" for true, called in stated.target.cells)
     return f"{stated.target.kind} of {', '.join(stated.target.classes)}"
 
 
-def describe_interventions(found: InterventionFindings) -> list[str]:
+def describe_interventions(found: values.InterventionFindings) -> list[str]:
     """Return the rule of the round, the conclusion, notes of the arms, and that statements were changed."""
     stated = found.stated
     sentences = [STATED_CHANGED] if found.is_changed else []
@@ -92,7 +64,7 @@ def describe_interventions(found: InterventionFindings) -> list[str]:
     return sentences
 
 
-def _describe_levels(found: InterventionFindings) -> list[str]:
+def _describe_levels(found: values.InterventionFindings) -> list[str]:
     """Return the sentence on the levels at which a loss of macro-F1 must be excluded."""
     levels: dict[float, list[str]] = {}
     for effect in found.effects:
@@ -104,14 +76,14 @@ def _describe_levels(found: InterventionFindings) -> list[str]:
     ]
 
 
-def describe_not_tried(stated: StatedInterventions) -> list[str]:
+def describe_not_tried(stated: values.StatedInterventions) -> list[str]:
     """Return the sentence that names the interventions that are left out, with the reasons; [] where the user chose."""
     if not stated.not_tried:
         return []
     return [f"Not tried: {'; '.join(f'{one.name}, since {one.reason}' for one in stated.not_tried)}."]
 
 
-def build_stated_rich_table(stated: StatedInterventions) -> Table:
+def build_stated_rich_table(stated: values.StatedInterventions) -> Table:
     """Return what the interventions state, for a terminal."""
     rows = [
         (
@@ -126,11 +98,11 @@ def build_stated_rich_table(stated: StatedInterventions) -> Table:
     return to_terminal(f"Interventions, round {stated.round}", header, rows, " ".join(describe_not_tried(stated)))
 
 
-def build_intervention_rich_table(found: InterventionFindings) -> Table:
+def build_intervention_rich_table(found: values.InterventionFindings) -> Table:
     """Return the chain from symptom to measured effect, one row per intervention, for a terminal."""
     rows = []
     for effect in found.effects:
-        stated, cells = effect.stated, _list_measured_cells(effect)
+        stated, cells = effect.stated, list_measured_cells(effect)
         ring = f"\nring gap {cells['ring gap (pp)']}" if effect.ring_gap is not None else ""
         rows.append(
             (
@@ -146,9 +118,9 @@ def build_intervention_rich_table(found: InterventionFindings) -> Table:
     return to_terminal(title, header, rows, " ".join(describe_interventions(found)))
 
 
-def format_effect(effect: InterventionEffect, *, is_changed: bool) -> str:
+def format_effect(effect: values.InterventionEffect, *, is_changed: bool) -> str:
     """Return one line: target, predicted and measured change, verdicts and cost."""
-    cells = _list_measured_cells(effect)
+    cells = list_measured_cells(effect)
     parts = [
         effect.stated.arm,
         f"{describe_target(effect.stated)}{' (seen)' if effect.stated.is_seen else ''}",
@@ -162,12 +134,12 @@ def format_effect(effect: InterventionEffect, *, is_changed: bool) -> str:
     return " | ".join([*parts, *(["STATEMENTS CHANGED"] if is_changed else [])])
 
 
-def build_intervention_csv(found: InterventionFindings) -> str:
+def build_intervention_csv(found: values.InterventionFindings) -> str:
     """Return the interventions as csv with numbers in full precision; changes are in percentage points (`_pp`)."""
     return to_csv([_make_record(effect, found) for effect in found.effects])
 
 
-def _make_record(effect: InterventionEffect, found: InterventionFindings) -> dict[str, object]:
+def _make_record(effect: values.InterventionEffect, found: values.InterventionFindings) -> dict[str, object]:
     stated, target, loss = effect.stated, effect.target, effect.collateral
     return {
         "arm": stated.arm,
@@ -199,19 +171,19 @@ def _make_record(effect: InterventionEffect, found: InterventionFindings) -> dic
     }
 
 
-def _describe_cost(effect: InterventionEffect) -> str:
+def _describe_cost(effect: values.InterventionEffect) -> str:
     seconds = format_seconds(effect.device_seconds)
     return seconds if effect.cost_ratio is None else f"{effect.cost_ratio:.1f}x cost, {seconds}"
 
 
-def _describe_collateral(loss: Collateral | None) -> str:
+def _describe_collateral(loss: values.Collateral | None) -> str:
     if loss is None:
         return NOTHING
     more = f", {loss.num_certain} classes certainly lose" if loss.num_certain > 1 else ""
     return f"{loss.class_name} {_points(loss.effect)}{more}"
 
 
-def _describe_prediction(stated: StatedIntervention) -> str:
+def _describe_prediction(stated: values.StatedIntervention) -> str:
     effect, basis = stated.prediction.effect, stated.prediction.basis
     return f"{NO_PREDICTION}: {basis}" if effect is None else f"{_points(effect)} pp: {basis}"
 
@@ -220,7 +192,7 @@ def _points(interval: Interval | None) -> str:
     return NOTHING if interval is None else format_signed_pp(interval, "")
 
 
-STATED_COLUMNS: Mapping[str, Callable[[StatedIntervention], str]] = {
+STATED_COLUMNS: Mapping[str, Callable[[values.StatedIntervention], str]] = {
     "intervention": lambda stated: f"{stated.arm}: {stated.title}",
     "changes": list_changed_settings,
     "symptom": lambda stated: stated.symptom,
@@ -233,10 +205,10 @@ STATED_COLUMNS: Mapping[str, Callable[[StatedIntervention], str]] = {
     "refuted if": lambda stated: stated.refuted_by,
     "should spare": lambda stated: stated.spares,
 }
-MEASURED_COLUMNS: Mapping[str, Callable[[InterventionEffect], str]] = {
+MEASURED_COLUMNS: Mapping[str, Callable[[values.InterventionEffect], str]] = {
     "intervention": lambda effect: effect.stated.arm,
     "predicted (pp)": lambda effect: (
-        _points(effect.stated.prediction.effect) if effect.outcome is not Outcome.NONE else NO_PREDICTION
+        _points(effect.stated.prediction.effect) if effect.outcome is not values.Outcome.NONE else NO_PREDICTION
     ),
     "measured (pp)": lambda effect: _points(None if effect.target is None else effect.target.effect),
     "target": lambda effect: NOTHING if effect.target is None else effect.target.verdict.value,
@@ -250,11 +222,12 @@ MEASURED_COLUMNS: Mapping[str, Callable[[InterventionEffect], str]] = {
 }
 
 
-def _list_measured_cells(effect: InterventionEffect) -> dict[str, str]:
+def list_measured_cells(effect: values.InterventionEffect) -> dict[str, str]:
+    """Return what was measured, by the names of `MEASURED_COLUMNS`."""
     return {name: cell(effect) for name, cell in MEASURED_COLUMNS.items()}
 
 
-def describe_shares(effects: Sequence[InterventionEffect]) -> list[str]:
+def describe_shares(effects: Sequence[values.InterventionEffect]) -> list[str]:
     """Return the target's share of images in the control and with each intervention, as sentences."""
     return [
         f"{effect.stated.arm}: {describe_target(effect.stated)}: {format_percent(effect.target.control)} in the control, "
@@ -267,7 +240,7 @@ def describe_shares(effects: Sequence[InterventionEffect]) -> list[str]:
 PREDICTED, MEASURED = ARM_COLORS[1], ARM_COLORS[0]
 
 
-def plot_interventions(effects: Sequence[InterventionEffect]) -> Figure:
+def plot_interventions(effects: Sequence[values.InterventionEffect]) -> Figure:
     """Draw the predicted and the measured change of each target, in percentage points, with their intervals."""
     shown = [effect for effect in effects if effect.target is not None]
     figure = Figure(figsize=(8.0, 1.6 + 0.6 * max(len(shown), 1)), layout="constrained")

@@ -15,26 +15,18 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from analysis.causes.cues import CUES, prepare_removal, remove_cues
 from analysis.interventions.intervention import ChoosingModels
 from analysis.interventions.values import Target, TargetKind
-from analysis.shortcuts.frequency_audit import measure_color_losses
+from analysis.shortcuts import swaps
 from analysis.shortcuts.ring_audit import measure_narrowest_gaps
-from analysis.shortcuts.swaps import (
-    AuditImages,
-    Classify,
-    SwapEffects,
-    make_classifier,
-    take_groups,
-    thin_in_proportion,
-)
+from analysis.shortcuts.swap_audits import measure_color_losses
 from analysis.shortcuts.values import NUM_DONORS
 from analysis.statistics.families import Cell, Scale, compute_two_intervals
 from analysis.statistics.interval import Interval
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.metrics import BoolArray, FloatArray, IntArray
 from search_spaces.errors import UserInputError
 from trainables.seeds import numpy_generator
 
@@ -49,7 +41,7 @@ CONFIDENCES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8,
 MIN_REFERENCES = 20
 
 
-def find_choosing(sample_ids: IntArray, groups: IntArray | None, seed: int) -> NDArray[np.bool_]:
+def find_choosing(sample_ids: IntArray, groups: IntArray | None, seed: int) -> BoolArray:
     """Return (N,) True for the images that choose; the others judge.
 
     The half of an image depends on the seed and on its sample id alone, or on its group, so that images that belong together stay
@@ -75,8 +67,13 @@ def mark_cells(labels: IntArray, predicted: IntArray, cells: Sequence[tuple[int,
 
 
 def measure_loss(
-    kind: TargetKind, classify: Classify, audit_images: AuditImages, *, seed: int, num_donors: int = NUM_DONORS
-) -> SwapEffects:
+    kind: TargetKind,
+    classify: swaps.Classify,
+    audit_images: swaps.AuditImages,
+    *,
+    seed: int,
+    num_donors: int = NUM_DONORS,
+) -> swaps.SwapEffects:
     """Return what a swap or a removal costs: 1 where a model is correct only without it, -1 where only with it.
 
     Args:
@@ -103,7 +100,7 @@ def cross_fit(
     choose: Callable[[IntArray, IntArray], Choice],
     measure: Callable[[Choice, IntArray, IntArray], tuple[FloatArray, IntArray]],
     num_models: int,
-    audit_images: AuditImages,
+    audit_images: swaps.AuditImages,
     generator: np.random.Generator,
 ) -> Interval:
     """Return a mean change of what is chosen on some models and images, measured on other models and other images, at 95 %.
@@ -139,14 +136,14 @@ def cross_fit(
         influence=len(used) * influence[:, used],
         labels=audit_images.labels[used],
         num_observations=len(used),
-        groups=take_groups(audit_images.groups, used),
+        groups=swaps.take_groups(audit_images.groups, used),
     )
     found = compute_two_intervals(cell, scale=Scale.DIFFERENCE, confidence=CONFIDENCE)
     # For new seeds and images, for one model for new images.
     return found.recipe or found.models
 
 
-def _halve_images(audit_images: AuditImages, generator: np.random.Generator) -> IntArray:
+def _halve_images(audit_images: swaps.AuditImages, generator: np.random.Generator) -> IntArray:
     """Return the half of each image, 0 or 1: half of each class, or of the groups of images."""
     labels, groups = audit_images.labels, audit_images.groups
     units = np.arange(len(labels)) if groups is None else groups
@@ -163,7 +160,7 @@ def predict_without_reliance(target: Target, models: ChoosingModels) -> Interval
         UserInputError: for a class with one image, and for images too small for a ring.
     """
     audit_images, number = models.audit_images, len(target.classes)
-    classify, labels = make_classifier(models.compute_logits), audit_images.labels
+    classify, labels = swaps.make_classifier(models.compute_logits), audit_images.labels
     # With several donors, their draw would be a part of the error that is not among the images.
     losses = measure_loss(target.kind, classify, audit_images, seed=models.seed, num_donors=1).values
 
@@ -206,7 +203,7 @@ def _remove_cues(cells: Cells, cues: Sequence[str], models: ChoosingModels) -> "
     classes = np.unique(labels)
     if len(classes) < 3:
         raise UserInputError("two classes have no other wrong cells to compare with")
-    own = models.audit_images.take(thin_in_proportion(labels, classes, MAX_IMAGES_PER_CLASS * len(classes)))
+    own = models.audit_images.take(swaps.thin_in_proportion(labels, classes, MAX_IMAGES_PER_CLASS * len(classes)))
     generator = numpy_generator(models.seed, "intervention", "cues")
     involved = {label for cell in cells for label in cell}
     donors = np.zeros(len(own.labels), dtype=np.int64)
@@ -218,7 +215,7 @@ def _remove_cues(cells: Cells, cues: Sequence[str], models: ChoosingModels) -> "
     removal = prepare_removal(own.images, models.audit_images.images[donors], generator)
     # Removed in full: equal doses make cues comparable, but a fraction of the removal predicts a fraction of the effect.
     removal = replace(removal, doses=dict.fromkeys(CUES, 1.0))
-    classify = make_classifier(models.compute_logits)
+    classify = swaps.make_classifier(models.compute_logits)
     return RemovedCues(
         images=own,
         donors=labels[donors],
@@ -238,7 +235,7 @@ class RemovedCues:
         predicted: (S, N) classes by the cue that is removed.
     """
 
-    images: AuditImages
+    images: swaps.AuditImages
     donors: IntArray
     probabilities: FloatArray
     predicted: Mapping[str, IntArray]
@@ -260,13 +257,10 @@ class RemovedCues:
             cues[cue] += 1
             return strongest, cue
 
-        found = cross_fit(
-            choose,
-            lambda chosen, models, images: self.measure(*chosen, models, images),
-            len(self.probabilities),
-            self.images,
-            generator,
-        )
+        def measure(chosen: tuple[Cells, str], models: IntArray, images: IntArray) -> tuple[FloatArray, IntArray]:
+            return self.measure(*chosen, models, images)
+
+        found = cross_fit(choose, measure, len(self.probabilities), self.images, generator)
         return found, cues.most_common(1)[0][0]
 
     def find_strongest(self, number: int, models: IntArray, images: IntArray) -> Cells:
@@ -317,7 +311,7 @@ class RemovedCues:
         return excess[:, chosen], images[chosen]
 
 
-def _average_strata(strata: IntArray, change: FloatArray, is_reference: NDArray[np.bool_]) -> FloatArray:
+def _average_strata(strata: IntArray, change: FloatArray, is_reference: BoolArray) -> FloatArray:
     """Return the mean change of the references by stratum; NaN below `MIN_REFERENCES`.
 
     Args:

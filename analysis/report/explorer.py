@@ -155,12 +155,8 @@ def _arrange_axis(name: str, values: Sequence[object]) -> dict[str, Any] | None:
     texts = sorted(set(map(str, given)))
     if len(texts) > MAX_TEXTS:
         return None
-    return {
-        "label": name,
-        "values": [None if value is None else texts.index(str(value)) for value in values],
-        "is_log": False,
-        "texts": texts,
-    }
+    places = [None if value is None else texts.index(str(value)) for value in values]
+    return {"label": name, "values": places, "is_log": False, "texts": texts}
 
 
 def _finite(value: float | None) -> float | None:

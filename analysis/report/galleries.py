@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from analysis.arms.values import ArmFinding
@@ -15,10 +14,9 @@ from analysis.confusions.values import ConfusionExamples
 from analysis.report.rendering import ReportFigure, embed_picture
 from analysis.report.study_findings import Findings
 from analysis.statistics.interval import TwoIntervals
+from analysis.statistics.metrics import IntArray
 from search_spaces.errors import UserInputError
 from trainables.data.image_array import ImageArray, read_images
-
-SampleIds = NDArray[np.int64]
 
 MAX_SIDE = 64
 # Thumbnails of one sheet, and in one row of it.
@@ -39,14 +37,14 @@ class ThumbnailSheets:
         num_test_images: of the test split, of which the sheets show n.
     """
 
-    sample_ids: SampleIds
+    sample_ids: IntArray
     width: int
     height: int
     sheets: tuple[bytes, ...]
     num_test_images: int
 
     @classmethod
-    def draw(cls, images: ImageArray, sample_ids: SampleIds, num_test_images: int) -> "ThumbnailSheets":
+    def draw(cls, images: ImageArray, sample_ids: IntArray, num_test_images: int) -> "ThumbnailSheets":
         """Return the thumbnails of some images.
 
         Args:
@@ -58,10 +56,9 @@ class ThumbnailSheets:
         height, width = images.shape[1:3]
         scale = min(1.0, MAX_SIDE / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        sheets = [
-            _draw_sheet(images, ids[start : start + SHEET_SIZE], size) for start in range(0, len(ids), SHEET_SIZE)
-        ]
-        return cls(sample_ids=ids, width=size[0], height=size[1], sheets=tuple(sheets), num_test_images=num_test_images)
+        parts = (ids[start : start + SHEET_SIZE] for start in range(0, len(ids), SHEET_SIZE))
+        sheets = tuple(_draw_sheet(images, part, size) for part in parts)
+        return cls(sample_ids=ids, width=size[0], height=size[1], sheets=sheets, num_test_images=num_test_images)
 
     def describe(self) -> str:
         """Return everything but the sheets as JSON."""
@@ -95,9 +92,7 @@ class ThumbnailSheets:
         return [Image.open(io.BytesIO(sheet)).convert("RGB") for sheet in self.sheets]
 
 
-def choose_thumbnails(
-    test_ids: SampleIds, needed: Sequence[int], most: int, generator: np.random.Generator
-) -> SampleIds:
+def choose_thumbnails(test_ids: IntArray, needed: Sequence[int], most: int, generator: np.random.Generator) -> IntArray:
     """Return the sample ids that get a thumbnail: all, or those that are needed and others drawn at random.
 
     Args:
@@ -113,7 +108,7 @@ def choose_thumbnails(
     return np.sort(np.concatenate([first, others]))
 
 
-def _draw_sheet(images: ImageArray, sample_ids: SampleIds, size: tuple[int, int]) -> bytes:
+def _draw_sheet(images: ImageArray, sample_ids: IntArray, size: tuple[int, int]) -> bytes:
     width, height = size
     sheet = Image.new("RGB", (COLUMNS * width, -(-len(sample_ids) // COLUMNS) * height))
     for place, image in enumerate(read_images(images, sample_ids)):

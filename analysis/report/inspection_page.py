@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from analysis.formats.figures import ARM_COLORS, INK, error_lengths
 from analysis.formats.text_sections import InspectionSection
-from analysis.images import probe_render as probes
 from analysis.images import render as data
 from analysis.images.values import Inspection, NetworkFindings, Rung, Spectra
 from analysis.report.rendering import ReportFigure, draw_strip, embed_figure, render
@@ -39,14 +38,9 @@ def plot_ladder(rungs: Sequence[Rung], class_names: Sequence[str]) -> Figure:
             for other in rung.weakest
             if (other.first, other.second) == (pair.first, pair.second)
         ]
-        name = f"separability of {class_names[pair.first]}-{class_names[pair.second]}"
-        axes.plot(
-            *zip(*found, strict=True),
-            color=ARM_COLORS[index % len(ARM_COLORS)],
-            linestyle=LINES[(index + 1) % len(LINES)],
-            marker=MARKERS[(index + 1) % len(MARKERS)],
-            label=literal_text(name),
-        )
+        name = literal_text(f"separability of {class_names[pair.first]}-{class_names[pair.second]}")
+        line, marker = LINES[index + 1], MARKERS[index + 1]
+        axes.plot(*zip(*found, strict=True), color=ARM_COLORS[index], linestyle=line, marker=marker, label=name)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sides, [str(side) for side in sides])
     axes.minorticks_off()
@@ -138,10 +132,10 @@ def describe_inspection(found: Inspection, *, most: int, num_named: int) -> tupl
         data.describe_class_counts(found.image_set.class_names, found.audit.class_counts, most),
         data.describe_duplicates(found, most),
         data.describe_oddities(found),
-        probes.describe_label_issues(found, most),
-        probes.describe_gap(found, most),
-        probes.describe_ladder(found, num_named),
-        probes.describe_interpolation(found),
+        data.describe_label_issues(found, most),
+        data.describe_gap(found, most),
+        data.describe_ladder(found, num_named),
+        data.describe_interpolation(found),
         data.describe_colors(found, most),
     )
 

@@ -8,22 +8,24 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
-from analysis.arms.values import ArmFinding
+from analysis.arms.values import ArmFinding, OutsideArm, OutsideFindings
 from analysis.baselines.render import BASELINE_HEADER
 from analysis.causes.values import MATERIAL_EFFECT
 from analysis.comparison.tables import HEADER, TableRow, build_table_rows
 from analysis.comparison.values import ComparisonRow
-from analysis.confusions.values import MAX_ISSUES
+from analysis.confusions.render import plot_confusion
+from analysis.confusions.values import CONFUSION_TOLERANCE, MAX_ISSUES, ClassScore
 from analysis.formats.numbers import format_signed_pp, format_value, shorten
 from analysis.formats.text_sections import InspectionSection
 from analysis.heat_maps.values import CamPanel
 from analysis.interventions.render import MEASURED_COLUMNS, STATED_COLUMNS
 from analysis.interventions.values import InterventionFindings
-from analysis.report.galleries import ConfusionView, ThumbnailSheets, arrange_confusions
-from analysis.report.rendering import ReportFigure, embed_picture, render
+from analysis.report.galleries import ThumbnailSheets, arrange_confusions
+from analysis.report.rendering import ReportFigure, embed_figure, embed_picture, render
 from analysis.report.study_findings import Findings
 from analysis.report.summary import describe_figures
 from search_spaces.errors import UserInputError
+from trainables.records.confusion_figure import MOST_ANNOTATED_CLASSES
 
 NO_ROUNDS: Mapping[str, InterventionFindings] = MappingProxyType({})
 FIGURE_FOLDER = "findings/figures"
@@ -156,9 +158,7 @@ def _render_report(
     table_rows: Sequence[TableRow],
     sources: Mapping[str, str],
     rounds: Mapping[str, InterventionFindings],
-    *,
-    confusion_views: Mapping[str, ConfusionView],
-    explorer: str,
+    **more: Any,
 ) -> str:
     panels = _place_panels(findings)
     texts = describe_figures(findings, panels)
@@ -179,8 +179,6 @@ def _render_report(
         most_issues=MAX_ISSUES,
         rounds=rounds,
         figures=figures,
-        confusion_views=confusion_views,
-        explorer=explorer,
         sections=[(key, title) for key, title in SECTIONS.items() if is_shown.get(key, True)],
         panels=[(panel, figures[key]) for panel, key in panels],
         confusions=[(arm, figures[key]) for arm, key in confusions.items() if key in figures],
@@ -193,6 +191,7 @@ def _render_report(
         measured_header=tuple(MEASURED_COLUMNS),
         material_effect=MATERIAL_EFFECT,
         baseline_header=BASELINE_HEADER,
+        **more,
     )
 
 
@@ -210,14 +209,9 @@ def _place_panels(findings: Findings) -> list[tuple[CamPanel, str]]:
 
 def _arrange_settings(arms: Sequence[ArmFinding]) -> list[tuple[str, list[str]]]:
     """Return (hyperparameter, its value in each arm or a dash), by name."""
-    names = sorted({name for arm in arms for name in arm.hyperparameters})
-    return [
-        (
-            name,
-            [shorten(format_value(arm.hyperparameters[name])) if name in arm.hyperparameters else "—" for arm in arms],
-        )
-        for name in names
-    ]
+    shown = [{name: shorten(format_value(value)) for name, value in arm.hyperparameters.items()} for arm in arms]
+    names = sorted({name for settings in shown for name in settings})
+    return [(name, [settings.get(name, "—") for settings in shown]) for name in names]
 
 
 def _arrange_color_losses(findings: Findings) -> list[tuple[str, list[str]]]:
@@ -237,3 +231,64 @@ def _arrange_importances(findings: Findings) -> list[tuple[str, list[float | Non
         by_name.setdefault(entry.parameter, {})[entry.arm] = entry.importance
     rows = [(name, [values.get(arm.arm) for arm in findings.search]) for name, values in by_name.items()]
     return sorted(rows, key=lambda row: (-max(v for v in row[1] if v is not None), row[0]))
+
+
+# Rows of a table that are visible at once; the others unfold.
+MOST_ROWS = 15
+# With more classes than the matrix has room for numbers, a second matrix shows the most confused ones.
+MOST_CONFUSED = 15
+
+
+def build_forensics_page(title: str, findings: OutsideFindings) -> str:
+    """Return the forensics of models that were trained elsewhere as a single HTML file without scripts.
+
+    Args:
+        title: heading of the page.
+        findings: everything that the page shows.
+    """
+    return render(
+        "forensics.html.j2",
+        title=title,
+        findings=findings,
+        most=MOST_ROWS,
+        tolerance=CONFUSION_TOLERANCE,
+        arms=[(arm, _rank_classes(arm), _draw_matrices(arm, findings.class_names)) for arm in findings.arms],
+        most_issues=MAX_ISSUES,
+    )
+
+
+def _rank_classes(arm: OutsideArm) -> list[ClassScore]:
+    """Return the scores of the classes, the lowest F1 first, and those without images last."""
+    return sorted(arm.class_scores, key=lambda score: (score.num_images == 0, score.f1.estimate))
+
+
+def _draw_matrices(arm: OutsideArm, class_names: Sequence[str]) -> list[tuple[ReportFigure, bool]]:
+    """Return the figures of the confusion matrix, and whether each is shown at once: the others unfold."""
+    figures = []
+    is_large = len(class_names) > MOST_ANNOTATED_CLASSES
+    chosen = _choose_confused(arm, class_names)
+    if is_large and len(chosen) > 1:
+        part = [[arm.confusion.rates[i][j] for j in chosen] for i in chosen]
+        names = [class_names[c] for c in chosen]
+        clusters = [cluster for cluster in arm.clusters if set(cluster.classes) <= set(names)]
+        drawn = plot_confusion(part, names, f"{arm.arm}: the {len(names)} most confused classes", clusters)
+        alt = f"Part of the confusion matrix of {arm.arm}: rates with intervals of the most confused classes."
+        figures.append((embed_figure(drawn, alt), True))
+    drawn = plot_confusion(arm.confusion.rates, class_names, f"{arm.arm}: confusion matrix", arm.clusters)
+    alt = f"Confusion matrix of {arm.arm}: rates with intervals."
+    return [*figures, (embed_figure(drawn, alt), not is_large)]
+
+
+def _choose_confused(arm: OutsideArm, class_names: Sequence[str]) -> list[int]:
+    """Return the classes of the most frequent confusions, those that are confused side by side."""
+    index = {name: i for i, name in enumerate(class_names)}
+    groups: list[list[int]] = []
+    for cell in arm.directed:
+        pair = [index[cell.true_class], index[cell.predicted_class]]
+        touched = [group for group in groups if set(group) & set(pair)]
+        added = [c for c in pair if not any(c in group for group in groups)]
+        if sum(map(len, groups)) + len(added) > MOST_CONFUSED:
+            continue
+        merged = [c for group in touched for c in group] + added
+        groups = [group for group in groups if group not in touched] + [merged]
+    return [c for group in sorted(groups, key=len, reverse=True) for c in group]

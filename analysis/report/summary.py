@@ -185,9 +185,8 @@ def describe_report(findings: Findings) -> str:
 def describe_missing_gates(arms: Sequence[ArmFinding], search: Sequence[SearchArm]) -> list[str]:
     """Return a sentence for each arm of the search that has no finished run, and so does not pass the minimum."""
     judged = {arm.arm for arm in arms}
-    return [
-        f"{arm.arm} does not pass the minimum: all of its runs diverged." for arm in search if arm.arm not in judged
-    ]
+    failed = [arm.arm for arm in search if arm.arm not in judged]
+    return [f"{arm} does not pass the minimum: all of its runs diverged." for arm in failed]
 
 
 def describe_figures(findings: Findings, panels: Sequence[tuple[CamPanel, str]]) -> dict[str, str]:

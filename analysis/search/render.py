@@ -10,14 +10,7 @@ from matplotlib.lines import Line2D
 
 from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, arm_style, tidy
 from analysis.formats.numbers import format_seconds
-from analysis.search.values import (
-    LOW_SHARE_FRACTION,
-    RungFinding,
-    RungScores,
-    SearchArm,
-    TuningCurve,
-    find_lead_changes,
-)
+from analysis.search import values
 from trainables.records.confusion_figure import literal_text
 
 # Complete trials below which a rank correlation is not shown.
@@ -49,9 +42,9 @@ def describe_pruning(rungs: Sequence[int]) -> str:
     )
 
 
-def describe_tuning(curves: Sequence[TuningCurve]) -> str:
+def describe_tuning(curves: Sequence[values.TuningCurve]) -> str:
     """Return which arm led at which device time of the search; "" if fewer than two arms have a tuning curve."""
-    leaders = find_lead_changes(curves)
+    leaders = values.find_lead_changes(curves)
     if not leaders:
         return ""
     (_, first), *later = leaders
@@ -62,7 +55,7 @@ def describe_tuning(curves: Sequence[TuningCurve]) -> str:
     )
 
 
-def format_correlation(rung: RungFinding) -> str:
+def format_correlation(rung: values.RungFinding) -> str:
     """Return a rung's rank correlation, with its interval if it has one: "0.87 [0.55, 0.97]"; a dash for None.
 
     A correlation of fewer than `MIN_CORRELATED` trials says nothing; how many are missing stands in its place.
@@ -136,7 +129,7 @@ def plot_learning_curves(curves: Mapping[str, Sequence[Curve]], rungs: Sequence[
     return figure
 
 
-def plot_arm_shares(search: Sequence[SearchArm]) -> Figure:
+def plot_arm_shares(search: Sequence[values.SearchArm]) -> Figure:
     """Draw the share of device time in percent and the number of trials per final state of each arm."""
     figure = Figure(figsize=(8.0, 1.9 + 0.45 * max(len(search), 1)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -145,8 +138,8 @@ def plot_arm_shares(search: Sequence[SearchArm]) -> Figure:
     if search:
         equal = 100 / len(search)
         left.axvline(equal, color=INK, label="equal share")
-        warn = f"{100 * LOW_SHARE_FRACTION:.0f} % of the equal share"
-        left.axvline(LOW_SHARE_FRACTION * equal, color=ARM_COLORS[5], linestyle="--", label=warn)
+        warn = f"{100 * values.LOW_SHARE_FRACTION:.0f} % of the equal share"
+        left.axvline(values.LOW_SHARE_FRACTION * equal, color=ARM_COLORS[5], linestyle="--", label=warn)
         left.invert_yaxis()
     left.set_xlim(0, 100)
     left.set_xlabel("share of device time (%)")
@@ -179,7 +172,7 @@ def _state_legend(curves: Mapping[str, Sequence[Curve]], rungs: Sequence[int]) -
     return handles
 
 
-def plot_rungs(scores: Sequence[RungScores]) -> Figure:
+def plot_rungs(scores: Sequence[values.RungScores]) -> Figure:
     """Draw macro-F1 in percent at the last epoch against macro-F1 at the rung, one panel per rung and arm.
 
     Pruned trials have no score at the last epoch; ticks at the lower edge mark their scores at the rung.
@@ -209,24 +202,15 @@ def plot_rungs(scores: Sequence[RungScores]) -> Figure:
     return figure
 
 
-def plot_tuning_curves(curves: Sequence[TuningCurve]) -> Figure:
+def plot_tuning_curves(curves: Sequence[values.TuningCurve]) -> Figure:
     """Draw the best macro-F1 so far in percent against device time; where there is one, the expected curve with its band."""
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
     axes = figure.add_subplot()
     for index, curve in enumerate(curves):
         color, line = ARM_COLORS[index % len(ARM_COLORS)], DASHES[index % len(DASHES)]
         ends, best = zip(*curve.observed, strict=True)
-        axes.step(
-            ends,
-            [100 * b for b in best],
-            where="post",
-            color=color,
-            linestyle=line,
-            linewidth=1.8,
-            marker=".",
-            markersize=4,
-            label=literal_text(curve.arm),
-        )
+        style = {"color": color, "linestyle": line, "linewidth": 1.8, "marker": ".", "markersize": 4}
+        axes.step(ends, [100 * b for b in best], where="post", label=literal_text(curve.arm), **style)
         if curve.points:
             seconds = [p.device_seconds for p in curve.points]
             low, high = [100 * p.low for p in curve.points], [100 * p.high for p in curve.points]
@@ -243,21 +227,14 @@ def plot_tuning_curves(curves: Sequence[TuningCurve]) -> Figure:
     return figure
 
 
-def _draw_rung(axes: Axes, scores: RungScores, color: str) -> None:
+def _draw_rung(axes: Axes, scores: values.RungScores, color: str) -> None:
     at_rung = [100 * rung for rung, _ in scores.completed]
     at_end = [100 * end for _, end in scores.completed]
     pruned = [100 * score for score in scores.stopped]
     axes.plot(at_rung, at_end, "o", color=color, markersize=5, alpha=0.8, label="completed")
     # The y coordinate is a fraction of the axes: pruned trials have no final score.
-    axes.plot(
-        pruned,
-        [0.03] * len(pruned),
-        "|",
-        color=INK,
-        markersize=9,
-        transform=axes.get_xaxis_transform(),
-        label="not continued",
-    )
+    place: dict[str, Any] = {"transform": axes.get_xaxis_transform()}
+    axes.plot(pruned, [0.03] * len(pruned), "|", color=INK, markersize=9, label="not continued", **place)
     counts = f"{len(at_rung)} completed, {len(pruned)} not continued"
     axes.set_title(literal_text(f"{scores.arm}, epoch {scores.epoch}\n{counts}"), size=9)
     tidy(axes, grid="both")

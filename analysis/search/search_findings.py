@@ -12,11 +12,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm, spearmanr
 
 from analysis.search.values import LOW_SHARE_FRACTION, RungFinding, RungScores, SearchArm, TuningCurve, TuningPoint
 from analysis.statistics.interval import Interval
+from analysis.statistics.metrics import FloatArray
 from search_spaces.settings import find_epoch
 from trainables.records.record import TrialRecord, TrialState, best_trials, ran_every_epoch
 from trainables.seeds import numpy_generator
@@ -189,23 +189,19 @@ def _compute_curve(arm: str, records: Sequence[TrialRecord], *, is_independent: 
     return TuningCurve(arm=arm, points=points, observed=observed)
 
 
-def _resample(arm: str, seconds: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple[TuningPoint, ...]:
+def _resample(arm: str, seconds: FloatArray, scores: FloatArray) -> tuple[TuningPoint, ...]:
     generator = numpy_generator(0, "tuning-curve", arm)
     picks = generator.integers(len(seconds), size=(NUM_RESAMPLES, len(seconds)))
     ends = np.cumsum(seconds[picks], axis=1)
     best = np.maximum.accumulate(scores[picks], axis=1)
     points = []
-    for budget in np.linspace(0, float(seconds.sum()), NUM_POINTS + 1)[1:]:
+    for budget in np.linspace(0, float(seconds.sum()), NUM_POINTS + 1)[1:].tolist():
         done = (ends <= budget).sum(axis=1)
         reached = np.where(done > 0, best[np.arange(NUM_RESAMPLES), np.maximum(done - 1, 0)], -np.inf)
         found = reached[np.isfinite(reached)]
         if len(found) >= FIRST_SHARE * NUM_RESAMPLES:
-            low, high = np.quantile(found, [(1 - BAND) / 2, (1 + BAND) / 2])
-            points.append(
-                TuningPoint(
-                    device_seconds=float(budget), expected=float(found.mean()), low=float(low), high=float(high)
-                )
-            )
+            low, high = np.quantile(found, [(1 - BAND) / 2, (1 + BAND) / 2]).tolist()
+            points.append(TuningPoint(device_seconds=budget, expected=float(found.mean()), low=low, high=high))
     return tuple(points)
 
 
@@ -226,25 +222,21 @@ def compute_warnings(
         max_trials: of an arm; one that had so many lacks no device time.
         shares_matter: whether the arms were searched, so that unequal shares of device time bias the comparison.
     """
-    warnings = list(extra)
     equal = 1 / len(search) if search and shares_matter else 0.0
-    warnings.extend(
+    unequal = [
         f"The arm {arm.arm} got {arm.share:.0%} of the search's device time; an equal share is {equal:.0%}."
         for arm in search
         if arm.share < LOW_SHARE_FRACTION * equal and (max_trials is None or arm.num_trials < max_trials)
-    )
-    warnings.extend(_describe_divergence(r) for r in records if _is_scored(r))
-    warnings.extend(
+    ]
+    diverged = [_describe_divergence(r) for r in records if _is_scored(r)]
+    failed = [
         f"Trial {r.stage}/{r.trial_id} failed: {r.reason.splitlines()[-1] if r.reason else 'no cause was recorded'}"
         for r in records
         if r.state is TrialState.FAILED and not _is_scored(r)
-    )
-    warnings.extend(
-        f"The configuration of {r.stage}/{r.trial_id} was changed after the study wrote it."
-        for r in records
-        if r.is_altered
-    )
-    return tuple(warnings)
+    ]
+    altered = [f"{r.stage}/{r.trial_id}" for r in records if r.is_altered]
+    changed = [f"The configuration of {trial} was changed after the study wrote it." for trial in altered]
+    return (*extra, *unequal, *diverged, *failed, *changed)
 
 
 def _is_scored(record: TrialRecord) -> bool:

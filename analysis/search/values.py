@@ -171,7 +171,6 @@ def compute_epoch_profiles(records: Sequence[TrialRecord]) -> tuple[EpochProfile
         seconds = {part: fmean(m.get(part, 0.0) for m in measured) for part in PARTS}
         whole = fmean(e.train_seconds + e.evaluate_seconds for e in epochs)
         inside = sum(seconds[part] for part in ("data", "augment", "forward", "backward", "optimizer", "evaluate"))
-        profiles.append(
-            EpochProfile(arm=arm, seconds={**seconds, OTHER: max(whole - inside, 0.0)}, num_epochs=len(epochs))
-        )
+        seconds[OTHER] = max(whole - inside, 0.0)
+        profiles.append(EpochProfile(arm=arm, seconds=seconds, num_epochs=len(epochs)))
     return tuple(profiles)

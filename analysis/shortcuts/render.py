@@ -1,6 +1,7 @@
 """The ring and frequency audits as sentences and figures."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,12 +20,10 @@ _RING_VERDICTS = {
 
 def describe_audit(audit: RingAudit) -> str:
     """Return the verdicts of a ring audit with the numbers behind them."""
+    fail = AuditVerdict.FAIL
     questions = {
-        "these models": (audit.verdict, [c.class_name for c in audit.classes if c.verdict is AuditVerdict.FAIL]),
-        "the recipe": (
-            audit.recipe_verdict,
-            [c.class_name for c in audit.classes if c.recipe_verdict is AuditVerdict.FAIL],
-        ),
+        "these models": (audit.verdict, [c.class_name for c in audit.classes if c.verdict is fail]),
+        "the recipe": (audit.recipe_verdict, [c.class_name for c in audit.classes if c.recipe_verdict is fail]),
     }
     text = "; ".join(
         f"for {question} {_RING_VERDICTS[verdict]}{': ' + ', '.join(failed) if failed else ''}"
@@ -70,9 +69,8 @@ def plot_ring_audits(audits: Mapping[str, Sequence[RingAudit]]) -> Figure:
     audited = {arm: found for arm, found in audits.items() if found}
     first = next(iter(audited.values()))
     widths, names = len(first), [c.class_name for c in first[0].classes]
-    figure = Figure(
-        figsize=(4.2 * widths + 1.0, 1.6 + 0.24 * len(names) * max(len(audited), 1.5)), layout="constrained"
-    )
+    height = 1.6 + 0.24 * len(names) * max(len(audited), 1.5)
+    figure = Figure(figsize=(4.2 * widths + 1.0, height), layout="constrained")
     panels = figure.subplots(1, widths, sharey=True, squeeze=False)[0]
     for width, axes in enumerate(panels):
         axes.axvspan(-100 * GAP_TOLERANCE, 100 * GAP_TOLERANCE, color=BAND_COLOR, zorder=0)
@@ -81,17 +79,10 @@ def plot_ring_audits(audits: Mapping[str, Sequence[RingAudit]]) -> Figure:
             color, marker = ARM_COLORS[index % len(ARM_COLORS)], MARKERS[index % len(MARKERS)]
             places = np.arange(len(names)) + 0.7 * ((index + 0.5) / len(audited) - 0.5)
             for place, found in zip(places, found_audits[width].classes, strict=True):
-                draw_interval(
-                    axes,
-                    found.gap.models,
-                    place,
-                    fmt=marker,
-                    color=color,
-                    markerfacecolor=color if found.is_confirmed or found.recipe_confirmed else "white",
-                    capsize=2.5,
-                    markersize=5.5,
-                    label=literal_text(arm) if place == places[0] and width == 0 else None,
-                )
+                label = literal_text(arm) if place == places[0] and width == 0 else None
+                inside = color if found.is_confirmed or found.recipe_confirmed else "white"
+                style: dict[str, Any] = {"fmt": marker, "color": color, "capsize": 2.5, "markersize": 5.5}
+                draw_interval(axes, found.gap.models, place, markerfacecolor=inside, label=label, **style)
         axes.set_title(f"ring width: {first[width].ring_pixels} pixels", size=10)
         axes.set_xlabel("accuracy loss with another class's ring (pp)")
         axes.spines[["top", "right"]].set_visible(False)

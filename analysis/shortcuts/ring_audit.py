@@ -14,28 +14,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from analysis.shortcuts import swaps
 from analysis.shortcuts.ring_regions import RegionGaps, measure_regions, name_region
-from analysis.shortcuts.swaps import (
-    ALPHA,
-    AuditImages,
-    Classify,
-    SwapEffects,
-    bound_classes,
-    bound_mean,
-    fill_center,
-    find_few_edges,
-    judge_both,
-    judge_classes,
-    judge_gap,
-    measure_gaps,
-    swap_ring,
-)
 from analysis.shortcuts.values import GAP_TOLERANCE, NUM_DONORS, AuditVerdict, ClassAudit, PairPull, RingAudit
 from analysis.statistics.families import Scale, compute_family
 from analysis.statistics.interval import Interval
-from analysis.statistics.metrics import IntArray
+from analysis.statistics.metrics import BoolArray, IntArray
 from trainables.data.augmentation.mixing import RING_FRACTIONS, make_ring
 from trainables.data.padding import lay_mask
 from trainables.seeds import numpy_generator
@@ -45,7 +30,7 @@ MIN_OBJECT_FREE = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RingMeasurement:
+class RingMeasurement(swaps.Measurements):
     """What S models predict for N images with swapped rings of one width.
 
     Attributes:
@@ -59,26 +44,17 @@ class RingMeasurement:
     """
 
     ring_pixels: int
-    gaps: SwapEffects
-    free_gaps: SwapEffects
+    gaps: swaps.SwapEffects
+    free_gaps: swaps.SwapEffects
     free_by: str
-    ring_only: SwapEffects
+    ring_only: swaps.SwapEffects
     regions: RegionGaps | None
     narrowest: "RingMeasurement | None" = None
 
-    def take_first(self) -> "RingMeasurement":
-        """Return what the first model predicts."""
-        return replace(
-            self,
-            gaps=self.gaps.take_first(),
-            free_gaps=self.free_gaps.take_first(),
-            ring_only=self.ring_only.take_first(),
-            regions=self.regions and self.regions.take_first(),
-            narrowest=self.narrowest and self.narrowest.take_first(),
-        )
 
-
-def measure_rings(classify: Classify, audit_images: AuditImages, *, seed: int = 0) -> tuple[RingMeasurement, ...]:
+def measure_rings(
+    classify: swaps.Classify, audit_images: swaps.AuditImages, *, seed: int = 0
+) -> tuple[RingMeasurement, ...]:
     """Return the measurements of an arm, one per ring width, the narrowest first.
 
     Args:
@@ -94,7 +70,9 @@ def measure_rings(classify: Classify, audit_images: AuditImages, *, seed: int = 
     return (narrow, *(replace(ring, narrowest=narrowest) for ring in wide))
 
 
-def _measure_ring(classify: Classify, audit_images: AuditImages, fraction: float, seed: int) -> RingMeasurement:
+def _measure_ring(
+    classify: swaps.Classify, audit_images: swaps.AuditImages, fraction: float, seed: int
+) -> RingMeasurement:
     images = audit_images.images
     ring = make_ring(images.shape[1], images.shape[2], fraction)
     gaps = _measure_ring_gaps(classify, audit_images, ring, seed, "all")
@@ -104,7 +82,7 @@ def _measure_ring(classify: Classify, audit_images: AuditImages, fraction: float
         # The last argument seeds the donors, so it does not change.
         free_gaps = _measure_ring_gaps(classify, audit_images.take(free), ring, seed, "quiet")
     color = images.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
-    is_correct = audit_images.classify(classify, fill_center(images, ring, color)) == audit_images.labels
+    is_correct = audit_images.classify(classify, swaps.fill_center(images, ring, color)) == audit_images.labels
     failing = (_find_failing(gaps), _find_failing(gaps.take_first()))
     return RingMeasurement(
         ring_pixels=int(ring[:, ring.shape[1] // 2].sum()) // 2,
@@ -117,8 +95,8 @@ def _measure_ring(classify: Classify, audit_images: AuditImages, fraction: float
 
 
 def measure_narrowest_gaps(
-    classify: Classify, audit_images: AuditImages, *, seed: int = 0, num_donors: int = NUM_DONORS
-) -> SwapEffects:
+    classify: swaps.Classify, audit_images: swaps.AuditImages, *, seed: int = 0, num_donors: int = NUM_DONORS
+) -> swaps.SwapEffects:
     """Return the gaps of the narrowest ring alone, as `measure_rings` does; the arguments are those of `measure_gaps`."""
     images = audit_images.images
     ring = make_ring(images.shape[1], images.shape[2], RING_FRACTIONS[0])
@@ -138,12 +116,12 @@ def judge_ring(measured: RingMeasurement) -> RingAudit:
     labels = measured.gaps.labels
     return RingAudit(
         ring_pixels=measured.ring_pixels,
-        gap=bound_mean(measured.gaps),
-        ring_only_accuracy=bound_mean(measured.ring_only, scale=Scale.PROPORTION),
+        gap=swaps.bound_mean(measured.gaps),
+        ring_only_accuracy=swaps.bound_mean(measured.ring_only, scale=Scale.PROPORTION),
         chance=float(np.unique(labels, return_counts=True)[1].max() / len(labels)),
         classes=classes,
-        verdict=judge_classes(c.verdict for c in classes),
-        recipe_verdict=judge_classes(c.recipe_verdict for c in classes),
+        verdict=swaps.judge_classes(c.verdict for c in classes),
+        recipe_verdict=swaps.judge_classes(c.recipe_verdict for c in classes),
         object_free_by=measured.free_by,
         num_object_free=len(measured.free_gaps.labels),
         region=name_region(measured.regions, failing) if measured.regions is not None and len(failing) else "",
@@ -152,14 +130,14 @@ def judge_ring(measured: RingMeasurement) -> RingAudit:
 
 def _judge_classes(measured: RingMeasurement) -> tuple[ClassAudit, ...]:
     confirming = [
-        bound_classes(ring.free_gaps, is_simultaneous=False)
+        swaps.bound_classes(ring.free_gaps, is_simultaneous=False)
         for ring in (measured, measured.narrowest)
         if ring is not None
     ]
-    shares = bound_classes(measured.ring_only, scale=Scale.PROPORTION, is_simultaneous=False)
+    shares = swaps.bound_classes(measured.ring_only, scale=Scale.PROPORTION, is_simultaneous=False)
     classes = []
-    for name, gap in bound_classes(measured.gaps).items():
-        verdict, recipe_verdict = judge_both(gap)
+    for name, gap in swaps.bound_classes(measured.gaps).items():
+        verdict, recipe_verdict = swaps.judge_both(gap)
         shown = [found.get(name) for found in confirming]
         classes.append(
             ClassAudit(
@@ -176,9 +154,9 @@ def _judge_classes(measured: RingMeasurement) -> tuple[ClassAudit, ...]:
     return tuple(classes)
 
 
-def _find_failing(gaps: SwapEffects) -> IntArray:
+def _find_failing(gaps: swaps.SwapEffects) -> IntArray:
     """Return the classes that fail for these models."""
-    verdicts = [judge_gap(gap.models) for gap in bound_classes(gaps).values()]
+    verdicts = [swaps.judge_gap(gap.models) for gap in swaps.bound_classes(gaps).values()]
     return np.unique(gaps.labels)[[verdict is AuditVerdict.FAIL for verdict in verdicts]]
 
 
@@ -190,30 +168,31 @@ def _confirm(verdict: AuditVerdict | None, free_gaps: Sequence[Interval | None])
 
 
 def _measure_ring_gaps(
-    classify: Classify,
-    audit_images: AuditImages,
-    ring: NDArray[np.bool_],
+    classify: swaps.Classify,
+    audit_images: swaps.AuditImages,
+    ring: BoolArray,
     seed: int,
     name: str,
     num_donors: int = NUM_DONORS,
-) -> SwapEffects:
+) -> swaps.SwapEffects:
     generator = numpy_generator(seed, f"ring {int(ring.sum())} {name}")
-    return measure_gaps(classify, audit_images, partial(swap_ring, ring=ring), generator, num_donors=num_donors)
+    swap = partial(swaps.swap_ring, ring=ring)
+    return swaps.measure_gaps(classify, audit_images, swap, generator, num_donors=num_donors)
 
 
-def _find_object_free(audit_images: AuditImages, ring: NDArray[np.bool_]) -> tuple[IntArray, str]:
+def _find_object_free(audit_images: swaps.AuditImages, ring: BoolArray) -> tuple[IntArray, str]:
     """Return the images whose ring contains no object, of classes with enough of them, and how that is known."""
     if audit_images.masks is not None:
         free, reason = ~(audit_images.masks & lay_mask(ring, audit_images.images)).any(axis=(1, 2)), "masks"
     else:
-        free, reason = find_few_edges(audit_images.images, audit_images.labels, ring), "fewest edges in the ring"
+        free, reason = swaps.find_few_edges(audit_images.images, audit_images.labels, ring), "fewest edges in the ring"
     counts = np.bincount(audit_images.labels[free], minlength=len(audit_images.class_names))
     kept = np.flatnonzero(free & (counts[audit_images.labels] >= MIN_OBJECT_FREE))
     return kept[audit_images.take(kept).find_partnered()], reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PullMeasurement:
+class PullMeasurement(swaps.Measurements):
     """The pull of one class's rings on images of another.
 
     Attributes:
@@ -225,15 +204,11 @@ class PullMeasurement:
 
     true_class: str
     ring_class: str
-    pulls: SwapEffects
-
-    def take_first(self) -> "PullMeasurement":
-        """Return the pull on the first model."""
-        return replace(self, pulls=self.pulls.take_first())
+    pulls: swaps.SwapEffects
 
 
 def measure_pull(
-    classify: Classify, audit_images: AuditImages, one: int, other: int, *, seed: int = 0
+    classify: swaps.Classify, audit_images: swaps.AuditImages, one: int, other: int, *, seed: int = 0
 ) -> PullMeasurement:
     """Return the pull P(other | ring of other) - P(other | ring of a third class) on images of `one`.
 
@@ -257,8 +232,8 @@ def measure_pull(
             drawn.append([_draw_donors(source, len(some), generator) for source in sources for _ in range(NUM_DONORS)])
     own, donors = np.concatenate(targets), [np.concatenate(parts) for parts in zip(*drawn, strict=True)]
 
-    def is_pulled(rows: IntArray) -> NDArray[np.bool_]:
-        swapped = swap_ring(images[own], images[rows], ring)
+    def is_pulled(rows: IntArray) -> BoolArray:
+        swapped = swaps.swap_ring(images[own], images[rows], ring)
         return np.asarray(audit_images.classify(classify, swapped, own) == other)
 
     pulls = audit_images.compare_donors(own, donors, is_pulled)
@@ -271,9 +246,8 @@ def bound_pulls(measured: Sequence[PullMeasurement]) -> tuple[PairPull, ...]:
     Raises:
         UserInputError: for a class with one image.
     """
-    bounded = compute_family(
-        [pull.pulls.make_cell() for pull in measured], scale=Scale.DIFFERENCE, confidence=1 - ALPHA
-    )
+    cells = [pull.pulls.make_cell() for pull in measured]
+    bounded = compute_family(cells, scale=Scale.DIFFERENCE, confidence=1 - swaps.ALPHA)
     return tuple(
         PairPull(true_class=pull.true_class, ring_class=pull.ring_class, pull=found)
         for pull, found in zip(measured, bounded, strict=True)

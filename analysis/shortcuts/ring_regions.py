@@ -1,14 +1,14 @@
 """The region of the outer ring that an arm relies on: a corner, a side, or the whole ring."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
-from analysis.shortcuts.swaps import AuditImages, Classify, SwapEffects, bound_mean, measure_gaps, swap_ring
-from analysis.statistics.metrics import IntArray
+from analysis.shortcuts import swaps
+from analysis.statistics.metrics import BoolArray, IntArray
 from trainables.seeds import numpy_generator
 
 ALL_AROUND = "all around"
@@ -18,7 +18,7 @@ SHARE = 0.5
 MAX_IMAGES = 400
 
 
-def split_ring(ring: NDArray[np.bool_]) -> Mapping[str, NDArray[np.bool_]]:
+def split_ring(ring: BoolArray) -> Mapping[str, BoolArray]:
     """Return the four corners and the four sides of an (H, W) ring by name; their union is the ring."""
     rows, columns = (_three_parts(np.asarray((~ring).any(axis=axis))) for axis in (1, 0))
     names = (
@@ -26,22 +26,18 @@ def split_ring(ring: NDArray[np.bool_]) -> Mapping[str, NDArray[np.bool_]]:
         ("left side", "", "right side"),
         ("bottom left corner", "bottom side", "bottom right corner"),
     )
-    return {
-        name: rows[i][:, None] & columns[j][None, :]
-        for i, line in enumerate(names)
-        for j, name in enumerate(line)
-        if name
-    }
+    places = [(i, j) for i, j in itertools.product(range(3), repeat=2) if names[i][j]]
+    return {names[i][j]: rows[i][:, None] & columns[j][None, :] for i, j in places}
 
 
-def _three_parts(inside: np.ndarray) -> tuple[NDArray[np.bool_], ...]:
+def _three_parts(inside: np.ndarray) -> tuple[BoolArray, ...]:
     first = int(inside.argmax())
     before = np.arange(len(inside)) < first
     return before, inside, ~inside & ~before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegionGaps:
+class RegionGaps(swaps.Measurements):
     """Gaps of images by region of the ring.
 
     Attributes:
@@ -50,14 +46,9 @@ class RegionGaps:
         rests: with the rest of the ring swapped, by the name of the part that is kept; of the parts that may be named.
     """
 
-    whole: SwapEffects
-    parts: Mapping[str, SwapEffects]
-    rests: Mapping[str, SwapEffects]
-
-    def take_first(self) -> "RegionGaps":
-        """Return the gaps of the first model."""
-        parts, rests = ({n: gaps.take_first() for n, gaps in group.items()} for group in (self.parts, self.rests))
-        return RegionGaps(whole=self.whole.take_first(), parts=parts, rests=rests)
+    whole: swaps.SwapEffects
+    parts: Mapping[str, swaps.SwapEffects]
+    rests: Mapping[str, swaps.SwapEffects]
 
     def find_first(self, classes: IntArray) -> tuple[str, str]:
         """Return the two parts with the largest gaps over the images of some classes, the larger first."""
@@ -66,9 +57,9 @@ class RegionGaps:
 
 
 def measure_regions(
-    classify: Classify,
-    audit_images: AuditImages,
-    ring: NDArray[np.bool_],
+    classify: swaps.Classify,
+    audit_images: swaps.AuditImages,
+    ring: BoolArray,
     failing: tuple[IntArray, IntArray],
     *,
     seed: int = 0,
@@ -84,9 +75,9 @@ def measure_regions(
     """
     targets = audit_images.thin(MAX_IMAGES, np.unique(np.concatenate(failing)))
 
-    def measure(region: NDArray[np.bool_]) -> SwapEffects:
-        swap, generator = partial(swap_ring, ring=region), numpy_generator(seed, "ring region")
-        return measure_gaps(classify, audit_images, swap, generator, targets, num_donors=1)
+    def measure(region: BoolArray) -> swaps.SwapEffects:
+        swap, generator = partial(swaps.swap_ring, ring=region), numpy_generator(seed, "ring region")
+        return swaps.measure_gaps(classify, audit_images, swap, generator, targets, num_donors=1)
 
     parts = split_ring(ring)
     gaps = RegionGaps(whole=measure(ring), parts={name: measure(region) for name, region in parts.items()}, rests={})
@@ -110,6 +101,6 @@ def name_region(gaps: RegionGaps, failing: IntArray) -> str:
     own, next_one, whole, rest = (
         found.of_classes(failing) for found in (gaps.parts[first], gaps.parts[second], gaps.whole, gaps.rests[first])
     )
-    lead = bound_mean(own.minus(next_one)).models
+    lead = swaps.bound_mean(own.minus(next_one)).models
     is_own = own.values.mean() >= SHARE * whole.values.mean() > rest.values.mean()
     return first if is_own and lead.low > 0 else ALL_AROUND

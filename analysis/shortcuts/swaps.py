@@ -5,8 +5,9 @@ audit of each model alone, without another forward pass.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from analysis.shortcuts.values import GAP_TOLERANCE, NUM_DONORS, AuditVerdict
 from analysis.statistics.families import Cell, Pairs, Scale, compute_family, compute_two_intervals, mean_cell
 from analysis.statistics.interval import Interval, TwoIntervals
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.metrics import BoolArray, FloatArray, IntArray
 from search_spaces.errors import UserInputError, list_some
 from trainables.data.padding import lay_mask, move_content
 
@@ -24,7 +25,7 @@ FEW_EDGES_SHARE = 1 / 3
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
-def swap_ring(images: Images, donors: Images, ring: NDArray[np.bool_]) -> Images:
+def swap_ring(images: Images, donors: Images, ring: BoolArray) -> Images:
     """Return `images` with the ring of `donors`, both (n, H, W, 3).
 
     The ring lies in the content of padded images, and the content of the donor is stretched onto that of the image.
@@ -32,7 +33,7 @@ def swap_ring(images: Images, donors: Images, ring: NDArray[np.bool_]) -> Images
     return np.where(lay_mask(ring, images)[..., None], move_content(donors, images), images)
 
 
-def fill_center(images: Images, ring: NDArray[np.bool_], color: NDArray[np.uint8]) -> Images:
+def fill_center(images: Images, ring: BoolArray, color: NDArray[np.uint8]) -> Images:
     """Return (n, H, W, 3) images whose center, everything inside the ring, has one color (3,); padding stays as it is."""
     return np.where(lay_mask(~ring, images)[..., None], color, images)
 
@@ -96,7 +97,7 @@ def _match_other_classes(labels: IntArray, generator: np.random.Generator, *, ev
     return partners
 
 
-def find_few_edges(images: Images, labels: IntArray, ring: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def find_few_edges(images: Images, labels: IntArray, ring: BoolArray) -> BoolArray:
     """Return the third of each class with the fewest edges in the ring.
 
     Edges are measured by the absolute differences between the gray values of neighboring pixels inside the ring, which lies in
@@ -147,7 +148,7 @@ class AuditImages:
     images: Images
     labels: IntArray
     class_names: tuple[str, ...]
-    masks: NDArray[np.bool_] | None = None
+    masks: BoolArray | None = None
     groups: IntArray | None = None
     folds: IntArray | None = None
 
@@ -176,7 +177,7 @@ class AuditImages:
         return SwapEffects(values=values, labels=self.labels, class_names=self.class_names, groups=self.groups)
 
     def compare_donors(
-        self, targets: IntArray, donors: Sequence[IntArray], is_hit: Callable[[IntArray], NDArray[np.bool_]]
+        self, targets: IntArray, donors: Sequence[IntArray], is_hit: Callable[[IntArray], BoolArray]
     ) -> "SwapEffects":
         """Return the share of hits with the first half of the donors minus that with the second half, as effects.
 
@@ -201,14 +202,9 @@ class AuditImages:
 
     def take(self, indices: IntArray) -> "AuditImages":
         """Return the images with these indices."""
-        return AuditImages(
-            images=self.images[indices],
-            labels=self.labels[indices],
-            class_names=self.class_names,
-            masks=None if self.masks is None else self.masks[indices],
-            groups=take_groups(self.groups, indices),
-            folds=take_groups(self.folds, indices),
-        )
+        names = ("images", "labels", "masks", "groups", "folds")
+        taken: dict[str, Any] = {name: take_groups(getattr(self, name), indices) for name in names}
+        return replace(self, **taken)
 
     def thin(self, number: int, classes: IntArray | None = None) -> IntArray:
         """Return the sorted indices of about `number` images: equally many of each class, at least two, the first ones.
@@ -240,7 +236,7 @@ class DonorEffects:
     labels: IntArray
     groups: IntArray | None
 
-    def take(self, chosen: IntArray | NDArray[np.bool_]) -> "DonorEffects":
+    def take(self, chosen: IntArray | BoolArray) -> "DonorEffects":
         """Return those on some images."""
         images, donors = self.images[chosen], self.donors[chosen]
         return replace(self, values=self.values[:, chosen], images=images, donors=donors)
@@ -286,12 +282,11 @@ class SwapEffects:
     groups: IntArray | None = None
     by_donor: DonorEffects | None = None
 
-    def take(self, chosen: IntArray | NDArray[np.bool_]) -> "SwapEffects":
+    def take(self, chosen: IntArray | BoolArray) -> "SwapEffects":
         """Return the effects on some images."""
+        values, labels = self.values[:, chosen], self.labels[chosen]
         groups, by_donor = take_groups(self.groups, chosen), self.by_donor and self.by_donor.take(chosen)
-        return replace(
-            self, values=self.values[:, chosen], labels=self.labels[chosen], groups=groups, by_donor=by_donor
-        )
+        return replace(self, values=values, labels=labels, groups=groups, by_donor=by_donor)
 
     def of_classes(self, classes: IntArray) -> "SwapEffects":
         """Return the effects on images of some classes."""
@@ -324,6 +319,23 @@ class SwapEffects:
         return [self.take(self.labels == label).make_cell() for label in np.unique(self.labels)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurements:
+    """The base of what S models predict: fields of effects, of other measurements, and of tuples and mappings of them."""
+
+    def take_first(self) -> Self:
+        """Return what the first model predicts."""
+        return replace(self, **{field.name: _take_first(getattr(self, field.name)) for field in fields(self)})
+
+
+def _take_first(found: Any) -> Any:
+    if isinstance(found, SwapEffects | Measurements):
+        return found.take_first()
+    if isinstance(found, Mapping):
+        return {name: _take_first(one) for name, one in found.items()}
+    return tuple(map(_take_first, found)) if isinstance(found, tuple) else found
+
+
 def average_effects(found: Sequence[SwapEffects]) -> SwapEffects:
     """Return the mean of effects on the same images with the same donors, of the same number of models."""
     by_donor = [one.by_donor.values for one in found if one.by_donor is not None]
@@ -344,7 +356,7 @@ def thin_in_proportion(labels: IntArray, classes: IntArray, number: int) -> IntA
     return np.sort(np.concatenate([own[: max(2, math.ceil(share * len(own)))] for own in members]))
 
 
-def take_groups(groups: IntArray | None, indices: IntArray | NDArray[np.bool_]) -> IntArray | None:
+def take_groups(groups: IntArray | None, indices: IntArray | BoolArray) -> IntArray | None:
     """Return the groups of some images; None where images are independent."""
     return None if groups is None else groups[indices]
 
@@ -390,7 +402,7 @@ def measure_gaps(
         for same_class in (True, False)
     )
 
-    def is_correct(row: IntArray) -> NDArray[np.bool_]:
+    def is_correct(row: IntArray) -> BoolArray:
         swapped = swap(images[targets], images[row])
         return np.asarray(audit_images.classify(classify, swapped, targets) == labels[targets])
 

@@ -106,7 +106,7 @@ class ColorLoss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrequencyAudit:
-    """Accuracy lost when frequency components are swapped across classes (`analysis.shortcuts.frequency_audit`).
+    """Accuracy lost when frequency components are swapped across classes (`analysis.shortcuts.swap_audits`).
 
     Attributes:
         waves: (vertical, horizontal) periods of the swapped components; vertical is negative for waves that slant upward.

@@ -5,8 +5,8 @@ images is then an estimate from these few, and zero where none differs. Two rule
 pseudo-observations (`variances.guard_image_variance`), and EQUIVALENT needs `MIN_DISCORDANT`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,8 @@ class ArmPredictions:
         predicted: (S, N) int64 in [0, K).
         num_classes: K.
         groups: (N,) number of the group of each image, such as its patient; None where images are independent.
+        others: further arms with whose scores those of this one are averaged; empty for an arm.
+        scale: factor of the average.
     """
 
     name: str
@@ -38,6 +40,8 @@ class ArmPredictions:
     predicted: IntArray
     num_classes: int
     groups: IntArray | None = None
+    others: tuple["ArmPredictions", ...] = ()
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -53,63 +57,30 @@ class ArmPredictions:
             )
 
     @property
-    def members(self) -> tuple["ArmPredictions"]:
-        """The arm itself, as the only member."""
-        return (self,)
-
-    @property
-    def scale(self) -> float:
-        """Factor of the average over the members: 1."""
-        return 1.0
+    def members(self) -> tuple["ArmPredictions", ...]:
+        """The arm itself, and the others of an average."""
+        return (self, *self.others)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmAverage:
-    """One side of a contrast: the average of several arms' macro-F1, seed by seed, such as all arms with one level of a factor.
+# One side of a comparison: an arm, or the average of several (`average_arms`).
+Side = ArmPredictions
 
-    Attributes:
+
+def average_arms(name: str, members: Sequence[ArmPredictions], scale: float) -> Side:
+    """Return the average of several arms' macro-F1, seed by seed, such as that of all arms with one level of a factor.
+
+    Args:
         name: of the side.
         members: arms of the same seeds and images, at least one.
         scale: factor of the average, such as 2 on both sides of an interaction.
+
+    Raises:
+        UserInputError: for arms that do not pair.
     """
-
-    name: str
-    members: tuple[ArmPredictions, ...]
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.members:
-            raise UserInputError(f"the average {self.name!r} needs an arm")
-        for other in self.members[1:]:
-            check_paired(self.members[0], other)
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The members' seeds."""
-        return self.members[0].seeds
-
-    @property
-    def labels(self) -> IntArray:
-        """The members' labels, (N,)."""
-        return self.members[0].labels
-
-    @property
-    def sample_ids(self) -> IntArray:
-        """The members' images, (N,)."""
-        return self.members[0].sample_ids
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return self.members[0].num_classes
-
-    @property
-    def groups(self) -> IntArray | None:
-        """The members' groups of images, (N,); None where images are independent."""
-        return self.members[0].groups
-
-
-Side = ArmPredictions | ArmAverage
+    first, *others = members
+    for other in others:
+        check_paired(first, other)
+    return replace(first, name=name, others=tuple(others), scale=scale)
 
 
 def average_members(side: Side, compute: Callable[[ArmPredictions], FloatArray]) -> FloatArray:

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import optimize, special
 
 from analysis.statistics.interval import Interval
@@ -106,7 +105,7 @@ def compute_one_sided_p_value(found: CrossedEstimate, bound: float) -> float:
     return half if shift > 0 else 1 - half
 
 
-def compute_t_quantile(confidence: float, degrees_of_freedom: NDArray[np.float64] | float) -> FloatArray:
+def compute_t_quantile(confidence: float, degrees_of_freedom: FloatArray | float) -> FloatArray:
     """Return the two-sided quantile t with P(|T| < t) = confidence; any shape of degrees of freedom."""
     return np.asarray(special.stdtrit(degrees_of_freedom, 0.5 + confidence / 2), dtype=np.float64)
 
@@ -214,13 +213,13 @@ def _estimate(
 
 
 def compute_half_width(
-    seed_variance: NDArray[np.float64] | float,
-    image_variance: NDArray[np.float64] | float,
-    seed_image_variance: NDArray[np.float64] | float,
+    seed_variance: FloatArray | float,
+    image_variance: FloatArray | float,
+    seed_image_variance: FloatArray | float,
     *,
-    seed_freedom: NDArray[np.float64] | float,
+    seed_freedom: FloatArray | float,
     image_freedom: float,
-    alpha: NDArray[np.float64] | float,
+    alpha: FloatArray | float,
     guard: Guard = NO_GUARD,
 ) -> FloatArray:
     """Return the half-width of the interval; all arguments broadcast.

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from analysis.statistics.crossed_interval import SMALLEST_P, check_confidence
 from analysis.statistics.interval import Interval, TwoIntervals
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.metrics import BoolArray, FloatArray, IntArray
 from analysis.statistics.mid_p_bounds import compute_mid_p_bounds
 from analysis.statistics.moderated_variances import ModeratedVariances, moderate_variances
 from analysis.statistics.variances import (
@@ -167,7 +166,7 @@ def compute_recipe_p_values(cells: Sequence[Cell], *, scale: Scale) -> FloatArra
     if members.seeds is None:
         raise UserInputError("one seed only: p-values for new seeds need at least two seeds; add a seed")
 
-    def is_excluded(log_alpha: FloatArray) -> NDArray[np.bool_]:
+    def is_excluded(log_alpha: FloatArray) -> BoolArray:
         recipe = _bound(members, scale, np.exp(log_alpha) / 2)[1]
         assert recipe is not None
         return np.asarray((recipe[0] > 0) | (recipe[1] < 0))

@@ -13,6 +13,7 @@ from search_spaces.errors import UserInputError
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 
 def compute_confusion_counts(labels: IntArray, predicted: IntArray, num_classes: int) -> IntArray:

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
-from analysis.statistics.metrics import FloatArray
+from analysis.statistics.metrics import BoolArray, FloatArray
 
 # A trend of the variance in the mean is fitted to at least so many cells.
 MIN_CELLS_OF_TREND = 10
@@ -34,7 +33,7 @@ def moderate_variances(
     degrees_of_freedom: int,
     *,
     means: FloatArray | None = None,
-    is_informative: NDArray[np.bool_] | None = None,
+    is_informative: BoolArray | None = None,
     squared_correlation: float = 0.0,
 ) -> ModeratedVariances:
     """Return variances shrunk towards a prior (Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3:3; limma's squeezeVar).

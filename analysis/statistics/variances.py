@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError
@@ -162,9 +161,7 @@ def compute_variances(values: FloatArray, influence: FloatArray, units: Sampling
     return Variances(float(np.var(values, ddof=1)) / num_seeds, images, both)
 
 
-def guard_image_variance(
-    image_variance: NDArray[np.float64] | float, guard: Guard, quantile: NDArray[np.float64] | float
-) -> FloatArray:
+def guard_image_variance(image_variance: FloatArray | float, guard: Guard, quantile: FloatArray | float) -> FloatArray:
     """Return V_I, or, where it is larger, V_I of the images and pseudo-observations; variances and quantiles broadcast.
 
     V_I is zero where two sides agree on every image, which does not show that they agree on new ones. The q^2 / 3

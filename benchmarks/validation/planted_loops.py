@@ -13,7 +13,7 @@ import tomli_w
 
 from analysis.comparison.values import Verdict
 from analysis.interventions.effects import judge_prediction
-from analysis.interventions.recalibration import Recalibration
+from analysis.interventions.intervention import Recalibration
 from analysis.interventions.recommendation import recommend, share_noninferior_levels
 from analysis.interventions.values import InterventionEffect, StatedIntervention
 from benchmarks.validation.planted_models import FIRST_WORLD

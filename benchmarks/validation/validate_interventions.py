@@ -16,7 +16,7 @@ import numpy as np
 import typer
 from scipy import stats
 
-from analysis.interventions.recalibration import CONSTANTS, Recalibration, fit_recalibration
+from analysis.interventions.intervention import CONSTANTS, Recalibration, fit_recalibration
 from analysis.interventions.values import InterventionEffect, Outcome
 from analysis.statistics.interval import Interval
 from benchmarks.pages import Table, publish_simulation, today

@@ -20,10 +20,10 @@ from analysis.confusions.render import plot_confusion
 from analysis.confusions.values import LabelIssue
 from analysis.formats.figures import figure_to_png, figure_to_svg
 from analysis.formats.table_formats import to_csv, unescape_formula
-from analysis.heat_maps.grad_cam import CamMethod, CamSource, NoCamLayerError, find_cam_layers
+from analysis.heat_maps.grad_cam import CamMethod, NoCamLayerError, find_cam_layers
 from analysis.heat_maps.panels import choose_panel_images, compute_arm_cams
 from analysis.heat_maps.render import plot_cam_panel
-from analysis.heat_maps.values import ArmCam, CamAdmission, CamPanel
+from analysis.heat_maps.values import ArmCam, CamAdmission, CamPanel, CamSource
 from analysis.interventions.render import plot_interventions
 from analysis.interventions.values import InterventionFindings
 from analysis.report.galleries import ThumbnailSheets, choose_thumbnails

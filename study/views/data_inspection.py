@@ -10,8 +10,8 @@ from rich.console import Console
 
 from analysis.baselines.values import describe_baselines
 from analysis.formats.text_sections import InspectionSection
+from analysis.images.appearance import draw_examples
 from analysis.images.inspection import inspect_features, inspect_images
-from analysis.images.preprocessing import draw_examples
 from analysis.images.values import ImageFindings, ImagePair, Inspection, NetworkFindings
 from analysis.report.inspection_page import build_inspection_page, describe_inspection
 from search_spaces.config import TrialConfig

@@ -16,7 +16,7 @@ from analysis.comparison.paired_difference import compute_difference
 from analysis.comparison.power import VarianceComponents
 from analysis.comparison.rows import compute_rows
 from analysis.comparison.values import ComparisonRow
-from analysis.statistics.arm_predictions import ArmAverage, ArmPredictions, Side, stack_predictions
+from analysis.statistics.arm_predictions import ArmPredictions, Side, average_arms, stack_predictions
 from analysis.statistics.crossed_interval import CrossedEstimate
 from search_spaces.config import TrialConfig
 from search_spaces.designs import Arm, Contrast
@@ -250,8 +250,4 @@ def pool_variances(measured: Iterable[tuple[ComparisonRow | CrossedEstimate, int
 
 def _side(names: Sequence[str], arms: dict[str, ArmPredictions], scale: float) -> Side:
     members = tuple(arms[name] for name in names)
-    return (
-        members[0]
-        if len(members) == 1 and scale == 1
-        else ArmAverage(name=" + ".join(names), members=members, scale=scale)
-    )
+    return members[0] if len(members) == 1 and scale == 1 else average_arms(" + ".join(names), members, scale)

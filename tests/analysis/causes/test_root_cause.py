@@ -202,9 +202,10 @@ def numbered(monkeypatch: pytest.MonkeyPatch) -> None:
             yield frozenset(cue for place, cue in enumerate(CUES) if number >> place & 1), changed
 
     monkeypatch.setattr(
-        root_cause, "prepare_removal", lambda *arguments: SimpleNamespace(spared_fraction=arguments[-1], absent=())
+        "analysis.causes.cues.prepare_removal",
+        lambda *arguments: SimpleNamespace(spared_fraction=arguments[-1], absent=()),
     )
-    monkeypatch.setattr(root_cause, "remove_every_set", remove)
+    monkeypatch.setattr("analysis.causes.cues.remove_every_set", remove)
 
 
 @pytest.mark.usefixtures("numbered")
@@ -388,7 +389,7 @@ def test_with_folds_the_model_of_the_fold_is_asked_and_donors_are_of_the_fold(mo
         assert own.tolist() == asked[-1]
         return models(removed)
 
-    monkeypatch.setattr(root_cause, "prepare_removal", check)
+    monkeypatch.setattr("analysis.causes.cues.prepare_removal", check)
     logits = models(images.images)
     evidence = CauseModels(
         sample_ids=np.arange(480), selecting=logits, measuring=logits, compute_logits=compute, are_own_errors=True

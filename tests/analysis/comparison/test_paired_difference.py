@@ -20,7 +20,7 @@ from analysis.comparison.paired_difference import (
 )
 from analysis.comparison.values import Question, Verdict
 from analysis.confusions.class_scores import compute_macro_f1_intervals
-from analysis.statistics.arm_predictions import ArmAverage, stack_predictions
+from analysis.statistics.arm_predictions import average_arms, stack_predictions
 from analysis.statistics.crossed_interval import compute_t_quantile
 from analysis.statistics.interval import Interval
 from search_spaces.designs import make_factorial_design
@@ -406,7 +406,7 @@ def test_interaction_of_a_two_by_two_design_equals_the_hand_computed_one():
     }
     by_hand = (f1["run-ab"] - f1["run-b"]) - (f1["run-a"] - f1["run-1"])
     treatment, control = (
-        ArmAverage(name=name, members=tuple(arms[arm] for arm in members), scale=contrast.scale)
+        average_arms(name, [arms[arm] for arm in members], contrast.scale)
         for name, members in (("x", contrast.treatment_arms), ("y", contrast.control_arms))
     )
     row = compare_arms(treatment, control, **SETTINGS)

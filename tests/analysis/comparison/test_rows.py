@@ -10,12 +10,18 @@ from pydantic import TypeAdapter
 from scipy import stats
 
 from analysis.arms.arm_evidence import ArmEvidence
-from analysis.comparison.divergence import DIVERGENCE_SHARE, NOT_OVER_ALL_RUNS, TOO_FEW_FINISHED
 from analysis.comparison.exploratory import compute_class_differences
 from analysis.comparison.other_intervals import EFFECT_SCALE, compute_anytime_interval, compute_sequence_half_width
 from analysis.comparison.paired_difference import compute_difference
 from analysis.comparison.render import describe_verdict
-from analysis.comparison.rows import RowRule, complete_row, compute_rows
+from analysis.comparison.rows import (
+    DIVERGENCE_SHARE,
+    NOT_OVER_ALL_RUNS,
+    TOO_FEW_FINISHED,
+    RowRule,
+    complete_row,
+    compute_rows,
+)
 from analysis.comparison.tables import build_csv, build_markdown, build_table_rows, format_row
 from analysis.comparison.values import Verdict
 from analysis.statistics.arm_predictions import measure_discordance

@@ -10,8 +10,9 @@ from torchvision.models import resnet18, resnet50
 from analysis.heat_maps import cam_layers as cam_network
 from analysis.heat_maps import grad_cam
 from analysis.heat_maps.cam_layers import CamNetwork
-from analysis.heat_maps.grad_cam import CamMethod, Cams, CamSource, compute_cams, find_cam_layers, is_degenerate
+from analysis.heat_maps.grad_cam import CamMethod, Cams, compute_cams, find_cam_layers, is_degenerate
 from analysis.heat_maps.panels import compute_arm_cams
+from analysis.heat_maps.values import CamSource
 from benchmarks.performance.reference_recipe import make_config
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from analysis.images.duplicates import find_copies, find_exact_duplicates, find_near_duplicates
+from analysis.images.inspection import find_copies, find_exact_duplicates, find_near_duplicates
 from tests.lit_objects import CLASSES, photograph_objects
 from trainables.data.images import ImageSet
 from trainables.data.near_duplicates import group_near_duplicates

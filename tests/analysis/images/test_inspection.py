@@ -7,8 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.images.duplicates import find_exact_duplicates
-from analysis.images.inspection import choose_probe_images, count_probe_images, find_doubtful_labels, inspect_features
+from analysis.images.inspection import (
+    choose_probe_images,
+    count_probe_images,
+    find_doubtful_labels,
+    find_exact_duplicates,
+    inspect_features,
+)
 from analysis.images.values import NetworkFindings
 from search_spaces.config import TrialConfig
 from trainables.data.images import ImageSet

@@ -7,10 +7,11 @@ from analysis.images.appearance import (
     compute_class_colors,
     compute_color_histograms,
     compute_mean_colors,
+    compute_radial_power,
+    compute_spectra,
     find_oddities,
     probe_colors,
 )
-from analysis.images.preprocessing import compute_radial_power, compute_spectra
 from analysis.images.probe import choose_images
 from trainables.data.image_array import PAD_COLOR
 

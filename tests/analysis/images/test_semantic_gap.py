@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.images.probe import choose_images, fit_probe
-from analysis.images.semantic_gap import climb_down, list_sides, rank_pairs
+from analysis.images.probe import choose_images, climb_down, fit_probe, list_sides, rank_pairs
 
 LABELS = np.repeat([0, 1, 2], 60)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.interventions import intervention
-from analysis.interventions.recalibration import Recalibration, fit_recalibration, load_recalibrations
+from analysis.interventions.intervention import Recalibration, fit_recalibration, load_recalibrations
 from analysis.interventions.registry import load_interventions
 from analysis.statistics.interval import Interval
 from tests.docs.markdown import ROOT

@@ -173,7 +173,7 @@ def test_an_intervention_of_another_package_is_tried_like_the_others() -> None:
 
 
 def test_all_entry_points_that_cannot_be_used_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "no_such_module:Own", "json:dumps", "analysis.interventions.built_in:CutMix")
+    install(monkeypatch, "no_such_module:Own", "json:dumps", "analysis.interventions.registry:CutMix")
     with pytest.raises(UserInputError) as caught:
         load_interventions()
     for message in (

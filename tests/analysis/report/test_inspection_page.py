@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from analysis.confusions.values import LabelIssue
+from analysis.images.appearance import draw_examples
 from analysis.images.inspection import inspect_images
-from analysis.images.preprocessing import draw_examples
 from analysis.images.values import ImagePair, Inspection, NetworkFindings, PairLoss, PairSeparability, Rung
 from analysis.report.inspection_page import build_inspection_page, describe_inspection
 from analysis.statistics.interval import Interval

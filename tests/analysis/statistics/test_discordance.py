@@ -10,7 +10,7 @@ from analysis.comparison.other_intervals import compute_anytime_interval
 from analysis.comparison.paired_difference import compare_arms
 from analysis.comparison.power import PlannedTest, VarianceComponents, find_needed_seeds, forecast_looks
 from analysis.comparison.values import Verdict
-from analysis.statistics.arm_predictions import MIN_DISCORDANT, ArmAverage, measure_discordance
+from analysis.statistics.arm_predictions import MIN_DISCORDANT, average_arms, measure_discordance
 from analysis.statistics.variances import NO_GUARD, Guard, guard_image_variance
 from tests.built_values import arm_of
 
@@ -78,7 +78,7 @@ def test_guard_is_the_larger_variance_and_follows_scale_and_classes():
     labels = np.arange(2000) % 10
     side = arm_of(labels, labels)
     assert measure_discordance(side, side).guard == Guard(pytest.approx(2000), 1.0)
-    double = ArmAverage(name="x", members=(side, side), scale=2.0)
+    double = average_arms("x", (side, side), 2.0)
     assert measure_discordance(double, double).guard.reach == 2.0
     few = np.repeat(np.arange(5), (200, 200, 200, 3, 3))
     size = measure_discordance(arm_of(few, few), arm_of(few, few)).guard.size

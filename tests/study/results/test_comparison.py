@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from analysis.arms.values import ArmScores
-from analysis.comparison import rows as comparison_rows
 from analysis.comparison.other_intervals import compute_crossed_bootstrap
 from analysis.statistics.interval import Interval
 from study.open_study import OpenStudy
@@ -34,7 +33,7 @@ def test_analysis_computes_the_comparison_once_and_the_findings_contain_it(
         calls.append(sides)
         return compute_crossed_bootstrap(*sides, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(comparison_rows, "compute_crossed_bootstrap", count)
+    monkeypatch.setattr("analysis.comparison.other_intervals.compute_crossed_bootstrap", count)
     images, labels = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.zeros(4, dtype=np.int64)
     analyze_here(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
     assert len(calls) == 1
