@@ -24,8 +24,7 @@ from search_spaces.errors import UserInputError, list_some
 from search_spaces.extensions import import_extra
 from study.judging import JudgeOptions, judge_files
 from study.open_study import load_study
-from study.results.findings import load_findings
-from study.results.rounds import load_rounds
+from study.results.findings import load_findings, load_rounds
 from study.spec.reading import load_spec
 from study.state.lease import read_holder
 from study.state.paths import STAGE_FOLDERS, default_storage, open_study

@@ -23,8 +23,7 @@ from search_spaces.designs import MOST_FACTORS
 from search_spaces.errors import UserInputError, nearest_name
 from study.confirmation.plan import count_test_reads
 from study.interventions.diagnosing import Choosing
-from study.open_study import OpenStudy
-from study.results.rounds import list_rounds
+from study.open_study import OpenStudy, list_rounds
 from study.spec.setting_places import SETTINGS
 from study.state.record_book import now_utc
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from pydantic import TypeAdapter
@@ -26,7 +26,7 @@ from study.confirmation.evidence import is_confirmed, require_plan
 from study.confirmation.plan import Plan, count_test_reads
 from study.inputs.human_labels import load_human_shares
 from study.inputs.provenance import describe_changed_versions, describe_code, package_versions, read_changes
-from study.open_study import OpenStudy, has_finished_search, read_passport
+from study.open_study import OpenStudy, has_finished_search, list_rounds, load_study, read_passport
 from study.results.audit_parts import AuditParts
 from study.results.audits import audit_arms
 from study.results.comparison import Comparison, compute_comparison, find_class_groups
@@ -160,6 +160,15 @@ def load_findings(study: OpenStudy) -> Findings:
         data = read_sealed_json(study.store, paths.FINDINGS)
         check_format(data.get("format"), where)
         return TypeAdapter(Findings).validate_json(json.dumps(data))
+
+
+def load_rounds(study: OpenStudy) -> Mapping[str, InterventionFindings]:
+    """Return what the finished rounds of a study did, by their names; nothing for a study that is a round itself."""
+    if study.spec.intervene is not None:
+        return {}
+    rounds = [load_study(store) for store in list_rounds(study) if store.exists(paths.FINDINGS)]
+    found = {one.spec.name: load_findings(one).interventions for one in rounds}
+    return {name: done for name, done in found.items() if done is not None}
 
 
 def digest_basis(study: OpenStudy) -> str:

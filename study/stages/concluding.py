@@ -16,16 +16,15 @@ from analysis.interventions.render import build_intervention_rich_table, format_
 from analysis.interventions.values import InterventionFindings
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import require_plan
+from study.interventions.derived_spec import write_recommendation
 from study.interventions.forecast import describe_next_round
-from study.open_study import OpenStudy
+from study.open_study import OpenStudy, find_parent
 from study.results.comparison import compute_comparison
-from study.results.findings import compute_findings, is_concluded, load_findings
+from study.results.findings import compute_findings, is_concluded, load_findings, load_rounds
 from study.results.report import write_report
-from study.results.rounds import find_parent, load_rounds
 from study.stages.stage import Session, StudyStage, run_stages
 from study.state.paths import ReportFormat
 from study.views.printing import print_line
-from study.views.recommended_spec import write_recommendation
 
 
 class Compare(StudyStage):
