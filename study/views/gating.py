@@ -20,7 +20,7 @@ from analysis.comparison.values import GateAnswer, GateLook, ProjectPlace, Quest
 from analysis.external.outside_predictions import read_predictions_files
 from analysis.formats.numbers import escape_markdown, format_pp
 from analysis.statistics.arm_predictions import ArmPredictions, check_same_images, stack_predictions
-from search_spaces.errors import Check, UserInputError, check_choice, collect_problems, first_line, list_some
+from search_spaces.errors import UserInputError, attempt, check_choice, first_line, list_some
 from study.open_study import load_study, read_passport
 from study.state.paths import SPEC, open_study
 from study.views.printing import print_line
@@ -70,14 +70,14 @@ def judge_sides(options: GateOptions) -> tuple[GateLook, list[str]]:
     Raises:
         UserInputError: listing everything that is wrong with the options, the two sides and the log.
     """
-    sides: list[_Side] = []
-    checks: list[Check] = [("", lambda: sides.extend(_read_sides((options.old, options.new))))]
-    checks += [] if options.log is None else [("", partial(read_log, options.log, options.rate))]
-    problems = [*_list_option_problems(options), *collect_problems(checks)]
-    if problems:
+    problems = _list_option_problems(options)
+    sides = attempt(problems, _read_sides, (options.old, options.new))
+    if options.log is not None:
+        attempt(problems, read_log, options.log, options.rate)
+    if sides is None or problems:
         listed = "\n".join("- " + problem.replace("\n", "\n  ") for problem in problems)
         raise UserInputError(f"this gate cannot answer:\n{listed}" if len(problems) > 1 else problems[0])
-    return _judge(sides[0], sides[1], options)
+    return _judge(*sides, options)
 
 
 def _list_option_problems(options: GateOptions) -> list[str]:
