@@ -79,14 +79,8 @@ def _has_open_target(
 
 def row_rule(plan: Plan) -> RowRule:
     """Return the rule by which the plan's rows are judged."""
-    return RowRule(
-        seeds=plan.seeds,
-        looks=plan.looks,
-        intervals=plan.intervals,
-        margin=plan.margin,
-        alpha=plan.alpha,
-        num_rows=len(plan.rows),
-    )
+    shared = plan.model_dump(include={"seeds", "looks", "intervals", "margin", "alpha"})
+    return RowRule(**shared, num_rows=len(plan.rows))
 
 
 def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
