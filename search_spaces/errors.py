@@ -2,11 +2,13 @@
 
 import difflib
 from collections.abc import Callable, Collection, Iterable
+from typing import TypeVar
 
 # A list in a message has at most so many entries and about so many characters; a group of names in it so many names.
 MAX_LISTED = 20
 MAX_LIST_CHARACTERS = 1500
 MAX_GROUPED = 4
+Result = TypeVar("Result")
 
 
 class UserInputError(ValueError):
@@ -32,6 +34,15 @@ def collect_problems(checks: Iterable[Check]) -> list[str]:
         except UserInputError as error:
             problems.append(f"{prefix}{error}")
     return problems
+
+
+def attempt(problems: list[str], call: Callable[..., Result], *arguments: object) -> Result | None:
+    """Return what the call returns; where it raises UserInputError, add its message to `problems`."""
+    try:
+        return call(*arguments)
+    except UserInputError as error:
+        problems.append(str(error))
+        return None
 
 
 def list_some(

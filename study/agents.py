@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from analysis.comparison.render import format_side_line
-from analysis.comparison.tables import build_table_rows, describe_questions, format_row
+from analysis.comparison.render import format_row_lines
+from analysis.comparison.tables import build_table_rows, describe_questions
 from analysis.comparison.values import ComparisonRow
 from analysis.confusions.render import describe_clusters, describe_directed
 from analysis.formats.numbers import escape_markdown, format_interval
@@ -24,8 +24,7 @@ from search_spaces.errors import UserInputError, list_some
 from search_spaces.extensions import import_extra
 from study.judging import JudgeOptions, judge_files
 from study.open_study import load_study
-from study.results.findings import load_findings
-from study.results.rounds import load_rounds
+from study.results.findings import load_findings, load_rounds
 from study.spec.reading import load_spec
 from study.state.lease import read_holder
 from study.state.paths import STAGE_FOLDERS, default_storage, open_study
@@ -186,5 +185,4 @@ class Answers:
 
 def _describe_rows(rows: Sequence[ComparisonRow]) -> tuple[str, ...]:
     """Return a line per row, the metrics beside macro-F1 that differ, and what the verdicts are about."""
-    texts = [text for row in rows for text in (format_row(row), format_side_line(row)) if text]
-    return tuple([*texts, *describe_questions(rows)] or ["One arm, so no arms were compared."])
+    return tuple([*format_row_lines(rows), *describe_questions(rows)] or ["One arm, so no arms were compared."])

@@ -1,9 +1,8 @@
 """`study judge`: models that were trained elsewhere, judged by their predictions. Needs no Ray."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,29 +10,22 @@ from rich.console import Console
 
 from analysis.arms.values import OutsideArm, OutsideFindings
 from analysis.comparison import tables
-from analysis.comparison.render import build_side_csv, format_side_line
+from analysis.comparison.render import build_side_csv, format_row_lines
 from analysis.comparison.values import ComparisonRow
+from analysis.confusions import render as confusion_sentences
 from analysis.confusions.class_scores import list_unknown_classes
 from analysis.confusions.rates import compute_human_shares
-from analysis.confusions.render import (
-    build_directed_table,
-    build_pair_table,
-    describe_clusters,
-    describe_contrast,
-    describe_directed,
-)
 from analysis.confusions.values import MAX_ISSUES
 from analysis.external.outside_findings import analyze_outside_arms, compare_outside_arms, list_comparison_problems
 from analysis.external.outside_predictions import OutsidePredictions, read_predictions_files
 from analysis.formats.numbers import format_interval
 from analysis.report.pages import MOST_ROWS, build_comparison_page, build_forensics_page
-from search_spaces.errors import UserInputError, list_some
+from search_spaces.errors import UserInputError, attempt, list_some
 from study.inputs.human_labels import read_counts
-from study.views.printing import print_line
+from study.views.printing import print_line, print_lines
 from trainables.storage.store import Store
 
 MARGIN, ALPHA = 0.005, 0.05
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +64,8 @@ def judge_models(files: Sequence[Path], options: JudgeOptions, console: Console)
     """
     rows, found = judge_files(files, options)
     if rows:
-        _print_rows(rows, console)
+        console.print(tables.build_rich_table(rows))
+        print_lines(format_row_lines(rows), console)
     _print_findings(found, console)
     if options.to is None:
         print_line("--to FOLDER writes pages, with the confusion matrix and the scores of the classes.", console)
@@ -101,18 +94,18 @@ def _read(
     ]
     if options.to is not None and options.to.exists() and not options.to.is_dir():
         problems.append(f"--to must name a folder, but {options.to} is a file")
-    named = [group for text in options.groups if (group := _attempt(problems, _parse_group, text))]
+    named = [group for text in options.groups if (group := attempt(problems, _parse_group, text))]
     groups, human = dict(named), None
     if len(groups) < len(named):
         problems.append(f"groups need different names, but got {list_some(name for name, _ in named)}")
-    counts = None if options.human_counts is None else _attempt(problems, read_counts, options.human_counts)
+    counts = None if options.human_counts is None else attempt(problems, read_counts, options.human_counts)
     names = None if options.class_names is None else [name.strip() for name in options.class_names.split(",")]
-    predictions = _attempt(problems, read_predictions_files, files, names)
+    predictions = attempt(problems, read_predictions_files, files, names)
     if predictions is not None:
         problems += list_unknown_classes(groups, predictions.names)
         if counts is not None:
             num_images = len(predictions.first.labels)
-            human = _attempt(problems, compute_human_shares, counts, num_images, predictions.names)
+            human = attempt(problems, compute_human_shares, counts, num_images, predictions.names)
         problems += _list_arm_problems(predictions, options)
     if len(problems) > 1:
         listed = "\n".join("- " + problem.replace("\n", "\n  ") for problem in problems)
@@ -132,15 +125,6 @@ def _list_arm_problems(predictions: OutsidePredictions, options: JudgeOptions) -
         return []
     only = next(iter(predictions.arms))
     return [f"a comparison needs two arms, but there is only {only!r}; add another, or remove {unused}"]
-
-
-def _attempt(problems: list[str], call: Callable[..., T], *arguments: object) -> T | None:
-    """Return what the call returns; where it raises UserInputError, add its message to `problems`."""
-    try:
-        return call(*arguments)
-    except UserInputError as error:
-        problems.append(str(error))
-        return None
 
 
 def _parse_group(text: str) -> tuple[str, tuple[str, ...]]:
@@ -166,22 +150,13 @@ def _build_files(title: str, rows: Sequence[ComparisonRow], found: OutsideFindin
     }
 
 
-def _print_rows(rows: Sequence[ComparisonRow], console: Console) -> None:
-    console.print(tables.build_rich_table(rows))
-    for row in rows:
-        print_line(tables.format_row(row), console)
-        if line := format_side_line(row):
-            print_line(line, console)
-
-
 def _print_findings(found: OutsideFindings, console: Console) -> None:
     for arm in found.arms:
         _print_arm(arm, console)
     most = "at least " if len(found.label_issues) == MAX_ISSUES else ""
     if found.label_issues:
         print_line(f"{most}{len(found.label_issues)} suspected label errors", console)
-    for note in found.notes:
-        print_line(f"Note: {note}", console)
+    print_lines((f"Note: {note}" for note in found.notes), console)
 
 
 def _print_arm(arm: OutsideArm, console: Console) -> None:
@@ -189,11 +164,10 @@ def _print_arm(arm: OutsideArm, console: Console) -> None:
     seeds = "one seed" if len(arm.seeds) == 1 else f"{len(arm.seeds)} seeds"
     print_line(f"{arm.arm}: macro-F1 {format_interval(score, 2)}, {seeds}", console)
     if arm.directed:
-        console.print(build_directed_table(arm.directed[:MOST_ROWS]))
-        print_line(describe_directed(arm), console)
-    print_line(describe_clusters(arm, arm.arm), console)
+        console.print(confusion_sentences.build_directed_table(arm.directed[:MOST_ROWS]))
+        print_line(confusion_sentences.describe_directed(arm), console)
+    print_line(confusion_sentences.describe_clusters(arm, arm.arm), console)
     if arm.confused_pairs:
         pairs = sorted(arm.confused_pairs, key=lambda pair: -pair.rate.estimate)
-        console.print(build_pair_table(pairs[:MOST_ROWS]))
-    for contrast in arm.group_contrasts:
-        print_line(describe_contrast(contrast, arm.arm), console)
+        console.print(confusion_sentences.build_pair_table(pairs[:MOST_ROWS]))
+    print_lines((confusion_sentences.describe_contrast(contrast, arm.arm) for contrast in arm.group_contrasts), console)

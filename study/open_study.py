@@ -4,6 +4,7 @@ Needs neither Ray nor torch.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,15 +17,15 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, list_some
 from study.scheduling.budget import is_search_finished
 from study.scheduling.warm_start import WarmStart, write_warm_start
-from study.spec.reading import dump_spec
+from study.spec.reading import LONGEST_NAME, dump_spec
 from study.spec.study_spec import StudySpec
+from study.state import paths
 from study.state.budget_extensions import extended_spec, launched_spec
 from study.state.lease import Lease, hold_lease
-from study.state.paths import BASELINES, INTERVENTIONS, LEASES, PASSPORT, SPEC, TRIAL_COSTS, WARM_START, find_rounds
 from study.state.record_book import RecordBook
 from study.state.sealed_files import FencedStore, read_only, read_sealed_json, write_sealed_json, write_sealed_toml
 from trainables.damaged_files import decoding
-from trainables.storage.store import Store, split_uri
+from trainables.storage.store import Store, join_uri, split_uri
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +50,21 @@ class OpenStudy:
 
 def check_is_new(store: Store, name: str) -> None:
     """Raise UserInputError if the folder holds a study, or anything but a lease."""
-    if store.exists(SPEC):
+    if store.exists(paths.SPEC):
         raise UserInputError(
             f"the study {name!r} exists at {store.root}; continue it with `study resume {store.argument}`, "
             "or give another --name"
         )
     # A launch that is killed leaves the files that are written before the spec.
-    if set(store.list_folder()) - {LEASES, TRIAL_COSTS, WARM_START, INTERVENTIONS, PASSPORT}:
+    if set(store.list_folder()) - {
+        paths.LEASES,
+        paths.TRIAL_COSTS,
+        paths.WARM_START,
+        paths.INTERVENTIONS,
+        paths.PASSPORT,
+    }:
         raise UserInputError(f"{store.root} is not empty and holds no study; give another --name or --storage")
-    rounds = find_rounds(*split_uri(store.root))
+    rounds = paths.find_rounds(*split_uri(store.root))
     if rounds:
         raise UserInputError(
             f"{list_some(round_.root for round_ in rounds)}: rounds of interventions of an earlier study {name!r}, which would "
@@ -92,13 +99,13 @@ def create_to_drive(
         check_is_new(store, spec.name)
         fenced = FencedStore(store.root, lease.writing)
         if costs is not None:
-            write_sealed_json(fenced, TRIAL_COSTS, {"full_trial_device_seconds": costs})
+            write_sealed_json(fenced, paths.TRIAL_COSTS, {"full_trial_device_seconds": costs})
         if warm_start is not None:
             write_warm_start(fenced, warm_start)
         if interventions is not None:
-            write_sealed_json(fenced, INTERVENTIONS, interventions)
-        write_sealed_json(fenced, PASSPORT, passport)
-        write_sealed_toml(fenced, SPEC, dump_spec(spec))
+            write_sealed_json(fenced, paths.INTERVENTIONS, interventions)
+        write_sealed_json(fenced, paths.PASSPORT, passport)
+        write_sealed_toml(fenced, paths.SPEC, dump_spec(spec))
         yield _open_held(store, lease)
 
 
@@ -129,7 +136,7 @@ def _open_held(store: Store, lease: Lease) -> OpenStudy:
 
 def read_passport(store: Store) -> dict[str, Any]:
     """Return the study's passport; raise DamagedFileError if it cannot be read."""
-    return read_sealed_json(store, PASSPORT)
+    return read_sealed_json(store, paths.PASSPORT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,18 +160,18 @@ def read_baselines(study: OpenStudy) -> StoredBaselines | None:
     Raises:
         DamagedFileError: If the file cannot be read.
     """
-    if not study.store.exists(BASELINES):
+    if not study.store.exists(paths.BASELINES):
         return None
-    content = read_sealed_json(study.store, BASELINES)
-    with decoding(study.store.locate(BASELINES)):
+    content = read_sealed_json(study.store, paths.BASELINES)
+    with decoding(study.store.locate(paths.BASELINES)):
         return TypeAdapter(StoredBaselines).validate_json(json.dumps(content))
 
 
 def full_trial_seconds(store: Store) -> dict[str, float] | None:
     """Return the measured device-seconds of a full trial by arm; None if they were not measured."""
-    if not store.exists(TRIAL_COSTS):
+    if not store.exists(paths.TRIAL_COSTS):
         return None
-    return dict(read_sealed_json(store, TRIAL_COSTS)["full_trial_device_seconds"])
+    return dict(read_sealed_json(store, paths.TRIAL_COSTS)["full_trial_device_seconds"])
 
 
 def has_finished_search(study: OpenStudy) -> bool:
@@ -183,3 +190,38 @@ def require_finished_search(study: OpenStudy) -> None:
             f"the search has finished {num_finished}{planned} trials and has not ended; "
             f"run `study resume {study.store.argument}` first"
         )
+
+
+def list_rounds(study: OpenStudy) -> tuple[Store, ...]:
+    """Return the rounds of a study, or of the study that a round belongs to, by number; those that were launched."""
+    return paths.find_rounds(*_find_place(study))
+
+
+def find_parent(study: OpenStudy) -> Store | None:
+    """Return the analyzed study beside a round that asked for it; None if there is none."""
+    parent = Store(join_uri(*_find_place(study)))
+    return parent if parent.exists(paths.FINDINGS) else None
+
+
+def next_round(study: OpenStudy) -> tuple[int, Store]:
+    """Return the number and the store of the next round.
+
+    Raises:
+        UserInputError: if the name of the study leaves no room for that of the round.
+    """
+    beside, stem = _find_place(study)
+    numbers = [load_study(store).spec.intervene for store in list_rounds(study)]
+    number = 1 + max((section.round for section in numbers if section is not None), default=0)
+    name = f"{stem}-intervene-{number}"
+    if len(name) > LONGEST_NAME:
+        raise UserInputError(
+            f"the round would be named {name!r}, which is longer than {LONGEST_NAME} characters; launch the study under a "
+            "shorter --name"
+        )
+    return number, Store(join_uri(beside, name))
+
+
+def _find_place(study: OpenStudy) -> tuple[str, str]:
+    """Return the folder of the study and its name; those of its parent's for a round."""
+    beside, folder = split_uri(study.store.root)
+    return beside, folder if study.spec.intervene is None else re.sub(r"-intervene-\d+$", "", folder)

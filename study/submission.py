@@ -21,7 +21,7 @@ from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from study.state.paths import study_uri
 from study.state.record_book import StudyInterrupted
-from study.views.printing import print_line
+from study.views.printing import print_line, print_lines
 from trainables.storage.store import check_uri
 
 SPEC_NAME = "spec.toml"
@@ -75,8 +75,8 @@ def submit_study(
         assert storage is not None
         root = study_uri(loaded.name, storage)
         command = ["run", SPEC_NAME, "--storage", storage, "--address", "auto"]
-        for place in _list_local_places(loaded):
-            print_line(f"every node of the cluster must find {place} of the spec", console)
+        places = _list_local_places(loaded)
+        print_lines((f"every node of the cluster must find {place} of the spec" for place in places), console)
     command += (trust := ["--trust-code"] if trusts_code else [])
     client = connect_job_server(address)
     job = _submit_job(client, command, text, files)

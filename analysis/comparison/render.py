@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from analysis.comparison.tables import TableRow, describe_divergence, describe_rule
+from analysis.comparison.tables import TableRow, describe_divergence, describe_rule, format_row
 from analysis.comparison.values import LOSSES, ComparisonRow, Question, SideMetric, Verdict
 from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, draw_interval, tidy
 from analysis.formats.numbers import format_count, format_percent, format_pp, join_intervals
@@ -113,6 +113,11 @@ def format_side_line(row: ComparisonRow) -> str:
     """Return one line for the terminal with the metrics that differ on all images; "" where none does."""
     found = _list_differing(row)
     return f"{row.treatment} vs {row.control}, beside macro-F1 (exploratory): {found}" if found else ""
+
+
+def format_row_lines(rows: Sequence[ComparisonRow]) -> list[str]:
+    """Return the line of each row and, where metrics beside macro-F1 differ, one with these."""
+    return [line for row in rows for line in (format_row(row), format_side_line(row)) if line]
 
 
 def build_side_csv(rows: Sequence[ComparisonRow]) -> str:

@@ -17,9 +17,8 @@ from analysis.interventions.intervention import Recalibration
 from analysis.interventions.recommendation import recommend, share_noninferior_levels
 from analysis.interventions.values import InterventionEffect, StatedIntervention
 from benchmarks.validation.planted_models import FIRST_WORLD
-from study.open_study import load_study
+from study.open_study import list_rounds, load_study
 from study.results.findings import load_findings
-from study.results.rounds import list_rounds
 from study.spec.reading import validate_spec
 from trainables.storage.store import Store
 

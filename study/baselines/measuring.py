@@ -31,18 +31,9 @@ from trainables.models.heads import find_head, fold_state
 from trainables.processes import prepare_to_train
 from trainables.records.trial_files import TrialFiles
 from trainables.storage.store import Store
+from trainables.training import linear_probe
 from trainables.training.evaluation import compute_logits, compute_mean_f1
 from trainables.training.frozen_features import borrow_backbone
-from trainables.training.linear_probe import (
-    MAX_IMAGES,
-    LinearProbe,
-    Sample,
-    draw_sample,
-    fit_again,
-    identify_images,
-    measure_probe,
-    set_head,
-)
 from trainables.training.predictions import Predictions, pool_predictions
 from trainables.training.trial_data import TrialData, place_images
 
@@ -59,7 +50,7 @@ class FittedProbe(NamedTuple):
 
     baseline: Baseline
     config: TrialConfig
-    head: LinearProbe
+    head: linear_probe.LinearProbe
 
 
 def measure_baselines(
@@ -149,13 +140,13 @@ def _measure(config: TrialConfig, weights: str, num_threads: int, cpu_flops: flo
     started = time.perf_counter()
     model = place_model(build_model(config, num_classes, weights=weights), config, device)
     images = place_images(data.images, device)
-    most = MAX_IMAGES
+    most = linear_probe.MAX_IMAGES
     if device.type == "cpu":
-        most = int(np.clip(cpu_flops / count_forward_flops(config, num_classes), MIN_IMAGES, MAX_IMAGES))
+        most = int(np.clip(cpu_flops / count_forward_flops(config, num_classes), MIN_IMAGES, linear_probe.MAX_IMAGES))
     with borrow_backbone(model, config, device) as backbone:
-        head = measure_probe(backbone, data, images, most)
-        confirm = draw_sample(data.splits.confirm, data.labels, most)
-        logits = head.compute_logits(backbone.compute_part(images, confirm, identify_images(data)))
+        head = linear_probe.measure_probe(backbone, data, images, most)
+        confirm = linear_probe.draw_sample(data.splits.confirm, data.labels, most)
+        logits = head.compute_logits(backbone.compute_part(images, confirm, linear_probe.identify_images(data)))
         predicted = np.asarray(logits.argmax(axis=1), dtype=np.int64)
     baseline = Baseline(
         name=LINEAR_PROBE,
@@ -191,11 +182,11 @@ def write_baselines(
     write_sealed_json(study.store, paths.BASELINES, content)
 
 
-def _build_state(model: nn.Module, probe: LinearProbe) -> dict[str, torch.Tensor]:
+def _build_state(model: nn.Module, probe: linear_probe.LinearProbe) -> dict[str, torch.Tensor]:
     """Return the state of a model of the probe's backbone whose head becomes the probe."""
     head = find_head(model)[1]
     head.standardize(torch.tensor(probe.mean), torch.tensor(probe.scale))
-    set_head(head, probe)
+    linear_probe.set_head(head, probe)
     return {name: value.contiguous() for name, value in fold_state(model.state_dict()).items()}
 
 
@@ -259,7 +250,7 @@ def _predict(root: str, stored: StoredBaselines, *_: object, data: TrialData) ->
 
 def _predict_folds(
     root: str, stored: StoredBaselines, probe: Baseline, seeds: Sequence[int], folds: int, *, data: TrialData
-) -> tuple[list[Predictions], LinearProbe]:
+) -> tuple[list[Predictions], linear_probe.LinearProbe]:
     """Return predictions for each seed: of each fold, by a probe fitted on the images that a trial of that fold trains on.
 
     The second value is a probe that is fitted on all images: the one to use, as the model that is trained on all of them.
@@ -271,18 +262,19 @@ def _predict_folds(
     config, model = _load(root, stored, num_classes)
     used = np.sort(np.concatenate([getattr(data.splits, name) for name in SPLIT_NAMES]))
     with borrow_backbone(model, config, device) as backbone:
-        features = backbone.compute_part(place_images(data.images, device), used, identify_images(data))
+        features = backbone.compute_part(place_images(data.images, device), used, linear_probe.identify_images(data))
     found = []
     for seed in seeds:
         parts = []
         for fold in list_folds(folds):
             own = data.of_trial(config.with_seed(seed).with_fold(fold))
             train, test = (features[np.searchsorted(used, part)] for part in (own.splits.train, own.splits.test))
-            fitted = Sample(train, data.labels[own.splits.train])
-            head = fit_again(fitted, num_classes, strength, is_balanced=is_balanced)
+            fitted = linear_probe.Sample(train, data.labels[own.splits.train])
+            head = linear_probe.fit_again(fitted, num_classes, strength, is_balanced=is_balanced)
             parts.append(make_test_predictions(head.compute_logits(test), own))
         found.append(pool_predictions(parts))
-    return found, fit_again(Sample(features, data.labels[used]), num_classes, strength, is_balanced=is_balanced)
+    whole = linear_probe.Sample(features, data.labels[used])
+    return found, linear_probe.fit_again(whole, num_classes, strength, is_balanced=is_balanced)
 
 
 def _files(store: Store) -> TrialFiles:

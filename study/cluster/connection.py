@@ -109,7 +109,9 @@ def connect_cluster(address: str | None) -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="abstudy-", ignore_cleanup_errors=True) as scratch:
         _init_ray(address, scratch)
         try:
-            yield _describe_cluster(address, scratch)
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            node_cpus, node_gpus = (tuple(n.get(kind, 0.0) for n in nodes) for kind in ("CPU", "GPU"))
+            yield Cluster(address=address, node_cpus=node_cpus, node_gpus=node_gpus, scratch=scratch)
         finally:
             ray.shutdown()
 
@@ -240,11 +242,3 @@ def _find_reason(error: BaseException) -> str:
         behind = behind.__context__
     texts = [str(one).strip() for one in (error, *reversed(chain))]
     return next((text.splitlines()[0] for text in texts if text), type(error).__name__)
-
-
-def _describe_cluster(address: str, scratch: str) -> Cluster:
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus, gpus = (tuple(n.get(kind, 0.0) for n in nodes) for kind in ("CPU", "GPU"))
-    return Cluster(address=address, node_cpus=cpus, node_gpus=gpus, scratch=scratch)

@@ -9,7 +9,7 @@ from search_spaces.designs import Contrast
 from search_spaces.errors import UserInputError
 from study.confirmation.candidates import failed_seeds, find_whole, group_by_seed, planned_runs
 from study.confirmation.plan import Plan, changed_plan_error, followed_plan
-from study.confirmation.stated_interventions import ReadInterventions, find_judged, judge_cells, read_stated
+from study.confirmation.stated_interventions import ReadInterventions, judge_cells, read_stated, restrict
 from study.confirmation.trained_models import TEST
 from study.open_study import OpenStudy, read_passport, require_finished_search
 from study.state.record_book import open_trial_files
@@ -55,7 +55,8 @@ def find_undecided(study: OpenStudy, plan: Plan) -> tuple[str, ...]:
     for arm, found in evidence.items():
         if not first - found.failed_seeds <= set(found.seeds):
             undecided.add(arm)
-    judged_rows = [(contrast, find_judged(evidence, read, contrast)) for contrast in plan.rows]
+    stated = None if read is None else read.stated
+    judged_rows = [(contrast, restrict(evidence, stated, contrast)) for contrast in plan.rows]
     for (contrast, judged), row in zip(judged_rows, compute_rows(judged_rows, row_rule(plan)), strict=True):
         needs_seeds = row is None or (row.verdict is Verdict.UNDECIDED and row.look < len(plan.looks))
         if needs_seeds or (read is not None and _has_open_target(study, plan, contrast, judged, read)):
@@ -79,14 +80,8 @@ def _has_open_target(
 
 def row_rule(plan: Plan) -> RowRule:
     """Return the rule by which the plan's rows are judged."""
-    return RowRule(
-        seeds=plan.seeds,
-        looks=plan.looks,
-        intervals=plan.intervals,
-        margin=plan.margin,
-        alpha=plan.alpha,
-        num_rows=len(plan.rows),
-    )
+    shared = plan.model_dump(include={"seeds", "looks", "intervals", "margin", "alpha"})
+    return RowRule(**shared, num_rows=len(plan.rows))
 
 
 def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:

@@ -126,7 +126,7 @@ def _find_misfit(plan: Plan, book: RecordBook, spec: StudySpec) -> str:
         "its arms are not the study's": not _are_arms(set(plan.chosen), spec),
         "it names trials that the search does not have": not set(plan.chosen.values()) <= searched,
         "one of its rows compares arms that the study does not have": not all(
-            _has_arms(row, plan) for row in plan.rows
+            row.treatment_arms and row.control_arms and set(row.arms) <= set(plan.chosen) for row in plan.rows
         ),
         "its seeds are not the study's": not set(plan.seeds) <= set(planned) or len(set(plan.seeds)) < len(plan.seeds),
         "its looks are not increasing numbers of its seeds": looks != sorted(set(looks))
@@ -142,10 +142,6 @@ def _are_arms(names: set[str], spec: StudySpec) -> bool:
     """Return whether these are the arms of the study, or of a round that left interventions out."""
     arms = [arm.name for arm in spec.arms()]
     return names == set(arms) or (spec.intervene is not None and arms[0] in names and names < set(arms))
-
-
-def _has_arms(row: Contrast, plan: Plan) -> bool:
-    return bool(row.treatment_arms and row.control_arms) and set(row.arms) <= set(plan.chosen)
 
 
 def note_test_read(store: Store, plan: Plan, trial_ids: list[str]) -> None:

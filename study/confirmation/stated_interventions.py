@@ -70,23 +70,16 @@ def read_stated(store: Store, spec: StudySpec) -> ReadInterventions | None:
 
 
 def restrict(
-    evidence: Mapping[str, ArmEvidence], stated: StatedInterventions, contrast: Contrast
+    evidence: Mapping[str, ArmEvidence], stated: StatedInterventions | None, contrast: Contrast
 ) -> Mapping[str, ArmEvidence]:
-    """Return the evidence on the images that judge a row: the other half, or all if one of its interventions is seen."""
+    """Return the evidence on the images that judge a row: all without interventions or if one of its own is seen, else a half."""
     first = next((found.predictions[0] for found in evidence.values() if found.predictions), None)
     names = contrast.treatment.split(INTERACTION_SIGN) if contrast.is_interaction else [contrast.treatment]
-    if first is None or any(stated.of_arm(name).is_seen for name in names):
+    if first is None or stated is None or any(stated.of_arm(name).is_seen for name in names):
         return evidence
     choosing = find_choosing(first.sample_ids, first.groups, stated.half_seed)
     judging = first.sample_ids[~choosing]
     return {name: found.with_images(judging) for name, found in evidence.items()}
-
-
-def find_judged(
-    study_evidence: Mapping[str, ArmEvidence], read: ReadInterventions | None, contrast: Contrast
-) -> Mapping[str, ArmEvidence]:
-    """Return the evidence by which a row is judged: that of a study without interventions, or of one intervention."""
-    return study_evidence if read is None else restrict(study_evidence, read.stated, contrast)
 
 
 def judge_cells(

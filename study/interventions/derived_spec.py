@@ -1,47 +1,39 @@
-"""The study of a round of interventions: an ordinary study with given configurations, the winner and changes of it."""
+"""The study of a round of interventions, the winner and changes of it as given configurations; and the one that it recommends."""
 
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import tomli_w
+
 from analysis.interventions.registry import CONTROL
-from analysis.interventions.values import StatedInterventions
+from analysis.interventions.values import InterventionFindings, StatedInterventions
 from analysis.statistics.moderated_variances import MIN_ROWS
 from search_spaces.config import Value
 from search_spaces.designs import make_factorial_runs
 from search_spaces.errors import UserInputError
+from search_spaces.settings import EpochSettings
 from study.confirmation.stated_interventions import digest_stated
 from study.inputs.preparation import Prepared, assemble, check_models
 from study.interventions.diagnosing import Choosing
 from study.interventions.stating import ProposedIntervention, Round
-from study.open_study import OpenStudy, load_study
-from study.results.rounds import list_rounds
+from study.open_study import OpenStudy, list_rounds, load_study
 from study.spec.reading import validate_spec
 from study.spec.spaces import widen_space
 from study.spec.study_spec import StudySpec
+from study.state.paths import RECOMMENDED, RECOMMENDED_MODEL
+from study.views.export import export_weights
+from trainables.seeds import derive_seed
 
-# Keys of [search] that apply to a search, which a study of given configurations has none of.
-SEARCH_ONLY = (
-    *(
-        "factor",
-        "allocation",
-        "num_trials",
-        "device_seconds",
-        "sampler",
-        "warm_start",
-        "epoch_cost",
-        "pruning",
-        "asha",
-        "ranges",
-    ),
-    *("fixed", "start", "prior", "keep_weights", "max_trials_per_arm"),
-)
+# Keys of [search] that a study of given configurations has: the others apply to a search.
+WITHOUT_SEARCH = ("space", *EpochSettings.model_fields)
 GROUP_SETTINGS = ("weighted_group", "hard_group")
-
-
-def round_alpha(alpha: float, number: int) -> float:
-    """Return the error rate of one round: half of what the rounds before it left, so that all rounds together keep `alpha`."""
-    return alpha / float(2**number)
+LEAVE_OUT = "leave_out"
+SAME_SPLITS = """\
+# leave_out names training images by their places in the splits of this seed. It is therefore that of the study which chose the
+# configuration, and so are the test images: the comparison is of new training runs, not of new images.
+"""
 
 
 def find_share(parent: OpenStudy, names: Collection[str]) -> float:
@@ -60,11 +52,6 @@ def find_share(parent: OpenStudy, names: Collection[str]) -> float:
         if spec.intervene is not None:
             tried.update(spec.intervene.factors or [arm.name for arm in spec.arms()][1:])
     return len(names) / len(tried)
-
-
-def total_alpha(spec: StudySpec) -> float:
-    """Return the error rate of all rounds of interventions in a study, which may be a round itself."""
-    return spec.confirm.alpha if spec.intervene is None else spec.intervene.alpha
 
 
 def derive_spec(planned: Round, stated: StatedInterventions, name: str) -> StudySpec:
@@ -113,11 +100,12 @@ def _derive(planned: Round, changes: Mapping[str, dict[str, Value]], name: str, 
     """Return the tables of the spec, with the digest of what is stated."""
     parent, choosing = planned.parent, planned.choosing
     data = parent.spec.model_dump(exclude_none=True)
-    alpha = total_alpha(parent.spec)
+    # The error rate of all rounds together, of which each takes half of what the rounds before it left.
+    alpha = parent.spec.confirm.alpha if parent.spec.intervene is None else parent.spec.intervene.alpha
     data["name"] = name
     for key in ("design", "minimum", "plan"):
         data.pop(key, None)
-    data["search"] = {key: value for key, value in data["search"].items() if key not in SEARCH_ONLY}
+    data["search"] = {key: value for key, value in data["search"].items() if key in WITHOUT_SEARCH}
     winner = dict(choosing.source.config.hyperparameters)
     one_at_a_time: dict[str, Sequence[str]] = {CONTROL: (), **{arm: (arm,) for arm in changes}}
     runs = make_factorial_runs(list(changes)) if planned.is_factorial else one_at_a_time
@@ -137,7 +125,7 @@ def _derive(planned: Round, changes: Mapping[str, dict[str, Value]], name: str, 
         "top_k": 1,
         "looks": list(planned.looks),
         "intervals": intervals,
-        "alpha": round_alpha(alpha, planned.number) / 2,
+        "alpha": alpha / 2**planned.number / 2,
     }
     data["resources"] |= {kind: _devices(parent, choosing, data["configurations"], kind) for kind in ("cpu", "gpu")}
     data["model"]["arguments"] = _keep_arguments(data["model"]["arguments"], data["configurations"])
@@ -176,3 +164,49 @@ def _keep_arguments(arguments: dict[str, Any], configurations: dict[str, Any]) -
     """Return the arguments of models without the tables of backbones that no configuration has."""
     named = {configuration["backbone"] for configuration in configurations.values()}
     return {name: value for name, value in arguments.items() if not isinstance(value, dict) or name in named}
+
+
+def write_recommendation(study: OpenStudy, found: InterventionFindings) -> tuple[str, ...]:
+    """Write the spec and, beside a local study, the weights of the recommended arm; return their places.
+
+    The spec compares the recommended configuration with the control anew, under the parent's rule and with another seed, unless
+    training images are left out, which are those of the seed. Nothing is written if nothing helped.
+
+    Args:
+        study: of the interventions, opened to be driven.
+        found: its findings.
+    """
+    if not found.recommended:
+        return ()
+    study.store.write_text(RECOMMENDED, make_recommended_spec(study, found))
+    places = [study.store.locate(RECOMMENDED)]
+    if study.store.is_local:
+        folder = study.store.local_path / RECOMMENDED_MODEL
+        shutil.rmtree(folder, ignore_errors=True)
+        export_weights(study, found.recommended, folder)
+        places.append(str(folder))
+    return tuple(places)
+
+
+def make_recommended_spec(study: OpenStudy, found: InterventionFindings) -> str:
+    """Return the TOML text of a spec that `study run` takes: the control and the recommended configuration."""
+    assert study.spec.intervene is not None
+    data = study.spec.model_dump(exclude_none=True)
+    configurations = data["configurations"]
+    del data["intervene"]
+    data["name"] = f"{study.name[:50]}-recommended"
+    data["configurations"] = {name: configurations[name] for name in (found.control, found.recommended)}
+    for kind in ("cpu", "gpu"):
+        if isinstance(value := data["resources"][kind], dict):
+            data["resources"][kind] = {name: value[name] for name in data["configurations"]}
+    data["model"]["arguments"] = _keep_arguments(data["model"]["arguments"], data["configurations"])
+    left_out = any(values.get(LEAVE_OUT) for values in (data["train"], *data["configurations"].values()))
+    if left_out:
+        data["confirm"]["seed_name"] = study.name
+    else:
+        # Other seeds and, where they are drawn, other test images than those that chose the configuration.
+        data["seed"] = derive_seed(study.spec.seed, "recommended", study.spec.intervene.round) % 2**31
+    data["confirm"] |= {"alpha": study.spec.intervene.alpha, "intervals": "planned"}
+    del data["analyze"]["num_audit_images"], data["analyze"]["num_panels"]
+    validate_spec(data, where=data["name"])
+    return (SAME_SPLITS if left_out else "") + tomli_w.dumps(data)

@@ -21,7 +21,7 @@ from analysis.interventions.values import Cell
 from analysis.report.study_findings import Findings
 from analysis.shortcuts.ring_audit import judge_ring, measure_rings
 from analysis.shortcuts.swap_audits import audit_colors, bound_color_losses
-from analysis.shortcuts.swaps import AuditImages, make_classifier, take_groups
+from analysis.shortcuts.swaps import make_classifier
 from analysis.shortcuts.values import SwapAudits
 from analysis.statistics.metrics import IntArray, compute_macro_f1
 from search_spaces.config import TrialConfig, Value
@@ -31,8 +31,8 @@ from study.cluster.tasks import Workers, find_device, make_task
 from study.confirmation.evidence import load_evidence, require_plan
 from study.inputs.preparation import Prepared, image_set_of
 from study.open_study import OpenStudy
+from study.results import audits as arm_audits
 from study.results.audit_parts import AuditPart, StepKind
-from study.results.audits import MAX_PAIRS, AuditStep, choose_audit_images, rank_confusions, run_step, take_images
 from study.results.confirmed_models import make_logits, make_task_logits
 from study.results.findings import load_findings
 from trainables.records.record import TrialRecord
@@ -58,9 +58,8 @@ class Choosing:
         source: the search trial whose configuration is the control.
         diagnosis: of the winner on these images.
         models: of the winner.
-        choosing: (n,) sample ids of these images.
-        judging: (m,) sample ids of the other test images.
-        judging_labels: (m,) their classes.
+        num_choosing: number of these images.
+        judging_labels: (m,) classes of the other test images.
         labels: (N,) classes of all test images.
         is_divided: whether the two differ; test sets with fewer than two images, or groups of images, of a class in a half are
             not divided.
@@ -69,8 +68,7 @@ class Choosing:
     source: TrialRecord
     diagnosis: Diagnosis
     models: ChoosingModels
-    choosing: IntArray
-    judging: IntArray
+    num_choosing: int
     judging_labels: IntArray
     labels: IntArray
     is_divided: bool
@@ -130,8 +128,7 @@ def diagnose_winner(
         source=found.source,
         diagnosis=diagnosis,
         models=models,
-        choosing=choosing,
-        judging=first.sample_ids[judging],
+        num_choosing=len(choosing),
         judging_labels=first.labels[judging],
         labels=first.labels,
         is_divided=is_divided,
@@ -185,17 +182,13 @@ class _Winner:
         self.on_step(f"{evidence.arm}, {len(arm.labels)} images that choose: confusions")
         confusions = compute_arm_confusions(arm, compute_class_scores(arm, names, CONFIDENCE), {}, None)
         number = study.spec.analyze.num_audit_images
-        ids = choose_audit_images(arm.sample_ids, arm.labels, number or NUM_AUDIT_IMAGES, study.spec.seed, arm.groups)
-        images = AuditImages(
-            images=image_set.images[ids],
-            labels=image_set.labels[ids],
-            class_names=names,
-            masks=None if image_set.masks is None else image_set.masks[ids],
-            groups=take_groups(image_set.units, ids),
+        ids = arm_audits.choose_audit_images(
+            arm.sample_ids, arm.labels, number or NUM_AUDIT_IMAGES, study.spec.seed, arm.groups
         )
+        images = arm_audits.take_audit_images(self.prepared.data, ids, image_set.masks)
         compute_logits = make_task_logits(study, evidence, len(names), self.workers)
         models = ChoosingModels(audit_images=images, compute_logits=compute_logits, seed=study.spec.seed)
-        cells = [target] if target is not None else list(rank_confusions(confusions))
+        cells = [target] if target is not None else list(arm_audits.rank_confusions(confusions))
         audits = self._audit(ids, cells) if number else ArmAudits()
         native_size = image_set.images.shape[1]
         diagnosis = _make_diagnosis(study, evidence.source, names, confusions, audits, target, native_size)
@@ -218,32 +211,20 @@ class _Winner:
 
     def _audit(self, ids: IntArray, cells: Sequence[Cell]) -> ArmAudits:
         """Return the audits that interventions ask for: rings, color, and the root causes of the strongest confusions."""
-        image_set, arm = self.prepared.image_set, self.evidence.arm
-        names = image_set.class_names
-        strongest = list(dict.fromkeys(frozenset(cell) for cell in cells))[:MAX_PAIRS]
-        explained = [(names.index(t), names.index(p)) for t, p in cells if frozenset((t, p)) in strongest]
-        step = AuditStep(
-            name=f"{arm}: ring and color audits of the images that choose",
-            kind=StepKind.SWAPS,
-            study_uri=self.study.store.address,
-            evidence=self.evidence,
-            ids=ids,
-            cells=(),
-            masks=image_set.masks,
-            seed=self.study.spec.seed,
-        )
-        calls: list[tuple[AuditStep, Callable[..., AuditPart]]] = [(step, _audit_rings_and_colors)]
-        if len(names) >= 3 and explained:
+        arm, audits = self.evidence.arm, ArmAudits()
+        step = arm_audits.make_step(self.study, self.evidence, self.prepared.image_set, ids, cells)
+        swaps = replace(step, name=f"{arm}: ring and color audits of the images that choose")
+        calls: list[tuple[arm_audits.AuditStep, Callable[..., AuditPart]]] = [(swaps, _audit_rings_and_colors)]
+        if step.cells:
             name = f"{arm}: root causes on the images that choose"
-            calls.append((replace(step, name=name, kind=StepKind.CAUSES, cells=explained), run_step))
-        audits = ArmAudits()
+            calls.append((replace(step, name=name, kind=StepKind.CAUSES), arm_audits.run_step))
         for step, function in calls:
             self.on_step(step.name)
             part = next(self.workers.run_tasks(function, [make_task(self.study.spec, arm, step)]))
             if part.problem:
                 raise UserInputError(part.problem)
-            swaps = {} if part.audits is None else vars(part.audits)
-            audits = replace(audits, **swaps, root_causes=part.causes)
+            found = {} if part.audits is None else vars(part.audits)
+            audits = replace(audits, **found, root_causes=part.causes)
         return audits
 
 
@@ -256,8 +237,8 @@ def _find_doubtful(
     return tuple(int(issue.sample_id) for issue in found)
 
 
-def _audit_rings_and_colors(step: AuditStep, *, data: TrialData) -> AuditPart:
-    images = take_images(step, data)
+def _audit_rings_and_colors(step: arm_audits.AuditStep, *, data: TrialData) -> AuditPart:
+    images = arm_audits.take_images(step, data)
     classify = make_classifier(make_logits(Store(step.study_uri), step.evidence.runs, len(data.class_names)))
     rings = measure_rings(classify, images, seed=step.seed)
     colors = audit_colors(classify, images)
@@ -282,7 +263,7 @@ def _make_diagnosis(
     diagnosis = Diagnosis(
         class_names=class_names,
         configuration=configuration,
-        cells=(target,) if target is not None else rank_confusions(confusions),
+        cells=(target,) if target is not None else arm_audits.rank_confusions(confusions),
         confusions=confusions,
         audits=audits,
         backbones=_list_other_backbones(study, str(configuration["backbone"])),

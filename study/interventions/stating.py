@@ -6,25 +6,17 @@ from itertools import combinations
 
 import numpy as np
 
+from analysis.interventions import values
 from analysis.interventions.intervention import Diagnosis, Intervention, Reason
 from analysis.interventions.recommendation import order_by_gain
 from analysis.interventions.registry import load_interventions
 from analysis.interventions.target_predictions import MIN_TARGET_IMAGES
-from analysis.interventions.values import (
-    NotTried,
-    Prediction,
-    StatedIntervention,
-    StatedInterventions,
-    Target,
-    TargetKind,
-)
 from search_spaces.config import Value
 from search_spaces.designs import MOST_FACTORS
 from search_spaces.errors import UserInputError, nearest_name
 from study.confirmation.plan import count_test_reads
 from study.interventions.diagnosing import Choosing
-from study.open_study import OpenStudy
-from study.results.rounds import list_rounds
+from study.open_study import OpenStudy, list_rounds
 from study.spec.setting_places import SETTINGS
 from study.state.record_book import now_utc
 
@@ -194,7 +186,7 @@ def state_interventions(
     left_out: Mapping[str, str],
     seconds: Mapping[str, float],
     on_step: Callable[[str], None],
-) -> StatedInterventions:
+) -> values.StatedInterventions:
     """Return what the interventions state, in the order of `order_by_gain`; the images that choose measure the predictions.
 
     Args:
@@ -208,37 +200,37 @@ def state_interventions(
     for proposal in proposals:
         on_step(f"prediction of {proposal.intervention.name}")
         stated.append(_state(choosing, proposal))
-    return StatedInterventions(
+    return values.StatedInterventions(
         created=now_utc(),
         parent=study.store.root,
         round=planned.number,
         source_arm=choosing.source.config.arm,
         source_trial_id=choosing.source.trial_id,
         half_seed=study.spec.seed,
-        num_choosing=len(choosing.choosing),
-        num_judging=len(choosing.judging),
+        num_choosing=choosing.num_choosing,
+        num_judging=len(choosing.judging_labels),
         interventions=tuple(order_by_gain(stated, seconds)),
         earlier_test_reads=sum(count_test_reads(store) for store in (study.store, *list_rounds(study))),
         not_tried=tuple(
-            NotTried(name=name, reason=left_out[name]) for name in load_interventions() if name in left_out
+            values.NotTried(name=name, reason=left_out[name]) for name in load_interventions() if name in left_out
         ),
         named_target=":".join(choosing.diagnosis.cells[0]) if choosing.diagnosis.is_named else "",
     )
 
 
-def _state(choosing: Choosing, proposal: ProposedIntervention) -> StatedIntervention:
+def _state(choosing: Choosing, proposal: ProposedIntervention) -> values.StatedIntervention:
     intervention, diagnosis = proposal.intervention, choosing.diagnosis
     target = intervention.choose_target(diagnosis)
     try:
         prediction = intervention.predict(target, diagnosis, choosing.models)
     except UserInputError as error:
-        prediction = Prediction(effect=None, basis=f"it could not be measured: {error}")
+        prediction = values.Prediction(effect=None, basis=f"it could not be measured: {error}")
     classes = [diagnosis.class_names.index(name) for name in target.classes]
     judging = int(np.isin(choosing.judging_labels, classes).sum())
     is_seen = diagnosis.is_named or not choosing.is_divided or judging < MIN_TARGET_IMAGES
     if is_seen:
         judging = int(np.isin(choosing.labels, classes).sum())
-    return StatedIntervention(
+    return values.StatedIntervention(
         arm=intervention.name,
         title=intervention.title,
         symptom=proposal.reason.symptom,
@@ -254,9 +246,9 @@ def _state(choosing: Choosing, proposal: ProposedIntervention) -> StatedInterven
     )
 
 
-def describe_refutation(target: Target, prediction: Prediction) -> str:
+def describe_refutation(target: values.Target, prediction: values.Prediction) -> str:
     """Return what would refute a prediction or, without one, the advice."""
-    what = "the rate of these cells" if target.kind is TargetKind.CELLS else f"the {target.kind}"
+    what = "the rate of these cells" if target.kind is values.TargetKind.CELLS else f"the {target.kind}"
     if prediction.effect is None:
         return f"{what} does not fall"
     return f"{what} rises, or changes otherwise than predicted by more than both intervals together allow"

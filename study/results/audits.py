@@ -155,29 +155,33 @@ def _plan_arm(
     study: OpenStudy, confusions: ArmConfusions, evidence: ArmEvidence, image_set: ImageSet, ids: IntArray
 ) -> list[AuditStep]:
     """Return the steps of an arm's audit."""
-    index = {name: i for i, name in enumerate(image_set.class_names)}
-    cells = [(index[true], index[predicted]) for true, predicted in rank_confusions(confusions)]
-    strongest = list(dict.fromkeys(frozenset(cell) for cell in cells))[:MAX_PAIRS]
-    has_pairs = image_set.num_classes > 2
-    pulled = [cell for cell in cells if has_pairs and frozenset(cell) in strongest]
+    step = make_step(study, evidence, image_set, ids, rank_confusions(confusions))
     names = {StepKind.SWAPS: "ring, color and frequency audits"}
-    if has_pairs:
-        names = {StepKind.CAUSES: f"root causes of {len(strongest)} confused pairs", **names}
+    if image_set.num_classes > 2:
+        num_pairs = len(set(map(frozenset, step.cells)))
+        names = {StepKind.CAUSES: f"root causes of {num_pairs} confused pairs", **names}
     if has_network(evidence.runs[0]):
         names[StepKind.CAMS] = "validity tests of the heat maps"
-    return [
-        AuditStep(
-            name=f"{evidence.arm}, {len(ids)} images: {name}",
-            kind=kind,
-            study_uri=study.store.address,
-            evidence=evidence,
-            ids=ids,
-            cells=pulled,
-            masks=image_set.masks,
-            seed=study.spec.seed,
-        )
-        for kind, name in names.items()
-    ]
+    start = f"{evidence.arm}, {len(ids)} images"
+    return [replace(step, name=f"{start}: {name}", kind=kind) for kind, name in names.items()]
+
+
+def make_step(
+    study: OpenStudy, evidence: ArmEvidence, image_set: ImageSet, ids: IntArray, cells: Sequence[tuple[str, str]]
+) -> AuditStep:
+    """Return the audit of an arm's swaps, yet without a name, with the cells of the strongest pairs; none of two classes."""
+    names = image_set.class_names
+    strongest = list(dict.fromkeys(map(frozenset, cells)))[:MAX_PAIRS] if len(names) > 2 else []
+    return AuditStep(
+        name="",
+        kind=StepKind.SWAPS,
+        study_uri=study.store.address,
+        evidence=evidence,
+        ids=ids,
+        cells=[(names.index(cell[0]), names.index(cell[1])) for cell in cells if frozenset(cell) in strongest],
+        masks=image_set.masks,
+        seed=study.spec.seed,
+    )
 
 
 def _run_steps(
@@ -288,13 +292,20 @@ _STEPS: Mapping[StepKind, Callable[[AuditStep, TrialData], AuditPart]] = Mapping
 
 def take_images(step: AuditStep, data: TrialData) -> AuditImages:
     """Return the images of a step."""
+    return take_audit_images(data, step.ids, step.masks, find_judges(step.evidence, step.ids))
+
+
+def take_audit_images(
+    data: TrialData, ids: IntArray, masks: NDArray[np.bool_] | None = None, folds: IntArray | None = None
+) -> AuditImages:
+    """Return the images of `ids`, with their part of the (N, H, W) masks of all images; `folds` has one entry for each id."""
     return AuditImages(
-        images=data.images[step.ids],
-        labels=data.labels[step.ids],
+        images=data.images[ids],
+        labels=data.labels[ids],
         class_names=data.class_names,
-        masks=None if step.masks is None else step.masks[step.ids],
-        groups=take_groups(data.groups, step.ids),
-        folds=find_judges(step.evidence, step.ids),
+        masks=None if masks is None else masks[ids],
+        groups=take_groups(data.groups, ids),
+        folds=folds,
     )
 
 

@@ -28,7 +28,7 @@ from study.baselines.measuring import read_test_predictions
 from study.confirmation.candidates import mean_confirm, outcomes_of
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.confirmation.plan import Plan, ranking_seeds
-from study.confirmation.stated_interventions import find_judged, read_stated
+from study.confirmation.stated_interventions import read_stated, restrict
 from study.open_study import OpenStudy, read_baselines, read_passport
 from study.state import paths
 from trainables.data.sources.labeled_files import ClassGroups, resolve_groups
@@ -115,7 +115,8 @@ def _compute_comparison(study: OpenStudy) -> Comparison:
         arms = {name: _count_diverged(scores, evidence[name], 1 - plan.alpha, minimum) for name, scores in arms.items()}
     groups, read = find_class_groups(study), read_stated(study.store, study.spec)
     is_changed = plan.is_changed or (read is not None and read.is_changed)
-    judged = [(contrast, find_judged(evidence, read, contrast)) for contrast in plan.rows]
+    stated = None if read is None else read.stated
+    judged = [(contrast, restrict(evidence, stated, contrast)) for contrast in plan.rows]
     rows = tuple(
         complete_row(row, contrast, found, rule, data["class_names"], plan_changed=is_changed, groups=groups)
         for (contrast, found), row in zip(judged, compute_rows(judged, rule), strict=True)

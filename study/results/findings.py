@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from pydantic import TypeAdapter
@@ -26,18 +26,11 @@ from study.confirmation.evidence import is_confirmed, require_plan
 from study.confirmation.plan import Plan, count_test_reads
 from study.inputs.human_labels import load_human_shares
 from study.inputs.provenance import describe_changed_versions, describe_code, package_versions, read_changes
-from study.open_study import OpenStudy, has_finished_search, read_passport
+from study.open_study import OpenStudy, has_finished_search, list_rounds, load_study, read_passport
+from study.results import figure_files
 from study.results.audit_parts import AuditParts
 from study.results.audits import audit_arms
 from study.results.comparison import Comparison, compute_comparison, find_class_groups
-from study.results.figure_files import (
-    draw_figures,
-    draw_panels,
-    name_shown_images,
-    svg_name,
-    write_image_files,
-    write_thumbnails,
-)
 from study.results.intervention_effects import measure_interventions
 from study.results.search_results import SEARCH_PAGE, compute_search_results
 from study.spec.starts import describe_knowledge
@@ -85,7 +78,7 @@ def compute_findings(
         [p for e in comparison.evidence.values() for p in e.predictions], passport["data"]["class_names"]
     )
     pictures = {panel.figure: png for panel, png in panels}
-    pictures |= draw_figures(arms, comparison.rows, search, study.book.of_stage("search"), interventions)
+    pictures |= figure_files.draw_figures(arms, comparison.rows, search, study.book.of_stage("search"), interventions)
     spec = study.spec
     findings = Findings(
         study=study.name,
@@ -128,16 +121,18 @@ def compute_findings(
         basis=digest_basis(study),
         interventions=interventions,
         baselines=comparison.baselines,
-        image_files=name_shown_images(image_set, arms, issues, [panel for panel, _ in panels]),
+        image_files=figure_files.name_shown_images(image_set, arms, issues, [panel for panel, _ in panels]),
     )
     study.store.write_text(SEARCH_PAGE, search.view.build_page(study.name))
     if interventions is not None:
         study.store.write_text(paths.INTERVENTIONS_CSV, build_intervention_csv(interventions))
-    write_thumbnails(study, comparison.evidence, arms, image_set)
-    write_image_files(study.store, image_set, next(iter(comparison.evidence.values())).predictions[0].sample_ids)
+    figure_files.write_thumbnails(study, comparison.evidence, arms, image_set)
+    figure_files.write_image_files(
+        study.store, image_set, next(iter(comparison.evidence.values())).predictions[0].sample_ids
+    )
     for name, picture in pictures.items():
         study.store.write_bytes(f"{paths.FIGURES}/{name}", picture)
-    for name in {svg_name(name) for name in findings.figures.values()} - set(pictures):
+    for name in {figure_files.svg_name(name) for name in findings.figures.values()} - set(pictures):
         study.store.delete(f"{paths.FIGURES}/{name}")
     write_sealed_json(study.store, paths.FINDINGS, json.loads(findings.to_json()))
     AuditParts(study.store).delete()
@@ -160,6 +155,15 @@ def load_findings(study: OpenStudy) -> Findings:
         data = read_sealed_json(study.store, paths.FINDINGS)
         check_format(data.get("format"), where)
         return TypeAdapter(Findings).validate_json(json.dumps(data))
+
+
+def load_rounds(study: OpenStudy) -> Mapping[str, InterventionFindings]:
+    """Return what the finished rounds of a study did, by their names; nothing for a study that is a round itself."""
+    if study.spec.intervene is not None:
+        return {}
+    rounds = [load_study(store) for store in list_rounds(study) if store.exists(paths.FINDINGS)]
+    found = {one.spec.name: load_findings(one).interventions for one in rounds}
+    return {name: done for name, done in found.items() if done is not None}
 
 
 def digest_basis(study: OpenStudy) -> str:
@@ -235,7 +239,7 @@ def _draw_panels(
     """Return the heat maps, and why there are none or why none of them is evidence."""
     try:
         admissions = {arm.arm: arm.cam_admission for arm in arms}
-        panels = draw_panels(study, take_judges(comparison.evidence), admissions, image_set, workers)
+        panels = figure_files.draw_panels(study, take_judges(comparison.evidence), admissions, image_set, workers)
     except NoCamLayerError as error:
         return [], f"No heat map is shown: {error}."
     is_tested = any(arm.cam_admission for arm in arms)

@@ -8,19 +8,11 @@ import numpy as np
 from analysis.arms.arm_evidence import ArmEvidence
 from analysis.comparison.rows import make_sides
 from analysis.comparison.values import ComparisonRow
+from analysis.interventions import values
 from analysis.interventions.effects import PairedShares, bound, find_collateral, judge_prediction, judge_target
 from analysis.interventions.recommendation import recommend, share_noninferior_levels
 from analysis.interventions.target_predictions import measure_loss
-from analysis.interventions.values import (
-    Collateral,
-    InterventionEffect,
-    InterventionFindings,
-    StatedIntervention,
-    StatedInterventions,
-    TargetEffect,
-    TargetKind,
-)
-from analysis.shortcuts.swaps import AuditImages, SwapEffects, average_effects, make_classifier, take_groups
+from analysis.shortcuts.swaps import SwapEffects, average_effects, make_classifier
 from analysis.statistics.families import Scale
 from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import IntArray
@@ -31,7 +23,7 @@ from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import Plan, count_test_reads
 from study.confirmation.stated_interventions import judge_cells, read_stated, restrict, target_rule
 from study.open_study import OpenStudy
-from study.results.audits import choose_audit_images
+from study.results.audits import choose_audit_images, take_audit_images
 from study.results.confirmed_models import make_logits
 from trainables.data.images import ImageSet
 from trainables.records.record import TrialRecord
@@ -49,9 +41,9 @@ class _Losses:
     study: OpenStudy
     image_set: ImageSet
     workers: Workers
-    kept: dict[tuple[TargetKind, str, tuple[int, ...], int], SwapEffects] = field(default_factory=dict)
+    kept: dict[tuple[values.TargetKind, str, tuple[int, ...], int], SwapEffects] = field(default_factory=dict)
 
-    def measure(self, kind: TargetKind, arm: ArmEvidence) -> SwapEffects:
+    def measure(self, kind: values.TargetKind, arm: ArmEvidence) -> SwapEffects:
         """Return the losses of the arm's models on images which all arms with the same test images share."""
         first, seed = arm.predictions[0], self.study.spec.seed
         key = (kind, arm.arm, arm.seeds, len(first.labels))
@@ -62,7 +54,7 @@ class _Losses:
         return self.kept[key]
 
     def measure_sides(
-        self, kind: TargetKind, sides: Sequence[Sequence[ArmEvidence]]
+        self, kind: values.TargetKind, sides: Sequence[Sequence[ArmEvidence]]
     ) -> tuple[SwapEffects, SwapEffects]:
         """Return the losses of the treatment and of the control, means over the arms of a side."""
         treatment, control = (average_effects([self.measure(kind, arm) for arm in side]) for side in sides)
@@ -70,17 +62,11 @@ class _Losses:
 
 
 def measure_arm_loss(
-    study_uri: str, runs: Sequence[TrialRecord], kind: TargetKind, ids: IntArray, seed: int, *, data: TrialData
+    study_uri: str, runs: Sequence[TrialRecord], kind: values.TargetKind, ids: IntArray, seed: int, *, data: TrialData
 ) -> SwapEffects:
     """Return the losses of the models of `runs` on the images of `ids`."""
-    images = AuditImages(
-        images=data.images[ids],
-        labels=data.labels[ids],
-        class_names=data.class_names,
-        groups=take_groups(data.groups, ids),
-    )
     classify = make_classifier(make_logits(Store(study_uri), runs, len(data.class_names)))
-    return measure_loss(kind, classify, images, seed=seed)
+    return measure_loss(kind, classify, take_audit_images(data, ids), seed=seed)
 
 
 def measure_interventions(
@@ -89,7 +75,7 @@ def measure_interventions(
     image_set: ImageSet,
     workers: Workers,
     on_step: Callable[[str], None],
-) -> InterventionFindings | None:
+) -> values.InterventionFindings | None:
     """Return what the interventions of a study did; None for a study without interventions.
 
     Args:
@@ -106,7 +92,7 @@ def measure_interventions(
     factors, losses = study.spec.intervene.factors, _Losses(study=study, image_set=image_set, workers=workers)
     plan = require_plan(study)
     evidence, by_name = load_evidence(study, plan), {row.treatment: row for row in rows}
-    has_ring = any(stated.target.kind is TargetKind.RING_GAP for stated in read.stated.interventions)
+    has_ring = any(stated.target.kind is values.TargetKind.RING_GAP for stated in read.stated.interventions)
     contrasts = [contrast for contrast in plan.rows if not contrast.is_interaction]
     tried = [read.stated.of_arm(contrast.treatment) for contrast in contrasts]
     levels, effects = share_noninferior_levels(tried, 2 * plan.alpha, len(plan.looks)), []
@@ -117,7 +103,7 @@ def measure_interventions(
     parent, named = read.stated.parent, read.stated.named_target
     runs = make_factorial_runs(factors) if factors else None
     best = recommend(effects, plan.margin, parent, named, rows=rows, runs=runs)
-    return InterventionFindings(
+    return values.InterventionFindings(
         stated=read.stated,
         is_changed=read.is_changed,
         control=study.spec.arms()[0].name,
@@ -132,7 +118,7 @@ def measure_interventions(
     )
 
 
-def _list_left_out(study: OpenStudy, plan: Plan, stated: StatedInterventions) -> list[str]:
+def _list_left_out(study: OpenStudy, plan: Plan, stated: values.StatedInterventions) -> list[str]:
     """Return a sentence for each intervention that could not be trained."""
     missing = [one.arm for one in stated.interventions if one.arm not in plan.chosen]
     return [f"{arm} is left out, since it could not be trained{_find_failure(study, arm)}." for arm in missing]
@@ -147,7 +133,7 @@ def _find_failure(study: OpenStudy, arm: str) -> str:
 
 
 def _measure(
-    all_stated: StatedInterventions,
+    all_stated: values.StatedInterventions,
     contrast: Contrast,
     evidence: Mapping[str, ArmEvidence],
     plan: Plan,
@@ -156,12 +142,12 @@ def _measure(
     levels: Mapping[str, float],
     *,
     has_ring: bool,
-) -> InterventionEffect:
+) -> values.InterventionEffect:
     stated, names = all_stated.of_arm(contrast.treatment), losses.image_set.class_names
     judged = restrict(evidence, all_stated, contrast)
     seeds = set.intersection(*(set(judged[arm].finished().seeds) for arm in contrast.arms))
-    target: TargetEffect | None = None
-    collateral: Collateral | None = None
+    target: values.TargetEffect | None = None
+    collateral: values.Collateral | None = None
     ring_gap: Interval | None = None
     note = ""
     if len(seeds) < 2:
@@ -172,14 +158,14 @@ def _measure(
         ]
         try:
             target = judge_cells(stated, contrast, judged, plan, names)
-            if stated.target.kind is not TargetKind.CELLS:
+            if stated.target.kind is not values.TargetKind.CELLS:
                 target = _judge_loss(stated, sides, plan, losses)
             ring_gap = _bound_ring_gap(sides, losses) if has_ring else None
         except UserInputError as error:
             note = str(error)
         spared = {name for cell in stated.target.cells for name in cell} | set(stated.target.classes)
         collateral = find_collateral(*make_sides(contrast, judged, seeds), spared, names, CONFIDENCE)
-    return InterventionEffect(
+    return values.InterventionEffect(
         stated=stated,
         macro_f1=None if row is None else row.effect,
         macro_f1_verdict=None if row is None else row.verdict,
@@ -197,8 +183,8 @@ def _measure(
 
 
 def _judge_loss(
-    stated: StatedIntervention, sides: Sequence[Sequence[ArmEvidence]], plan: Plan, losses: _Losses
-) -> TargetEffect:
+    stated: values.StatedIntervention, sides: Sequence[Sequence[ArmEvidence]], plan: Plan, losses: _Losses
+) -> values.TargetEffect:
     """Return the change of the gap or the loss of the target's classes, over all seeds that the arms of both sides have."""
     found, other = losses.measure_sides(stated.target.kind, sides)
     chosen = np.isin(found.labels, [found.class_names.index(name) for name in stated.target.classes])
@@ -215,6 +201,6 @@ def _judge_loss(
 
 def _bound_ring_gap(sides: Sequence[Sequence[ArmEvidence]], losses: _Losses) -> Interval:
     """Return the change of the gap over all classes, at 95 %."""
-    found, other = losses.measure_sides(TargetKind.RING_GAP, sides)
+    found, other = losses.measure_sides(values.TargetKind.RING_GAP, sides)
     change = found.minus(other)
     return bound(change.make_cell(), Scale.UNBOUNDED, CONFIDENCE, change.make_class_cells())

@@ -13,13 +13,8 @@ from optuna import visualization
 from optuna.importance import PedAnovaImportanceEvaluator
 
 from analysis.report.pages import build_search_page
+from analysis.search import search_findings
 from analysis.search.render import describe_search_plot
-from analysis.search.search_findings import (
-    compute_rung_finding,
-    compute_rung_scores,
-    compute_search_arms,
-    compute_tuning_curves,
-)
 from analysis.search.values import ParameterImportance, RungFinding, RungScores, SearchArm, TuningCurve
 from study.open_study import OpenStudy
 from study.results.optuna_export import build_optuna_study, compute_importances, negated_value
@@ -196,13 +191,13 @@ class SearchResults:
 def compute_search_results(study: OpenStudy) -> SearchResults:
     """Return the results of a study's search, from its records."""
     records, rungs = study.book.of_stage("search"), _find_rungs(study.spec)
-    scores = compute_rung_scores(records, rungs)
+    scores = search_findings.compute_rung_scores(records, rungs)
     return SearchResults(
-        arms=compute_search_arms(records),
+        arms=search_findings.compute_search_arms(records),
         rung_epochs=tuple(sorted({one.epoch for one in scores})),
         rung_scores=scores,
-        rung_findings=tuple(map(compute_rung_finding, scores)),
-        tuning_curves=compute_tuning_curves(records, is_independent=has_independent_trials(study.spec)),
+        rung_findings=tuple(map(search_findings.compute_rung_finding, scores)),
+        tuning_curves=search_findings.compute_tuning_curves(records, is_independent=has_independent_trials(study.spec)),
         view=view_search(study),
     )
 

@@ -54,16 +54,12 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     short_seed = seed % 2**32
     if name == "random":
         return optuna.samplers.RandomSampler(seed=short_seed)
-    if name == "tpe_univariate":
-        return optuna.samplers.TPESampler(seed=short_seed, n_startup_trials=NUM_STARTUP_TRIALS, multivariate=False)
-    if name == "tpe_multivariate":
-        with expect_experimental():
+    with expect_experimental():
+        if name in {"tpe_univariate", "tpe_multivariate"}:
             # Without `group`, conditional parameters are drawn at random; with it, TPE models them jointly with the others.
-            return optuna.samplers.TPESampler(
-                seed=short_seed, n_startup_trials=NUM_STARTUP_TRIALS, multivariate=True, group=True
-            )
-    if name == "gp":
-        with expect_experimental():
+            joint, start = name == "tpe_multivariate", NUM_STARTUP_TRIALS
+            return optuna.samplers.TPESampler(seed=short_seed, n_startup_trials=start, multivariate=joint, group=joint)
+        if name == "gp":
             return optuna.samplers.GPSampler(seed=short_seed, n_startup_trials=0)
     raise UserInputError(f"there is no sampler {name!r}{nearest_name(name, SAMPLERS)}")
 

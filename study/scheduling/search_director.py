@@ -4,8 +4,8 @@ The brackets are those of Ray's AsyncHyperBandScheduler; their state is rebuilt 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
@@ -28,13 +28,6 @@ METRIC = "macro_f1"
 _USABLE = (TrialState.COMPLETE, TrialState.RUNNING)
 # Added to the part of a trial's epochs, so that 3 of 10 epochs reach a rung at 0.1 * 3.
 EPSILON = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class _TrialHandle:
-    """The attributes of a Ray trial that AsyncHyperBandScheduler reads."""
-
-    trial_id: str
 
 
 class ArmPruner:
@@ -64,12 +57,13 @@ class ArmPruner:
 
     def add(self, trial_id: str) -> None:
         """Add a trial to the bracket."""
-        self._asha.on_trial_add(None, _TrialHandle(trial_id))
+        self._asha.on_trial_add(None, SimpleNamespace(trial_id=trial_id))
 
     def should_stop(self, trial_id: str, part: float, macro_f1: float) -> bool:
         """Return whether ASHA stops the trial after this part of its epochs; `macro_f1` must be finite."""
         result = {"part": part + EPSILON, METRIC: macro_f1}
-        decision = self._asha.on_trial_result(None, _TrialHandle(trial_id), result)
+        # What the scheduler reads of a Ray trial is its id.
+        decision = self._asha.on_trial_result(None, SimpleNamespace(trial_id=trial_id), result)
         return bool(decision == self._stop)
 
 

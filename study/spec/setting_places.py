@@ -12,20 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from search_spaces import settings
 from search_spaces.config import Value
 from search_spaces.designs import Arm
 from search_spaces.errors import UserInputError, collect_problems
-from search_spaces.settings import (
-    DEFAULT_PRESET,
-    PRESET_KEYS,
-    PRESETS,
-    UNMIXED,
-    EpochSettings,
-    Hyperparameters,
-    Section,
-    TrainSettings,
-    TuningSettings,
-)
 from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, Parameter
 from study.spec import sections
 
@@ -34,7 +24,7 @@ if TYPE_CHECKING:
 
 TUNING, PROBE = "tuning", "probe"
 # What an arm of probes does not use: what features cannot have, and a learning rate of the backbone.
-UNUSED: Mapping[str, Value] = MappingProxyType({**UNMIXED, "backbone_lr_ratio": 1.0})
+UNUSED: Mapping[str, Value] = MappingProxyType({**settings.UNMIXED, "backbone_lr_ratio": 1.0})
 # Keys that look like settings, and why a study has one value of them.
 CONSTANT: Mapping[str, str] = MappingProxyType(
     {
@@ -111,11 +101,11 @@ class Setting:
 
 
 def _list_settings() -> dict[str, Setting]:
-    places: dict[str, type[Section]] = {
-        "": Hyperparameters,
-        "train": TrainSettings,
-        "model": TuningSettings,
-        "search": EpochSettings,
+    places: dict[str, type[settings.Section]] = {
+        "": settings.Hyperparameters,
+        "train": settings.TrainSettings,
+        "model": settings.TuningSettings,
+        "search": settings.EpochSettings,
     }
     return {
         name: Setting(name=name, section=section, field=field)
@@ -153,7 +143,7 @@ def list_tuning_problems(spec: "StudySpec", arms: Iterable[Arm]) -> list[str]:
     for arm in arms:
         if PROBE not in (tuning := spec.values_of(arm, TUNING)):
             continue
-        for name, nothing in UNMIXED.items():
+        for name, nothing in settings.UNMIXED.items():
             if mixes := [value for value in spec.values_of(arm, name) if value != nothing]:
                 remedy = f"set {name} to 0" if len(tuning) == 1 else f"make tuning the factor, or set {name} to 0"
                 problem = f"trains on features of single images, which {name} = {mixes[-1]:g} cannot mix", remedy
@@ -191,7 +181,7 @@ def fix_what_presets_set(arm: Arm, words: Sequence[Value], given: Collection[str
     """
     if len(words) > 1:
         return arm
-    values = PRESETS[str(words[0])]
+    values = settings.PRESETS[str(words[0])]
     chosen = {name: values[name] for name in arm.space.names if name in values and name not in given}
     return replace(arm, space=arm.space.with_fixed(chosen))
 
@@ -203,12 +193,12 @@ def list_excluded_keys(words: Sequence[Value], given: Iterable[str]) -> list[str
         words: The presets of the arms of the study.
         given: Keys of [train] that the spec gives.
     """
-    if DEFAULT_PRESET in words:
+    if settings.DEFAULT_PRESET in words:
         return []
-    excluded = ", ".join(f"train.{name}" for name in given if name in PRESET_KEYS)
+    excluded = ", ".join(f"train.{name}" for name in given if name in settings.PRESET_KEYS)
     choice = " and ".join(f'"{word}"' for word in words)
     message = (
         f"augmentation {choice} sets every key of the augmentation; remove {excluded}, or use augmentation "
-        f'"{DEFAULT_PRESET}"'
+        f'"{settings.DEFAULT_PRESET}"'
     )
     return [message] if excluded else []

@@ -8,24 +8,22 @@ from rich.console import Console
 from analysis.arms.render import build_arm_rich_table
 from analysis.arms.values import ArmScores
 from analysis.baselines.render import build_baseline_rich_table, describe_handover
-from analysis.baselines.values import BaselineFindings
-from analysis.comparison.render import format_side_line
-from analysis.comparison.tables import build_rich_table, format_row
-from analysis.comparison.values import ComparisonRow
+from analysis.comparison.render import format_row_lines
+from analysis.comparison.tables import build_rich_table
 from analysis.interventions.render import build_intervention_rich_table, format_effect
 from analysis.interventions.values import InterventionFindings
+from analysis.report.study_findings import Findings
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import require_plan
+from study.interventions.derived_spec import write_recommendation
 from study.interventions.forecast import describe_next_round
-from study.open_study import OpenStudy
-from study.results.comparison import compute_comparison
-from study.results.findings import compute_findings, is_concluded, load_findings
+from study.open_study import OpenStudy, find_parent
+from study.results.comparison import Comparison, compute_comparison
+from study.results.findings import compute_findings, is_concluded, load_findings, load_rounds
 from study.results.report import write_report
-from study.results.rounds import find_parent, load_rounds
 from study.stages.stage import Session, StudyStage, run_stages
 from study.state.paths import ReportFormat
-from study.views.printing import print_line
-from study.views.recommended_spec import write_recommendation
+from study.views.printing import print_line, print_lines
 
 
 class Compare(StudyStage):
@@ -35,7 +33,7 @@ class Compare(StudyStage):
         """Compute, write and print it."""
         found = compute_comparison(session.study)
         arms = tuple(found.arms.values())
-        session.missed_minimums = print_comparison(session.study, found.rows, arms, found.baselines, session.console)
+        session.missed_minimums = print_comparison(session.study, found, arms, session.console)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +84,8 @@ class Report(StudyStage):
 
     def run(self, session: Session) -> None:
         """Write the report, of the rounds of interventions too, and print its files."""
-        for name in write_report(session.study, load_rounds(session.study), self.formats):
-            print_line(session.study.store.locate(name), session.console)
+        names = write_report(session.study, load_rounds(session.study), self.formats)
+        print_lines(map(session.study.store.locate, names), session.console)
 
 
 class Conclude(StudyStage):
@@ -96,14 +94,13 @@ class Conclude(StudyStage):
     def run(self, session: Session) -> None:
         """Print and write them."""
         study, console, found = session.study, session.console, load_findings(session.study)
-        session.missed_minimums = print_comparison(study, found.rows, found.arms, found.baselines, console)
+        session.missed_minimums = print_comparison(study, found, found.arms, console)
         if found.interventions is None:
             native_size = session.prepare().image_set.images.shape[1]
             print_line(describe_next_round(study, found, native_size), console)
             return
         print_interventions(found.interventions, console)
-        for place in write_recommendation(study, found.interventions):
-            print_line(place, console)
+        print_lines(write_recommendation(study, found.interventions), console)
         # The report of the study that asked for the round, if it is beside it, states what the round did.
         parent = find_parent(study)
         if parent is not None:
@@ -120,31 +117,23 @@ COMPARE, ANALYZE, REPORT, CONCLUDE = Compare(), Analyze(), Report(), Conclude()
 def print_interventions(found: InterventionFindings, console: Console) -> None:
     """Print the table of interventions, a line for each, and the conclusion."""
     console.print(build_intervention_rich_table(found))
-    for effect in found.effects:
-        print_line(format_effect(effect, is_changed=found.is_changed), console)
-    print_line(found.conclusion, console)
+    effects = (format_effect(effect, is_changed=found.is_changed) for effect in found.effects)
+    print_lines((*effects, found.conclusion), console)
 
 
 def print_comparison(
-    study: OpenStudy,
-    rows: Sequence[ComparisonRow],
-    arms: Sequence[ArmScores],
-    baselines: BaselineFindings | None,
-    console: Console,
+    study: OpenStudy, found: Comparison | Findings, arms: Sequence[ArmScores], console: Console
 ) -> list[str]:
     """Print the A/B table, the arms and the baselines; return one message per arm that misses the minimum."""
+    rows, baselines = found.rows, found.baselines
     shown = [*rows, baselines.row] if baselines is not None and baselines.row is not None else rows
     if shown:
         console.print(build_rich_table(shown))
     console.print(build_arm_rich_table(arms))
-    for row in rows:
-        print_line(format_row(row), console)
-        if line := format_side_line(row):
-            print_line(line, console)
+    print_lines(format_row_lines(rows), console)
     if baselines is not None:
         console.print(build_baseline_rich_table(baselines))
-        for line in describe_handover(baselines):
-            print_line(line, console)
+        print_lines(describe_handover(baselines), console)
     if study.spec.minimum is None:
         return []
     minimum, scores = study.spec.minimum.macro_f1, {arm.arm: arm for arm in arms}

@@ -20,9 +20,8 @@ from study.interventions.derived_spec import derive_spec, keep_fitting
 from study.interventions.diagnosing import diagnose_winner
 from study.interventions.forecast import check_round_cost, describe_reach, forecast_arms
 from study.interventions.stating import Round, propose_interventions, refuse_misfits, state_interventions
-from study.open_study import OpenStudy, has_finished_search, load_study
+from study.open_study import OpenStudy, has_finished_search, list_rounds, load_study, next_round
 from study.results.findings import load_findings
-from study.results.rounds import list_rounds, next_round
 from study.stages.concluding import print_interventions
 from study.stages.launching import create_study, list_stages, resume_study
 from study.stages.stage import Session, StudyStage

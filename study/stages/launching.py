@@ -25,7 +25,7 @@ from study.stages.training import BASELINES, CONFIRM, Search
 from study.state import budget_extensions as extensions
 from study.state.paths import study_uri
 from study.views.planning import describe_launch
-from study.views.printing import print_line
+from study.views.printing import print_line, print_lines
 from study.views.study_cost import measure_full_trials
 from trainables.data.images import describe_skipped
 from trainables.data.splits import describe_near_duplicates, list_rare_classes
@@ -65,46 +65,40 @@ class Launch(StudyStage):
 
     def run(self, session: Session) -> None:
         """Check everything and say what is notable; then create the study, unless this is a dry run."""
-        say = partial(print_line, console=session.console)
+        say = partial(print_lines, console=session.console)
         store = Store(study_uri(self.spec.name, self.storage))
         check_is_new(store, self.spec.name)
         check_custom_sampler(self.spec)
         fitted, prepared = fit_and_prepare(self.spec, self.text, self.storage)
         spec, session.prepared = fitted.spec, prepared
-        for note in fitted.notes:
-            say(f"fitted to the data: {note}")
-        for recipe in describe_starts(spec):
-            say(f"the search starts with {recipe}")
+        say(f"fitted to the data: {note}" for note in fitted.notes)
+        say(f"the search starts with {recipe}" for recipe in describe_starts(spec))
         warm_start = collect_warm_start(spec, self.storage)
         check_class_groups(spec, prepared.image_set)
         if warm_start is not None:
             warm_start = check_test_is_unseen(warm_start, spec, prepared)
             if warm_start.note:
-                say(warm_start.note)
+                say([warm_start.note])
         settings = {arm.name: prepared.fixed | dict(arm.space.fixed) for arm in spec.arms()}
-        for sentence in describe_changed_settings(self.configurations, settings):
-            say(sentence)
+        say(describe_changed_settings(self.configurations, settings))
         origin = prepared.image_set.origin
         if origin is not None and origin.skipped:
-            say(f"{describe_skipped(origin.skipped)}; `study inspect {self.argument}` names them")
-        for note in origin.notes if origin is not None else ():
-            say(note)
-        for note in describe_near_duplicates(prepared.image_set, prepared.splits).values():
-            say(note)
+            say([f"{describe_skipped(origin.skipped)}; `study inspect {self.argument}` names them"])
+        say(origin.notes if origin is not None else ())
+        say(describe_near_duplicates(prepared.image_set, prepared.splits).values())
         rare = [found.problem for found in list_rare_classes(prepared.image_set, prepared.splits)]
-        for warning in (*rare, *describe_untrained(spec)):
-            say(f"warning: {warning}")
+        say(f"warning: {warning}" for warning in (*rare, *describe_untrained(spec)))
         max_concurrent = session.check_cluster(spec)
         if sentence := describe_idle_gpus(spec, session.cluster):
-            say(f"warning: {sentence}")
+            say([f"warning: {sentence}"])
         has_budget = spec.search.device_seconds is not None
         costs = measure_full_trials(spec, prepared, session.cluster) if has_budget else None
         if sentence := describe_launch(spec, prepared.splits, self.storage, costs):
-            say(sentence)
+            say([sentence])
         if self.dry_run:
             arms = ", ".join(arm.name for arm in spec.arms())
             trials = f"{max_concurrent} trials at once on {session.cluster.describe()}"
-            say(f"{spec.name}: {describe_budget(spec)} for {arms}, {trials}; dry run, nothing written")
+            say([f"{spec.name}: {describe_budget(spec)} for {arms}, {trials}; dry run, nothing written"])
         else:
             create_study(session, store, spec, costs=costs, warm_start=warm_start)
 

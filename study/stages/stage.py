@@ -15,7 +15,7 @@ from study.inputs.provenance import check_unchanged
 from study.open_study import OpenStudy, open_to_drive, read_passport
 from study.spec.study_spec import StudySpec
 from study.views.live_view import LiveView
-from study.views.printing import print_line
+from study.views.printing import print_lines
 from trainables.storage.store import Store
 
 
@@ -54,8 +54,7 @@ class Session(ExitStack):
     def open(self, store: Store) -> OpenStudy:
         """Open a study and hold its lease; print which records were recovered from copies."""
         self.study = self.enter_context(open_to_drive(store))
-        for message in self.study.book.recovered:
-            print_line(message, self.console)
+        print_lines(self.study.book.recovered, self.console)
         return self.study
 
     def prepare(self) -> Prepared:

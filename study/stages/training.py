@@ -28,7 +28,7 @@ from study.stages.stage import Session, StudyStage
 from study.state.record_book import StudyInterrupted
 from study.views.forecast_basis import find_ranked_basis
 from study.views.planning import describe_chance
-from study.views.printing import print_line
+from study.views.printing import print_line, print_lines
 from study.views.status import print_stage
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord
@@ -51,8 +51,7 @@ class Baselines(StudyStage):
     def show(self, session: Session) -> None:
         """Print them."""
         stored = read_baselines(session.study)
-        for line in () if stored is None else describe_baselines(stored.findings):
-            print_line(line, session.console)
+        print_lines(() if stored is None else describe_baselines(stored.findings), session.console)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ from study.state.paths import BASELINE_FOLDER, FINDINGS
 from study.state.record_book import open_trial_files
 from study.views.exported_model import CARD, STUDY, check_packages, describe_model, write_model, write_onnx
 from study.views.notebook import Study
-from study.views.printing import print_line
+from study.views.printing import print_line, print_lines
 from trainables.records.record import TrialRecord, TrialState, best_trials
 from trainables.storage.store import Store
 from trainables.training.evaluation import compute_mean_f1
@@ -79,8 +79,7 @@ def run_export(store: Store, to: str | None, optuna_url: str | None, console: Co
     """Export the study at `store`; print the files and the command that shows the search in optuna-dashboard."""
     study = load_study(store)
     exported = export_study(study, to, optuna_url, onnx=onnx)
-    for name in exported.files:
-        print_line(f"{exported.folder}/{name}", console)
+    print_lines((f"{exported.folder}/{name}" for name in exported.files), console)
     for own in study.spec.arms() if onnx else ():
         if BUILT_IN_LOOP not in study.spec.trainables_of(own):
             console.print(f"no ONNX of {own.name}: a custom training loop has no network", markup=False)

@@ -1,27 +1,30 @@
-"""`study gate`: whether a change is real, from studies, arms or files of predictions. Needs no Ray."""
+"""`study gate`: whether a change is real, from studies, arms or files of predictions; and the log of a project. Needs no Ray."""
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock
+from pydantic import TypeAdapter
 from rich.console import Console
 
 from analysis.comparison.gate import FIRST_LOOK, HALF_OF_LOOKS, compute_e_values, judge_look
 from analysis.comparison.tables import ONE_SEED, build_table_rows
-from analysis.comparison.values import GateAnswer, GateLook, Question, Verdict
+from analysis.comparison.values import GateAnswer, GateLook, ProjectPlace, Question, Verdict
 from analysis.external.outside_predictions import read_predictions_files
 from analysis.formats.numbers import escape_markdown, format_pp
 from analysis.statistics.arm_predictions import ArmPredictions, check_same_images, stack_predictions
-from search_spaces.errors import Check, UserInputError, check_choice, collect_problems, list_some
+from search_spaces.errors import UserInputError, attempt, check_choice, first_line, list_some
 from study.open_study import load_study, read_passport
 from study.state.paths import SPEC, open_study
-from study.views.gate_log import LoggedLook, add_look, find_place, hold_log, read_log
 from study.views.printing import print_line
+from trainables.damaged_files import decoding
 
 MARGIN, ALPHA, RATE = 0.005, 0.05, 0.1
 SUFFIXES = (".npz", ".parquet", ".csv")
@@ -67,14 +70,14 @@ def judge_sides(options: GateOptions) -> tuple[GateLook, list[str]]:
     Raises:
         UserInputError: listing everything that is wrong with the options, the two sides and the log.
     """
-    sides: list[_Side] = []
-    checks: list[Check] = [("", lambda: sides.extend(_read_sides((options.old, options.new))))]
-    checks += [] if options.log is None else [("", partial(read_log, options.log, options.rate))]
-    problems = [*_list_option_problems(options), *collect_problems(checks)]
-    if problems:
+    problems = _list_option_problems(options)
+    sides = attempt(problems, _read_sides, (options.old, options.new))
+    if options.log is not None:
+        attempt(problems, read_log, options.log, options.rate)
+    if sides is None or problems:
         listed = "\n".join("- " + problem.replace("\n", "\n  ") for problem in problems)
         raise UserInputError(f"this gate cannot answer:\n{listed}" if len(problems) > 1 else problems[0])
-    return _judge(sides[0], sides[1], options)
+    return _judge(*sides, options)
 
 
 def _list_option_problems(options: GateOptions) -> list[str]:
@@ -234,3 +237,103 @@ def _list_notes(look: GateLook) -> list[str]:
         f"{needed:,.1f}{alone}. Of all yes in the log, an expected share of at most {rate} is false (e-LOND).",
         f"{claim}{seen}.",
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedLook:
+    """A line of the log.
+
+    Attributes:
+        old: name of the old arm.
+        new: name of the new arm.
+        question: what was asked: "better", or "not worse by" the margin.
+        images: digest of the test images and their labels.
+        pairs: digest of the predictions of each pair of seeds.
+        rate: the false discovery rate, the same in all lines.
+        number: of the comparison, from 1; it has a line for each look at which its seeds or its answer are new.
+        p_value: anytime-valid, of this look and the earlier ones.
+        e_value: of the comparison.
+        answer: at this look.
+    """
+
+    old: str
+    new: str
+    question: str
+    images: str
+    pairs: tuple[str, ...]
+    rate: float
+    number: int
+    p_value: float
+    e_value: float
+    answer: GateAnswer
+
+
+_LINE = TypeAdapter(LoggedLook)
+
+
+@contextmanager
+def hold_log(path: Path) -> Iterator[None]:
+    """Hold the lock beside a log, so that no two looks take the same place; raise UserInputError if it cannot be made."""
+    try:
+        with FileLock(f"{path}.lock"):
+            yield
+    except OSError as error:
+        raise UserInputError(f"--log {path} cannot be written: {first_line(error)}") from None
+
+
+def read_log(path: Path, rate: float | None = None) -> list[LoggedLook]:
+    """Return the looks of a log; none where there is no file yet.
+
+    Args:
+        path: of the log.
+        rate: false discovery rate that it must have; None for any.
+
+    Raises:
+        UserInputError: for a file that cannot be read or holds anything else, and for another rate.
+    """
+    looks: list[LoggedLook] = []
+    with decoding(f"--log {path}", OSError):
+        lines = path.read_bytes().splitlines() if path.exists() else []
+    for line in lines:
+        with decoding(f"--log {path}, line {len(looks) + 1} is not of `study gate`, or"):
+            looks.append(_LINE.validate_json(line))
+    if looks and rate not in (None, looks[0].rate):
+        raise UserInputError(f"--rate {rate}: the log {path} has the rate {looks[0].rate}, which holds for all of it")
+    return looks
+
+
+def find_place(
+    looks: Sequence[LoggedLook], rate: float, question: str, images: str, pairs: Sequence[str]
+) -> ProjectPlace:
+    """Return the place of a look in its project: that of the earlier looks at the same pairs of seeds, else the next one.
+
+    Args:
+        looks: of the log.
+        rate: of the log.
+        question: as in `LoggedLook`, like the values below.
+        images: of this look.
+        pairs: of this look.
+
+    Raises:
+        UserInputError: if pairs of seeds of an earlier look are missing.
+    """
+    same = [look.number for look in looks if look.question == question and set(look.pairs) & set(pairs)]
+    number = same[-1] if same else max((look.number for look in looks), default=0) + 1
+    own, before = ([look for look in looks if look.number == number], [look for look in looks if look.number < number])
+    if missing := {pair for look in own for pair in look.pairs} - set(pairs):
+        raise UserInputError(
+            f"{len(missing)} pairs of seeds of an earlier look at comparison {number} of the log are missing or have changed; "
+            "seeds may be added, but none may be left out"
+        )
+    num_found = len({look.number for look in before if look.answer is GateAnswer.YES})
+    num_seen = len({look.number for look in before if look.images == images})
+    smallest = min((look.p_value for look in own), default=1.0)
+    return ProjectPlace(rate=rate, number=number, num_found=num_found, smallest_p=smallest, num_seen=num_seen)
+
+
+def add_look(path: Path, looks: Sequence[LoggedLook], now: LoggedLook) -> None:
+    """Append a look to a log, unless it is the last one of its comparison again."""
+    last = [(set(look.pairs), look.answer) for look in looks if look.number == now.number][-1:]
+    if last != [(set(now.pairs), now.answer)]:
+        with path.open("ab") as file:
+            file.write(_LINE.dump_json(now) + b"\n")

@@ -20,8 +20,7 @@ from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.trained_models import load_model
 from study.open_study import OpenStudy, load_study, read_passport
 from study.results.figure_files import load_image_files
-from study.results.findings import load_findings
-from study.results.rounds import load_rounds
+from study.results.findings import load_findings, load_rounds
 from study.state.paths import FINDINGS, open_study
 from study.state.record_book import open_trial_files
 from study.views.reproduction import find_best_trial

@@ -25,7 +25,7 @@ from study.views.forecast_basis import (
     find_compared_basis,
     run_pilot,
 )
-from study.views.printing import print_line, print_section
+from study.views.printing import print_lines, print_section
 from study.views.study_cost import describe_search_trials, describe_size
 from trainables.data.splits import SPLIT_NAMES, Splits
 
@@ -289,8 +289,7 @@ def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str |
         return find_compared_basis(spec, options.like, storage)
     if options.pilot is not None:
         fitted, prepared = fit_and_prepare(spec, text, storage)
-        for note in fitted.notes:
-            print_line(f"fitted to the data: {note}", console)
+        print_lines((f"fitted to the data: {note}" for note in fitted.notes), console)
         return run_pilot(fitted.spec, prepared, options.pilot, console)
     section = spec.plan
     if options.seed_sd is not None and options.image_sd is not None:

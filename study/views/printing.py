@@ -1,5 +1,6 @@
 """Text, sections and tables for the terminal."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from rich.console import Console
@@ -13,12 +14,17 @@ def print_line(text: str, console: Console, end: str = "\n") -> None:
     console.print(text, soft_wrap=True, highlight=False, markup=False, end=end)
 
 
+def print_lines(lines: Iterable[str], console: Console) -> None:
+    """Print each line as `print_line` does."""
+    for line in lines:
+        print_line(line, console)
+
+
 def print_section(section: InspectionSection, console: Console) -> None:
     """Print one section."""
     console.print()
     console.print(section.title, style="bold", highlight=False, markup=False)
-    for line in section.lines:
-        print_line(line, console)
+    print_lines(section.lines, console)
     for table in section.tables:
         console.print(build_table(table))
 

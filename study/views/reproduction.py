@@ -20,7 +20,7 @@ from study.spec.reading import with_overrides
 from study.state.budget_extensions import launched_spec
 from study.state.paths import SPEC
 from study.state.record_book import open_trial_files
-from study.views.printing import print_line
+from study.views.printing import print_lines
 from trainables.devices import choose_device, describe_libraries, device_name
 from trainables.processes import prepare_to_train
 from trainables.records.record import TrialRecord, TrialState, best_trials
@@ -236,8 +236,7 @@ def run_reproduction(store: Store, trial: str, arm: str | None, overrides: Seque
     console.print(f"{outcome}: {sentence}", highlight=False, soft_wrap=True)
     if differences:
         console.print("differences from the study's passport:")
-        for line in differences:
-            print_line(f"  {line}", console)
+        print_lines((f"  {line}" for line in differences), console)
     else:
         console.print("code, versions, platform, device, data and weights are those of the study")
     return outcome is not ReproductionOutcome.DIFFERENT

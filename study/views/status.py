@@ -15,7 +15,7 @@ from study.open_study import OpenStudy, has_finished_search, load_study, read_ba
 from study.state.lease import read_holder
 from study.state.paths import REPORT_HTML, SPEC, Stage
 from study.views.live_view import compute_progress, describe_progress, has_finished_confirmation, tabulate_progress
-from study.views.printing import build_table, print_line, print_section
+from study.views.printing import build_table, print_line, print_lines, print_section
 from trainables.records.record import TrialState
 from trainables.storage.store import StorageError, Store
 
@@ -67,14 +67,12 @@ def print_status(study: OpenStudy, console: Console) -> None:
     if holder is not None:
         console.print(f"driven by process {holder.pid} on {holder.host} since {holder.since}", highlight=False)
     stored = read_baselines(study)
-    for line in () if stored is None else describe_baselines(stored.findings):
-        print_line(line, console)
+    print_lines(() if stored is None else describe_baselines(stored.findings), console)
     stages: tuple[Stage, ...] = ("search", "confirmation")
     for stage in stages:
         if study.book.of_stage(stage):
             print_stage(study, stage, console)
-    for line in list_events(study):
-        print_line(line, console)
+    print_lines(list_events(study), console)
 
 
 def list_events(study: OpenStudy) -> list[str]:

@@ -13,7 +13,7 @@ from analysis.images.values import AspectChoice
 from study.views.first_spec.proposal import OVERHEAD_SECONDS
 from study.views.first_spec.spec_text import FirstSpec, takes_crops
 from study.views.first_spec.survey import Survey, count_noun, describe_bad, name_files
-from study.views.printing import print_line
+from study.views.printing import print_line, print_lines
 from trainables.data.image_audit import AuditReport, name_images
 from trainables.data.images import ImageSet, SkippedFile
 from trainables.data.near_duplicates import NearDuplicates
@@ -115,8 +115,7 @@ def print_survey(survey: Survey, console: Console) -> None:
 
 def print_findings(survey: Survey, findings: Sequence[Problem], console: Console) -> None:
     """Print what is odd, with at most twenty names each and the rest in a file."""
-    for problem in findings:
-        print_line(f"- {problem}", console)
+    print_lines((f"- {problem}" for problem in findings), console)
     if where := write_cut_names(str(survey.path), findings):
         print_line(where, console)
 

@@ -15,28 +15,20 @@ from rich.console import Console
 from analysis.baselines.values import describe_baselines
 from analysis.images.aspects import choose_aspect
 from analysis.images.render import describe_class_counts, describe_cut
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, attempt
 from study.baselines.measuring import preview_baselines
+from study.inputs import preparation
 from study.inputs.fitted_defaults import list_weightings
-from study.inputs.preparation import (
-    FoldsError,
-    assemble,
-    check_folds,
-    find_near_duplicate_groups,
-    load_images,
-    locate_weights,
-    make_spec_splits,
-)
 from study.spec.reading import preset_names, read_preset, validate_spec
 from study.spec.study_spec import StudySpec
+from study.views.data_inspection import inspection_config
 from study.views.first_spec import first_findings as findings
 from study.views.first_spec.machine import choose_weights, find_machine, measure_costs
 from study.views.first_spec.proposal import Proposal, consider_folds, count_split_images, propose
 from study.views.first_spec.spec_text import CROP_MIN_AREA, MARGIN, FirstSpec, make_name, takes_crops, write_spec_text
 from study.views.first_spec.survey import Survey, count_noun, describe_bad, survey_images
-from study.views.inspected_stages import inspection_config
 from study.views.planning import describe_launch, find_chance
-from study.views.printing import print_line, print_section
+from study.views.printing import print_line, print_lines, print_section
 from trainables.data.image_audit import AuditReport, audit_image_set, check_image_set
 from trainables.data.images import Aspect, ImageSet, SkippedFile
 from trainables.data.problems import DataProblemsError, make_error, make_printable
@@ -113,15 +105,8 @@ def run_init(options: InitOptions, console: Console) -> Path:
     name = make_name(_take_stem(options.path))
     target = options.to or Path(f"{name}.toml")
     problems = list(_check_target(target, force=options.force))
-    weights, survey = None, None
-    try:
-        weights = choose_weights(options.weights)
-    except UserInputError as error:
-        problems.append(str(error))
-    try:
-        survey = survey_images(options.path, options.group)
-    except UserInputError as error:
-        problems.append(str(error))
+    weights = attempt(problems, choose_weights, options.weights)
+    survey = attempt(problems, survey_images, options.path, options.group)
     if weights is None or survey is None or problems:
         raise UserInputError("\n".join(problems))
     findings.print_survey(survey, console)
@@ -162,7 +147,7 @@ def run_init(options: InitOptions, console: Console) -> Path:
     target.write_text(write_spec_text(first), encoding="utf-8")
     spec = _read(first)
     with console.status("measuring a linear probe"):
-        prepared = assemble(spec, image_set, splits, locate_weights(spec.model.weights))
+        prepared = preparation.assemble(spec, image_set, splits, preparation.locate_weights(spec.model.weights))
         baselines = describe_baselines(preview_baselines(spec, prepared, None))
     epochs = first.proposal.max_epochs
     costs = {
@@ -244,7 +229,7 @@ def _decode(first: FirstSpec, without_folds: Proposal, console: Console) -> _Fou
     """
     try:
         return _decode_once(first)
-    except FoldsError as error:
+    except preparation.FoldsError as error:
         print_line(f"no folds: {error}", console)
         return _decode_once(replace(first, proposal=without_folds))
 
@@ -252,15 +237,15 @@ def _decode(first: FirstSpec, without_folds: Proposal, console: Console) -> _Fou
 def _decode_once(first: FirstSpec) -> _Found:
     skipping = _read(first)
     refusing = _read(replace(first, skip_reason=""))
-    image_set = find_near_duplicate_groups(skipping, load_images(skipping))
+    image_set = preparation.find_near_duplicate_groups(skipping, preparation.load_images(skipping))
     assert image_set.origin is not None
     bad = tuple(file for file in image_set.origin.skipped if file not in first.survey.skipped)
     try:
         findings.check_largest_group(image_set)
-        report = audit_image_set(image_set, make_spec_splits(refusing, image_set)[0])
-        splits, _ = make_spec_splits(skipping, image_set)
+        report = audit_image_set(image_set, preparation.make_spec_splits(refusing, image_set)[0])
+        splits, _ = preparation.make_spec_splits(skipping, image_set)
         used = check_image_set(image_set, splits)
-        check_folds(first.proposal.budget.folds, image_set, splits)
+        preparation.check_folds(first.proposal.budget.folds, image_set, splits)
     except DataProblemsError as error:
         raise make_error(make_printable(str(first.survey.path)), [*error.problems, *describe_bad(bad)]) from None
     left_out = [f"{count_noun(len(bad), 'image file')} that cannot be used"] if bad else []
@@ -282,8 +267,8 @@ def _print_found(found: _Found, console: Console) -> None:
     rare = [rare.problem for rare in list_rare_classes(image_set, splits)]
     problems = findings.list_findings(image_set, found.refused, found.bad, survey.skipped)
     findings.print_findings(survey, [*problems, *rare], console)
-    for note in (*image_set.origin.notes, *describe_near_duplicates(image_set, splits).values()):
-        print_line(f"- {note}", console)
+    notes = (*image_set.origin.notes, *describe_near_duplicates(image_set, splits).values())
+    print_lines((f"- {note}" for note in notes), console)
     print_section(describe_class_counts(image_set.class_names, found.used.class_counts, MAX_ROWS), console)
     has_folds = bool(found.first.proposal.budget.folds)
     print_line(findings.describe_splits(survey, has_folds=has_folds), console)
@@ -294,7 +279,7 @@ def _choose_aspect(spec: StudySpec, image_set: ImageSet, splits: Splits, console
     current, problem = spec.data.aspect, "a probe needs two classes with two images each"
     if spec.model.weights == "none":
         return current, f"{current}, which was not measured, because a probe needs pretrained weights"
-    prepared = assemble(spec, image_set, splits, locate_weights(spec.model.weights))
+    prepared = preparation.assemble(spec, image_set, splits, preparation.locate_weights(spec.model.weights))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = None
     with console.status("measuring a linear probe on cropped, padded and squashed images"):

@@ -22,7 +22,7 @@ from study.confirmation.trained_models import TEST
 from study.inputs.preparation import Prepared, load_split_images, prepare
 from study.inputs.provenance import make_passport
 from study.open_study import OpenStudy
-from study.results import findings as findings_module
+from study.results import figure_files
 from study.scheduling.director import Director
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
@@ -88,7 +88,7 @@ class FakeCluster:
         self.diverging: tuple[str, ...] = ()
         # Half of the time of an analysis here, for a number that no test reads.
         monkeypatch.setattr(directed_confusions, "count_images_to_decide", lambda *_: None)
-        monkeypatch.setattr(findings_module, "draw_figures", _draw_interventions)
+        monkeypatch.setattr(figure_files, "draw_figures", _draw_interventions)
         monkeypatch.setattr(stage, "connect_cluster", self._connect)
         monkeypatch.setattr(stage, "check_cluster", lambda *_: 1)
         monkeypatch.setattr(stage, "make_workers", lambda _, spec, data: ProcessWorkers(spec, data))

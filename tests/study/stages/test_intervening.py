@@ -20,12 +20,12 @@ from study.confirmation.plan import confirmation_seeds, read_plan
 from study.confirmation.stated_interventions import read_stated, restrict
 from study.inputs.preparation import Prepared, check_models, prepare
 from study.interventions import derived_spec
+from study.interventions.derived_spec import make_recommended_spec
 from study.interventions.diagnosing import name_group
 from study.interventions.forecast import forecast_arms, forecast_cost
 from study.interventions.stating import propose_interventions
-from study.open_study import OpenStudy, load_study
-from study.results.findings import load_findings
-from study.results.rounds import load_rounds, next_round
+from study.open_study import OpenStudy, load_study, next_round
+from study.results.findings import load_findings, load_rounds
 from study.spec.reading import parse_spec
 from study.spec.spaces import widen_space
 from study.spec.study_spec import StudySpec
@@ -33,7 +33,6 @@ from study.stages import stage
 from study.state import paths
 from study.state.record_book import MemoryBook
 from study.state.sealed_files import write_sealed_json
-from study.views.recommended_spec import make_recommended_spec
 from tests.analysis.interventions.test_registry import make_diagnosis
 from tests.faults.payloads import place_payloads
 from tests.faults.storage import damage_files

@@ -20,9 +20,7 @@ from study.cluster.tasks import Task
 from study.spec.reading import parse_spec
 from study.spec.study_spec import StudySpec
 from study.views import data_inspection as inspection
-from study.views import inspected_stages as inspection_resources
-from study.views.data_inspection import Gathered, gather, print_inspection
-from study.views.inspected_stages import audit_stages, inspection_config
+from study.views.data_inspection import Gathered, audit_stages, gather, inspection_config, print_inspection
 from study.views.study_cost import count_search_trials, describe_study_time
 from tests.study.command_line import run_cli
 from tests.trainables.data.sources.layout_files import write_classes
@@ -58,7 +56,7 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: str | None) -> None:
         raise UserInputError("Ray could not be started on this machine: no memory")
 
-    monkeypatch.setattr(inspection_resources, "connect_cluster", refuse)
+    monkeypatch.setattr(inspection, "connect_cluster", refuse)
 
 
 def make_spec(folder: Path, weights: str = "none", more: str = "") -> StudySpec:
@@ -162,10 +160,7 @@ def test_on_a_cluster_a_task_computes_the_probes(with_weights: StudySpec, monkey
     assert (there.network.macro_f1, there.network.rungs) == (here.network.macro_f1, here.network.rungs)
 
 
-def test_without_the_cluster_the_rest_is_shown_and_the_probes_say_why(
-    with_weights: StudySpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inspection, "connect_cluster", inspection_resources.connect_cluster)  # type: ignore[attr-defined]
+def test_without_the_cluster_the_rest_is_shown_and_the_probes_say_why(with_weights: StudySpec) -> None:
     found = inspection.compute_inspection(gather(with_weights), quick=False, address="10.0.0.1:6379")
     assert found.network is None
     assert found.network_note == "the cluster did not compute it: Ray could not be started on this machine: no memory"

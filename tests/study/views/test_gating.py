@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 from scipy.special import ndtri
 
-from study.views.gate_log import LoggedLook
+from study.views.gating import LoggedLook
 from tests.golden.make_golden import FINISHED
 from tests.study.command_line import Outcome, run_cli
 
