@@ -104,11 +104,11 @@ def _read_sides(texts: tuple[str, str]) -> tuple[_Side, _Side]:
         raise UserInputError(f"macro-F1 needs images of every class, but has none of {list_some(found.absent_classes)}")
     arms, names = (found.arms, found.image_names or "") if found else ({}, "")
     sides = {text: _Side(stack_predictions(text, by_seed), names) for text, by_seed in arms.items()}
-    missing = [text for text in dict.fromkeys(texts) if text not in sides]
-    checks = [("", partial(lambda text: sides.update({text: _read_arm(*places[text])}), text)) for text in missing]
-    if problems := collect_problems(checks):
+    problems: list[str] = []
+    read = {text: sides.get(text) or attempt(problems, _read_arm, *place) for text, place in places.items()}
+    old, new = (read[text] for text in texts)
+    if old is None or new is None:
         raise UserInputError("\n".join(problems))
-    old, new = (sides[text] for text in texts)
     if old.arm.name == new.arm.name:
         raise UserInputError(f"OLD and NEW are both {new.arm.name!r}; a gate compares two arms")
     if old.images and new.images and old.images != new.images:

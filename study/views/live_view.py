@@ -280,7 +280,8 @@ class LiveView:
 def _arm_progress(arm: str, records: Sequence[TrialRecord], total_seconds: float) -> ArmProgress:
     states = [r.state for r in records]
     spent = sum(r.device_seconds for r in records)
-    best = next(iter(best_trials(records, arm)), None)
+    # A trial of a fold trains on the search split, too: its score there says nothing.
+    best = next(iter(best_trials([r for r in records if not r.config.fold], arm)), None)
     return ArmProgress(
         arm=arm,
         num_running=states.count(TrialState.RUNNING),

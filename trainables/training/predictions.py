@@ -102,4 +102,5 @@ def pool_predictions(parts: Sequence[Predictions]) -> Predictions:
     if len(parts) == 1:
         return first
     held = [part._arrays for part in parts]
-    return replace(first, **{name: np.concatenate([arrays[name] for arrays in held]) for name in held[0]})
+    pooled: dict[str, Any] = {name: np.concatenate([arrays[name] for arrays in held]) for name in held[0]}
+    return replace(first, **pooled)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from search_spaces.config import list_folds
 from search_spaces.errors import UserInputError
 from study.confirmation.plan import confirmation_seeds, make_plan, write_plan
 from study.open_study import OpenStudy
@@ -112,6 +113,15 @@ def test_eta_of_the_confirmation_counts_the_seeds_left_of_each_arm_and_the_ranki
     progress = compute_progress(study, "confirmation")
     assert progress.num_planned == 2 * (5 + 2)
     assert progress.eta_seconds == pytest.approx(left, abs=13)
+
+
+def test_a_trial_of_a_fold_shows_no_score_since_it_trained_on_the_images_of_its_score(tmp_path: Path) -> None:
+    study = open_simulated(tmp_path)
+    winner = best_trials(study.book.of_stage("search"), "resnet18")[0]
+    seeds = confirmation_seeds(study.spec)[:2]
+    drive(ConfirmationDirector(study.book, want(winner, seeds, list_folds(2))))
+    (arm,) = (arm for arm in compute_progress(study, "confirmation").arms if arm.arm == "resnet18")
+    assert (arm.num_complete, arm.best_macro_f1) == (4, None)
 
 
 def test_a_comparison_that_an_early_look_decided_is_finished(tmp_path: Path) -> None:
