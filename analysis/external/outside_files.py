@@ -1,7 +1,5 @@
 """Files of predictions that were made elsewhere: npz archives, and tables in parquet or csv."""
 
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from analysis.statistics.metrics import FloatArray
-from search_spaces.errors import UserInputError, list_some, nearest_name
+from search_spaces.errors import UserInputError, first_line, list_some, nearest_name
 from trainables.data.problems import make_printable
+from trainables.data.sources.parquet import check_num_rows
 
 # Accepted names of each column of a table or array of an npz file; the first is the one that the documentation uses.
 NAMES = {
@@ -119,9 +118,9 @@ def read_array_file(path: Path) -> RawPredictions:
         raise UserInputError(
             f"{path} is not a readable npz file: one of its arrays claims more than the memory has"
         ) from None
-    except (OSError, ValueError, EOFError, LookupError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # NumPy and zipfile raise almost any class here
         advice = "; save texts as a numpy array of str, not of objects" if "pickle" in str(error).lower() else ""
-        raise UserInputError(f"{path} is not a readable npz file: {str(error).splitlines()[0]}{advice}") from None
+        raise UserInputError(f"{path} is not a readable npz file: {first_line(error)}{advice}") from None
 
     def values(key: str) -> NDArray[Any] | None:
         name = find_accepted_name(key, arrays)
@@ -217,10 +216,12 @@ def read_table_file(path: Path) -> RawPredictions:
     try:
         # "None" and "NA" are names of arms and classes; an empty cell is none.
         is_csv = path.suffix.lower() == ".csv"
+        if not is_csv:
+            check_num_rows(path, pq.read_metadata(path))
         table = pd.read_csv(path, keep_default_na=False, na_values=[""]) if is_csv else pd.read_parquet(path)
-    except (OSError, ValueError, pa.ArrowException, UnicodeDecodeError) as error:
+    except Exception as error:  # pandas raises almost any class for metadata that it did not write
         kind = "csv" if path.suffix.lower() == ".csv" else "parquet"
-        raise UserInputError(f"{path} is not a readable {kind} file: {str(error).splitlines()[0]}") from None
+        raise UserInputError(f"{path} is not a readable {kind} file: {first_line(error)}") from None
     table.columns = pd.Index([make_printable(str(name)) for name in table.columns])
     raw = RawPredictions(path=path)
     if table.empty:

@@ -1,21 +1,30 @@
-"""P8: the controller's cost per trial in a run of 10,000 trials, first thousand against last.
+"""P8: the controller's cost per trial in a run of 10,000 trials, first thousand against last; and what large studies take.
 
-The trials train nothing: each returns the recorded curve of a trial of its arm, epoch by epoch, without delay. Everything
+The trials of P8 train nothing: each returns the recorded curve of a trial of its arm, epoch by epoch, without delay. Everything
 else is the product: Ray Tune, the search's director, samplers, brackets and records on disk.
+
+``python -m benchmarks.performance.many_trials [--trials 10000 --classes 10]`` makes up a study of 20 epochs and prints the bytes
+and the driver's CPU per epoch, and the time to open it on a disk and on a moto server that answers after 30 ms.
 """
 
+import argparse
 import json
+import os
 import resource
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from ray import tune
 
+from benchmarks.performance.tracker_seconds import make_study
 from benchmarks.search.replay_curves import load_curves
 from benchmarks.search.replay_sides import make_report
 from search_spaces.config import Value
@@ -26,11 +35,12 @@ from study.scheduling.search_director import SearchDirector
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import RecordBook
-from trainables.records.record import EpochReport, TrialRecord, TrialState
+from trainables.records.record import RECORD, EpochReport, TrialRecord, TrialState
 from trainables.storage.store import Store
 from trainables.tune_adapter import encode_report
 
-NUM_CLASSES = 10
+NUM_CLASSES, NUM_EPOCHS = 10, 20
+LATENCY_SECONDS = 0.03
 
 
 class RecordedTrainable(tune.Trainable):
@@ -135,3 +145,96 @@ def run_many_trials(num_trials: int, workers: int) -> ManyTrials:
         states = [r.state for r in RecordBook(Store(folder))]
     walls, cpus = (np.diff(clock) * 1e3 / every for clock in zip(*director.marks, strict=True))
     return ManyTrials(list(zip(walls.tolist(), cpus.tolist(), strict=True)), states, seconds)
+
+
+def measure_reports(folder: Path, num_classes: int) -> list[float]:
+    """Return the driver's CPU seconds for the report of each epoch of a trial, its record's writes included."""
+    search = {"num_trials": 2, "max_epochs": NUM_EPOCHS, "sampler": "random", "pruning": "none"}
+    sections = {"data": {"source": "planted"}, "model": {"weights": "none"}, "search": search}
+    spec = validate_spec({"name": "reports", **sections}, where="benchmark")
+    director = SearchDirector(RecordBook(Store(folder)), spec, {"max_epochs": NUM_EPOCHS})
+    record = director.next_trial()
+    assert record is not None
+    seconds = []
+    for epoch in range(1, NUM_EPOCHS + 1):
+        report = make_report(epoch, 0.5 + epoch / 100, 1.0, num_classes)
+        started = time.process_time()
+        director.on_report(record.trial_id, report)
+        seconds.append(time.process_time() - started)
+    return seconds
+
+
+def measure_opening(root: str | Path) -> tuple[float, int]:
+    """Return the seconds in which all records of a study are read, and their number."""
+    started = time.perf_counter()
+    number = len(list(RecordBook(Store(root))))
+    return time.perf_counter() - started, number
+
+
+def serve_study(folder: Path, started: Connection) -> None:
+    """Serve the files of a study as s3://bucket/study by moto, each answer `LATENCY_SECONDS` late; send the port."""
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+    from moto.server import DomainDispatcherApplication, create_backend_app  # type: ignore[attr-defined]
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    backend.create_bucket("bucket", "us-east-1")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            backend.put_object("bucket", f"study/{path.relative_to(folder)}", path.read_bytes())
+    application = DomainDispatcherApplication(create_backend_app)
+
+    def answer_late(environ: Any, start_response: Any) -> Any:
+        time.sleep(LATENCY_SECONDS)
+        return application(environ, start_response)
+
+    class Handler(WSGIRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_request(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = make_server("127.0.0.1", 0, answer_late, threaded=True, request_handler=Handler)
+    started.send(server.port)
+    server.serve_forever()
+
+
+def measure_opening_on_s3(folder: Path) -> tuple[float, int]:
+    """Return the seconds and the number of records by `measure_opening` of the same study on a moto server of its own process."""
+    os.environ |= {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark"}
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    server = context.Process(target=serve_study, args=(folder, theirs), daemon=True)
+    server.start()
+    try:
+        return measure_opening(
+            f"s3://bucket/study?endpoint_override=127.0.0.1:{ours.recv()}&scheme=http&region=us-east-1"
+        )
+    finally:
+        server.kill()
+        server.join()
+
+
+def main() -> None:
+    """Print what a large study takes."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--classes", type=int, default=NUM_CLASSES)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="many-trials-") as name:
+        folder, reports = Path(name, "study"), measure_reports(Path(name, "reports"), given.classes)
+        size = len(Store(Path(name, "reports")).read_bytes(f"trials/00000/{RECORD}"))
+        make_study(folder, given.trials, NUM_EPOCHS, given.classes)
+        print(f"{given.trials} trials, {given.classes} classes, {NUM_EPOCHS} epochs")
+        print(
+            f"a record has {size / NUM_EPOCHS:.0f} bytes per epoch; a report takes {1e3 * reports[0]:.1f} ms of CPU at"
+        )
+        print(f"the first epoch, {1e3 * reports[-1]:.1f} at the last, {1e3 * sum(reports) / NUM_EPOCHS:.1f} on average")
+        for where, measure in (("on a disk", measure_opening), ("on S3", measure_opening_on_s3)):
+            seconds, number = measure(folder)
+            print(f"opened {where} in {seconds:.1f} s, {number} records", flush=True)
+
+
+if __name__ == "__main__":
+    main()

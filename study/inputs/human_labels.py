@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.confusions.rates import compute_human_shares
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, first_line
 from trainables.data.images import ImageSet
 
 
@@ -40,11 +40,12 @@ def load_human_shares(path: str, image_set: ImageSet) -> NDArray[np.float64]:
 def read_counts(file: Path) -> NDArray[np.generic]:
     """Return the array of an .npy file; raise UserInputError if the file does not exist or holds no numbers."""
     try:
-        counts = np.load(file, allow_pickle=False)
+        with file.open("rb") as opened:  # which NumPy would leave open where it fails
+            counts = np.load(opened, allow_pickle=False)
     except FileNotFoundError:
         raise UserInputError(f"human counts: there is no file {file}") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise UserInputError(f"human counts: {file} is not an .npy file of numbers: {error}") from None
+    except Exception as error:  # NumPy and zipfile raise almost any class here
+        raise UserInputError(f"human counts: {file} is not an .npy file of numbers: {first_line(error)}") from None
     if not isinstance(counts, np.ndarray) or counts.dtype.kind not in "iuf":
         raise UserInputError(f"human counts: {file} is not an .npy file of numbers")
     return counts

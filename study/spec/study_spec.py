@@ -213,7 +213,7 @@ class StudySpec(Section):
     @property
     def num_trials(self) -> int | None:
         """Number of search trials, one for each given configuration; None if the budget is in device-seconds."""
-        return len(self.arms()) if self.has_given_arms else self.search.num_trials
+        return len(self._design().configurations) if self.has_given_arms else self.search.num_trials
 
     @property
     def factor(self) -> str:

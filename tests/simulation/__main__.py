@@ -1,4 +1,4 @@
-"""Run seeds: `python -m tests.simulation --seeds 10000 --jobs 2`; a failing one prints itself and its trace."""
+"""Run seeds on all cores: `python -m tests.simulation --seeds 10000`; a failing one prints itself and its trace."""
 
 import argparse
 import sys
@@ -9,6 +9,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
+from joblib import cpu_count
+
 from tests.simulation.mutants import MUTANTS, run_mutant
 from tests.simulation.world import Outcome
 
@@ -18,7 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1, help="processes that run seeds at once")
+    parser.add_argument("--jobs", type=int, default=cpu_count(), help="processes that run seeds at once")
     parser.add_argument(
         "--mutant", choices=[*MUTANTS, "all"], help="break the product in this way, and stop where it is found"
     )

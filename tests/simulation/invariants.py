@@ -106,7 +106,7 @@ class Invariants:
 
     def check_read(self) -> None:
         """Check that the test split is read after the plan is written, and counted."""
-        names = self.storage.read_all()
+        names = self.storage.list_names()
         must(PLAN in names, "the test split was read before the plan was written")
         must(
             any(name.startswith(f"{TEST_READS}/") for name in names), "the test split was read before that was counted"

@@ -110,7 +110,7 @@ class Task:
             self.scheduler.failure = self.scheduler.failure or error
         self.is_done = True
         self.process.has_ended = self.process.has_ended or self.is_main
-        self.scheduler.give_back()
+        self.scheduler.leave()
 
 
 def _make_taken_lock() -> threading.Lock:
@@ -154,6 +154,8 @@ class Scheduler:
         self._serial = itertools.count()
         self._main = _make_taken_lock()
         self._tasks: list[Task] = []
+        self._is_finished: Callable[[], bool]
+        self._most_steps: int
 
     def spawn(
         self, process: Process, function: Callable[[], Any], delay: float = 0.0, *, is_main: bool = False
@@ -201,9 +203,9 @@ class Scheduler:
         while waiting:
             self.wake(waiting.popleft())
 
-    def give_back(self) -> None:
-        """Let the main thread go on."""
-        self._main.release()
+    def leave(self) -> None:
+        """Let the next thread go on when the calling one has ended."""
+        self._hand_to(None if self.is_over else self._find_next())
 
     def kill(self, process: Process) -> None:
         """End a process at once."""
@@ -222,41 +224,62 @@ class Scheduler:
         Raises:
             Violation: If that takes more than `most_steps`.
         """
+        self._is_finished, self._most_steps = is_finished, most_steps
         try:
-            while not is_finished():
-                if not self._heap:
-                    raise Violation("nothing can happen any more, but the study has not ended")
-                if self.steps >= most_steps:
-                    raise Violation(f"the study has not ended after {self.steps} steps, {self.now:.0f} s")
-                self._step()
-                if self.failure is not None:
-                    raise self.failure
+            if (first := self._find_next()) is not None:
+                first.turn.release()
+                self._main.acquire()
+            if self.failure is not None:
+                raise self.failure
         finally:
             self._end()
 
-    def _step(self) -> None:
+    def _find_next(self) -> Task | None:
+        """Return the thread that has the next turn, None at the end; what happens before it happens in the calling thread."""
+        me, _local.task = current(), None
+        try:
+            while self.failure is None and not self._is_finished():
+                if not self._heap:
+                    raise Violation("nothing can happen any more, but the study has not ended")
+                if self.steps >= self._most_steps:
+                    raise Violation(f"the study has not ended after {self.steps} steps, {self.now:.0f} s")
+                if (task := self._step()) is not None:
+                    return task
+        except BaseException as error:
+            self.failure = self.failure or error
+        finally:
+            _local.task = me
+        return None
+
+    def _step(self) -> Task | None:
+        """Let the next event happen; return the thread whose turn it is, if any."""
         time, serial, ticket, target = heapq.heappop(self._heap)
         if not isinstance(target, Task):
             self.now = max(self.now, time)
             target()
-            return
+            return None
         process = target.process
         if target.is_done or ticket != target.ticket or not process.is_alive:
-            return
+            return None
         self.now = max(self.now, time)
         self.steps += 1
         self.before_step(target)
         if not process.is_alive:
-            return
+            return None
         if process.paused_until > self.now:
             heapq.heappush(self._heap, (process.paused_until, serial, ticket, target))
-            return
-        target.turn.release()
-        self._main.acquire()
+            return None
+        return target
+
+    def _hand_to(self, task: Task | None) -> None:
+        """Let a thread go on; the main one for None."""
+        (self._main if task is None else task.turn).release()
 
     def _switch(self, task: Task) -> None:
-        self._main.release()
-        task.turn.acquire()
+        """Give up the turn, and return with the next one; where that comes at once, no other thread is woken."""
+        if (following := self._find_next()) is not task:
+            self._hand_to(following)
+            task.turn.acquire()
         if self.is_over:
             raise WorldEnds
         if task.is_main and task.process.stop is not None:

@@ -9,6 +9,7 @@ import errno
 import os
 import random
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -72,20 +73,19 @@ class Disk:
 
         def fsync(handle: int) -> None:
             self._pass_time()
-            path = Path(f"/proc/self/fd/{handle}")
             if self._faults.take("disk full"):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             state = os.fstat(handle)
-            if path.is_dir():
-                self._entries[state.st_ino] = _list_entries(path)
+            if stat.S_ISDIR(state.st_mode):
+                self._entries[state.st_ino] = _list_entries(handle)
             else:
-                self._content[state.st_ino] = path.read_bytes()
+                self._content[state.st_ino] = Path(f"/proc/self/fd/{handle}").read_bytes()
             self._pass_time()
 
         def move(name: str, source: Any, target: Any) -> None:
             self._pass_time()
             real[name](source, target)
-            self._tell(Path(target))
+            self._tell(str(target))
 
         return {
             "fsync": only_here("fsync", fsync),
@@ -93,10 +93,13 @@ class Disk:
             "link": only_here("link", lambda source, target: move("link", source, target)),
         }
 
+    def list_names(self) -> list[str]:
+        """Return the names of the files of the study."""
+        return [str(path.relative_to(self.root)) for path in _list_files(Path(self.root))]
+
     def read_all(self) -> dict[str, bytes]:
         """Return the content of every file of the study by its name."""
-        root = Path(self.root)
-        return {str(path.relative_to(root)): path.read_bytes() for path in _list_files(root)}
+        return {name: Path(self.root, name).read_bytes() for name in self.list_names()}
 
     def note_deleted(self, path: str) -> None:
         """Tell which files of a path have been deleted."""
@@ -132,13 +135,13 @@ class Disk:
     def _pass_time(self) -> None:
         self._scheduler.sleep(draw_seconds(self._rng, 0.0002, 0.01))
 
-    def _tell(self, path: Path) -> None:
-        if path.is_relative_to(self.root):
-            self._known[str(path)] = None
-            self._seen(str(path.relative_to(self.root)), path.read_bytes())
+    def _tell(self, path: str) -> None:
+        if path.startswith(f"{self.root}/"):
+            self._known[path] = None
+            self._seen(path.removeprefix(f"{self.root}/"), Path(path).read_bytes())
 
 
-def _list_entries(folder: Path) -> dict[str, int]:
+def _list_entries(folder: Path | int) -> dict[str, int]:
     with os.scandir(folder) as entries:
         return {entry.name: entry.inode() for entry in sorted(entries, key=lambda entry: entry.name)}
 
@@ -181,9 +184,13 @@ class ObjectStore:
 
         return self._request(create, late=create)
 
+    def list_names(self) -> list[str]:
+        """Return the names of the objects of the study."""
+        return [path.removeprefix(self._prefix) for path in sorted(self._objects)]
+
     def read_all(self) -> dict[str, bytes]:
         """Return every object of the study by its name."""
-        return {path.removeprefix(self._prefix): data for path, data in sorted(self._objects.items())}
+        return {name: self._objects[self._prefix + name] for name in self.list_names()}
 
     def get_file_info(self, asked: Any) -> Any:
         if isinstance(asked, str):
@@ -217,7 +224,7 @@ class ObjectStore:
         self._change(path, None)
 
     def delete_dir(self, path: str) -> None:
-        for name in [name for name in self._list_known() if name.startswith(f"{path}/")]:
+        for name in sorted(name for name in self._list_known() if name.startswith(f"{path}/")):
             self._change(name, None)
 
     def _change(self, path: str, data: bytes | None) -> None:

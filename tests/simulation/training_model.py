@@ -73,7 +73,7 @@ class SimulatedRun(TrialRun):
         self, config: TrialConfig, data: TrialData, scheduler: Scheduler, checkpoint: Checkpoint | None
     ) -> None:
         super().__init__(config, data.of_trial(config), torch.device("cpu"), profile=False)
-        self._scheduler, self._state = scheduler, first_state(config)
+        self._scheduler, self._state, self._epoch_seconds = scheduler, first_state(config), epoch_seconds(config)
         scheduler.sleep(0.5)
         if checkpoint is not None:
             checkpoint.check_configuration(config)
@@ -87,7 +87,7 @@ class SimulatedRun(TrialRun):
         task = current()
         assert task is not None
         for _ in range(NUM_STEPS):
-            self._scheduler.sleep(epoch_seconds(self.config) / NUM_STEPS)
+            self._scheduler.sleep(self._epoch_seconds / NUM_STEPS)
             if should_stop():
                 raise EpochInterrupted
         # Whoever lost the trial before this moment must write nothing of this epoch.

@@ -249,7 +249,7 @@ class World:
         return self.rng.sample(kinds, self.rng.randint(4, len(kinds)))
 
     def _step(self, thread: Thread) -> None:
-        if self._num_left <= 0 or self.scheduler.steps < self._next_fault:
+        if self.scheduler.steps < self._next_fault or self._num_left <= 0:
             return
         if self._stage < self._focus and sum(self.faults.values()) >= NUM_EARLY:
             self._next_fault = self.scheduler.steps + 1

@@ -2,11 +2,14 @@
 
 import contextlib
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from analysis.confusions.values import CONFUSION_TOLERANCE
@@ -205,6 +208,17 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
         # A changed byte that no reader looks at, such as a date, changes nothing.
         with contextlib.suppress(UserInputError):
             read_predictions_files([tmp_path / "damaged.npz"])
+
+
+def test_tables_and_arrays_that_no_writer_made_are_named(tmp_path: Path) -> None:
+    table = pa.table({"label": [0, 1], "predicted": [0, 1]}).replace_schema_metadata({b"pandas": b"{}"})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        header = b"{'descr': '<f8', 'fortran_order': False, 'shape': '"
+        archive.writestr("label.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    for name, kind in (("a.parquet", "parquet"), ("b.npz", "npz")):
+        with pytest.raises(UserInputError, match=f"{name} is not a readable {kind} file"):
+            read_predictions_files([tmp_path / name])
 
 
 def test_files_that_ask_for_more_than_they_hold_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import math
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,11 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
 
 
 def _load_without_code(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise ValueError(f"it would unpack to {unpacked:,} bytes; torch.save compresses nothing")
     with warnings.catch_warnings():
         # The warning precedes the UnpicklingError that is handled by the caller.
         warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)

@@ -3,8 +3,9 @@
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -12,7 +13,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from torch import Tensor, nn
 
 from trainables.damaged_files import DamagedFileError, decoding
-from trainables.records.record import RECORD, RECORD_COPY, TrialRecord
+from trainables.records.record import RECORD, RECORD_COPY, TrialRecord, TrialState, read_body
 from trainables.storage.store import StorageError, Store
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.epoch_metrics import EpochMetrics
@@ -26,6 +27,9 @@ NUM_CHECKPOINTS_KEPT = 2
 _WHILE_IN_USE = Retrying(
     retry=retry_if_exception_type(StorageError), wait=wait_fixed(0.1), stop=stop_after_delay(10.0), reraise=True
 )
+
+
+Result = TypeVar("Result")
 
 
 class LostTrialError(Exception):
@@ -45,15 +49,16 @@ class TrialFiles:
 
     def read_num_attempts(self) -> int:
         """Return the number of the current attempt, which serves as its fencing token."""
-        return self._read_record().attempts
+        return self._read_record(TrialRecord.from_json).attempts
 
     def check_attempt(self, attempt: int) -> None:
         """Raise LostTrialError if `attempt` is not the current attempt or the trial has ended."""
-        record = self._read_record()
-        if record.attempts != attempt or record.state.is_finished:
+        # It is read before and after every checkpoint, so no more of it is looked at than what decides.
+        body = self._read_record(read_body)
+        if body["attempts"] != attempt or TrialState(body["state"]).is_finished:
             raise LostTrialError(
-                f"attempt {attempt} of trial {record.trial_id} is over: the study is at attempt {record.attempts}, "
-                f"{record.state}"
+                f"attempt {attempt} of trial {body['trial_id']} is over: the study is at attempt {body['attempts']}, "
+                f"{body['state']}"
             )
 
     def write_checkpoint(self, checkpoint: Checkpoint, attempt: int) -> None:
@@ -72,7 +77,8 @@ class TrialFiles:
         try:
             self.check_attempt(attempt)
         except LostTrialError:
-            self.store.delete(f"{CHECKPOINTS}/{name}" if not self._read_record().state.is_finished else CHECKPOINTS)
+            has_ended = self._read_record(TrialRecord.from_json).state.is_finished
+            self.store.delete(CHECKPOINTS if has_ended else f"{CHECKPOINTS}/{name}")
             raise
         ours = [n for n in self._checkpoint_names() if _attempt_of(n) <= attempt and n <= name]
         for old in ours[:-NUM_CHECKPOINTS_KEPT]:
@@ -148,7 +154,7 @@ class TrialFiles:
 
     def read_trained(self) -> tuple[dict[str, Tensor], tuple[EpochMetrics, ...]]:
         """Return the final weights of a trial that ended, and its epochs; raise DamagedFileError if it has no intact weights."""
-        record = self._read_record()
+        record = self._read_record(TrialRecord.from_json)
         fields = set(EpochMetrics.model_fields)
         epochs = (EpochMetrics.model_validate(epoch.model_dump(include=fields)) for epoch in record.epochs)
         return load(self.read_weights(record.digests)), tuple(epochs)
@@ -197,12 +203,12 @@ class TrialFiles:
         """Return the names of the checkpoints, latest last."""
         return [n for n in self.store.list_folder(CHECKPOINTS) if n.endswith(".safetensors") and not n.startswith(".")]
 
-    def _read_record(self) -> TrialRecord:
+    def _read_record(self, parse: Callable[..., Result]) -> Result:
+        """Return the record as `parse` makes it of the file's content and place; that of its copy if it is damaged or missing."""
         try:
-            return TrialRecord.from_json(self.store.read_bytes(RECORD), where=self.store.locate(RECORD))
+            return parse(self.store.read_bytes(RECORD), where=self.store.locate(RECORD))
         except (DamagedFileError, FileNotFoundError):
-            name = RECORD_COPY
-            return TrialRecord.from_json(self.store.read_bytes(name), where=self.store.locate(name))
+            return parse(self.store.read_bytes(RECORD_COPY), where=self.store.locate(RECORD_COPY))
 
 
 def find_file(name: str, digests: Mapping[str, str]) -> str:

@@ -181,6 +181,12 @@ def test_human_counts_belong_to_the_test_images_in_their_order(tmp_path: Path) -
     assert np.isfinite(without).all()
 
 
+# A header of 8 PB.
+CLAIM = b"\x93NUMPY\x01\x00\x50\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (2**50,)}".replace(
+    b"2**50", b"1125899906842624"
+).ljust(80)
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [
@@ -192,6 +198,8 @@ def test_human_counts_belong_to_the_test_images_in_their_order(tmp_path: Path) -
         (lambda file: np.save(file, np.array(["x"])), "not an .npy file of numbers"),
         (lambda file: file.write_bytes(b"none"), "not an .npy file of numbers"),
         (lambda file: file.write_bytes(b""), "not an .npy file of numbers"),
+        (lambda file: file.write_bytes(b"PK\x03\x04 no archive"), "not an .npy file of numbers"),
+        (lambda file: file.write_bytes(CLAIM), "not an .npy file of numbers"),
         (lambda _: None, "there is no file"),
     ],
 )

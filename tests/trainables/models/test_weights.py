@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -164,6 +165,16 @@ def test_a_truncated_file_is_refused(tmp_path: Path, source: dict[str, Tensor]) 
         path.write_bytes(path.read_bytes()[:1_000_000])
         with pytest.raises(UserInputError, match="cannot be read"):
             load_weights_file(path)
+
+
+def test_weights_that_unpack_to_more_than_their_file_are_refused(tmp_path: Path) -> None:
+    """torch.save compresses nothing."""
+    torch.save({"fc.weight": torch.zeros(1000)}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain, zipfile.ZipFile(tmp_path / "small.pt", "w") as small:
+        for member in plain.infolist():
+            small.writestr(member.filename, plain.read(member), zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserInputError, match=r"small\.pt' cannot be read: it would unpack to"):
+        load_weights_file(tmp_path / "small.pt")
 
 
 def test_a_nested_checkpoint_is_refused_by_key(tmp_path: Path, source: dict[str, Tensor]) -> None:

@@ -25,6 +25,8 @@ from trainables.data.sources.labeled_files import PARTS, FileSource, LabeledFile
 VALIDATION_SPLITS: tuple[str, ...] = ("validation", "valid", "val", "dev")
 ROWS_PER_BATCH = 256
 IMAGE_COLUMNS = ("img", "image")
+# A file may have so many rows, or as many as it has bytes: a few bytes can stand for any number of equal rows.
+MAX_ROWS = 2**21
 ARROW_ERRORS = (pa.ArrowException, OSError)
 
 
@@ -134,6 +136,7 @@ class ParquetSource(FileSource):
     def _open_shard(self, path: Path, problems: ProblemList) -> Shard | None:
         try:
             with pq.ParquetFile(path) as file:
+                check_num_rows(path, file.metadata)
                 schema = file.schema_arrow
                 image = _choose_image_column(path, schema, self.image_column, problems)
                 labels = _read_labels(path, file, self.label_column, problems)
@@ -222,6 +225,14 @@ def _check_bytes(data: bytes | None) -> bytes:
     return data
 
 
+def check_num_rows(path: Path, metadata: pq.FileMetaData) -> None:
+    """Raise ArrowInvalid for a file whose rows would take far more memory than the file."""
+    # Not the values of each column: what the metadata of a damaged file say of a column can end the process.
+    in_groups = sum(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
+    if max(metadata.num_rows, in_groups) > max(MAX_ROWS, path.stat().st_size):
+        raise pa.ArrowInvalid(f"it claims {max(metadata.num_rows, in_groups):,} rows, more than it has bytes")
+
+
 def _describe_unreadable(path: Path, error: Exception) -> tuple[str, str, str]:
     """Return rule, name and advice for a file that Arrow cannot read."""
     advice = "check that it is complete, or write it again"
@@ -301,7 +312,7 @@ def _read_class_names(schema: Any, label_column: str) -> tuple[str, ...] | None:
     """Return the names in the schema's Hugging Face metadata; None if there are none."""
     try:
         names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label_column]["names"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
     return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 

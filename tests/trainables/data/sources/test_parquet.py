@@ -20,7 +20,7 @@ from tests.trainables.data.sources.parquet_files import (
     write_parquet_folder,
 )
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.sources import load_image_set
+from trainables.data.sources import load_image_set, parquet_shards
 from trainables.data.sources.labeled_files import load_descriptions
 
 
@@ -97,12 +97,22 @@ def test_parquet_without_class_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "metadata", [b"{", b"[]", b'{"info": null}', b"\xff", b'{"info": {"features": {"label": {}}}}']
+    "metadata", [b"{", b"[]", b"[" * 100_000, b'{"info": null}', b"\xff", b'{"info": {"features": {"label": {}}}}']
 )
 def test_metadata_that_names_no_classes(tmp_path: Path, metadata: bytes) -> None:
     file = write_parquet(tmp_path / "x.parquet", [encode(make_pixels(i)) for i in range(6)], [0, 1, 2] * 2)
     pq.write_table(pq.read_table(file).replace_schema_metadata({b"huggingface": metadata}), file)
     refuse("x.parquet", "does not name the classes", path=file)
+
+
+def test_rows_that_would_take_far_more_memory_than_their_file_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of equal values takes a few bytes, whatever its length."""
+    monkeypatch.setattr(parquet_shards, "MAX_ROWS", 100_000)
+    table = pa.table({"image": pa.array([b"x"] * 100_001), "label": pa.array(np.zeros(100_001, dtype=np.int64))})
+    pq.write_table(table, tmp_path / "many.parquet")
+    refuse("many.parquet", "claims 100,001 rows", path=tmp_path / "many.parquet")
 
 
 def test_parquet_names_file_and_row_of_a_bad_image(tmp_path: Path) -> None:

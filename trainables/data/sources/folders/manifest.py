@@ -16,6 +16,7 @@ from search_spaces.errors import UserInputError, first_line, list_some, nearest_
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_printable
 from trainables.data.sources.folders.image_files import SPLIT_OF_WORD, FoundFiles, ImageFile, Split, explain_suffix
+from trainables.data.sources.parquet import check_num_rows
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 PATH_COLUMNS = ("file_name", "path", "file", "filename", "image")
@@ -144,7 +145,7 @@ def _check_rows(file: Path, root: Path, columns: _Columns, split: Split, problem
 
 def _locate(file: Path, path: str) -> Path:
     """Return the path that a row of a manifest names."""
-    return file.parent / Path(path).expanduser() if path.startswith("~") else file.parent / path
+    return file.parent / Path(path).expanduser() if path.startswith("~/") else file.parent / path
 
 
 def _split_by_folder(files: list[ImageFile], folder: Path) -> list[ImageFile]:
@@ -235,7 +236,9 @@ def _read_json_lines(file: Path) -> Iterator[tuple[str, Row]]:
 def _list_parquet_columns(file: Path) -> list[str]:
     """Return the names of the columns that hold texts or whole numbers."""
     with _reading(file, "parquet"), file.open("rb") as opened:
-        schema = pq.read_schema(opened)
+        found = pq.ParquetFile(opened)
+        check_num_rows(file, found.metadata)
+        schema = found.schema_arrow
     kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_dictionary)
     return [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
 

@@ -284,14 +284,14 @@ def test_everything_wrong_with_a_manifest_is_in_one_message(tmp_path: Path) -> N
     ]
     write_image(tmp_path / "images" / "040.png", 40)
     write_image(tmp_path / "images" / "041.png", 41)
-    more += ["images/040.png,,p0,trian", "images/041.png,cat,,"]
+    more += ["images/040.png,,p0,trian", "images/041.png,cat,,", "~nobody-has-this-name/x.png,cat,p0,train"]
     file.write_text(file.read_text() + "\n".join(more))
     refuse(
         file,
         "7 problems",
         "listed more than once: images/000.png (line 2 and line 42)",
         "1 rows without a path: line 43",
-        "2 files that do not exist: images/lost.png (line 44), images/\\x00.png (line 45)",
+        "3 files that do not exist: images/lost.png (line 44), images/\\x00.png (line 45), ~nobody-has-this-name/x.png (line 48)",
         "rows without a label: line 46",
         "splits that are not known: 'trian' (line 46)",
         "rows without a group: line 47",
