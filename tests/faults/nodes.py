@@ -216,7 +216,6 @@ def stop_node(cluster: LocalCluster, pid: int) -> bool:
 
     with mock.patch.object(spot_notice, "list_workers", list_own):
         spot_notice.stop_node((sys.executable, "-c", RAY_STOP, *map(str, own)))
-    assert wait_until(lambda: worker.poll() is not None, 20), "the node did not end"
     cluster.drop_worker(worker)
     cluster.add_worker()
     return True

@@ -11,7 +11,6 @@ from study.confirmation.trained_models import read_test_split
 from study.scheduling.sampler_history import SamplerHistory
 from study.stages import training
 from study.state import lease
-from study.state.record_book import RecordBook
 from tests.simulation.world import Outcome, run_seed
 from trainables.records.trial_files import TrialFiles
 from trainables.storage import store as store_module
@@ -79,11 +78,6 @@ def _plan_late() -> AbstractContextManager[None]:
     )
 
 
-def _keep_after_gap() -> AbstractContextManager[None]:
-    """A driver goes on with epochs after one that its predecessor did not write."""
-    return _replace((RecordBook, "_cut_after_gap", lambda _: []))
-
-
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "fence": _remove_fence,
     "creation": _create_by_writing,
@@ -91,7 +85,6 @@ MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "running": _drop_running_state,
     "parents": _forget_parents,
     "plan": _plan_late,
-    "gap": _keep_after_gap,
 }
 
 

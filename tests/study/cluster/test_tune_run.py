@@ -249,7 +249,7 @@ def test_trials_on_eight_logical_gpus_see_those_that_they_hold(tmp_path: Path) -
     assert len(steps) == 40 * 6
     assert {line["held"] for line in steps} == {1.0, 0.25}
     assert {line["visible"] for line in on_gpus} <= set("01234567"), "one device each"
-    assert [line["visible"] for line in lines[-3:] if not line["held"]] == [""], "a task without a GPU sees none"
+    assert [line["visible"] for line in lines[-3:] if not line["held"]] == [""], "a task without a GPU is given none"
     assert len({(line["pid"], line["visible"]) for line in steps}) == len({line["pid"] for line in steps})
     loads = []
     for line in on_gpus:
