@@ -38,11 +38,15 @@ def _ask(host: str, method: str, path: str, headers: dict[str, str]) -> tuple[in
 
 
 def list_workers() -> set[int]:
-    """Return the processes of this node's trials and tasks, which have names such as ``ray::TrialTrainable.train()``."""
+    """Return the processes of this node's trials and tasks, which have names such as ``ray::TrialTrainable.train()``.
+
+    Without Ray's own ``ray::DashboardAgent`` and ``ray::RuntimeEnvAgent``, with which the node would end at once.
+    """
     found = set()
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            if file.read_bytes().startswith(b"ray::"):
+            name = file.read_bytes().split(b"\0")[0]
+            if name.startswith(b"ray::") and not name.endswith(b"Agent"):
                 found.add(int(file.parent.name))
     return found
 

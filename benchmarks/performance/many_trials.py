@@ -5,17 +5,23 @@ else is the product: Ray Tune, the search's director, samplers, brackets and rec
 
 ``python -m benchmarks.performance.many_trials [--trials 10000 --classes 10]`` makes up a study of 20 epochs and prints the bytes
 and the driver's CPU per epoch, and the time to open it on a disk and on a moto server that answers after 30 ms.
+
+``--reports`` prints how many reports a second the director of a search takes whose store answers after 50 ms: from threads, one
+at a time, and by Ray Tune from several raylets.
 """
 
 import argparse
 import json
 import os
 import resource
+import secrets
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,6 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ray import tune
+from ray.cluster_utils import Cluster
 
 from benchmarks.performance.tracker_seconds import make_study
 from benchmarks.search.replay_curves import load_curves
@@ -40,7 +47,8 @@ from trainables.storage.store import Store
 from trainables.tune_adapter import encode_report
 
 NUM_CLASSES, NUM_EPOCHS = 10, 20
-LATENCY_SECONDS = 0.03
+# Of the moto server, and of the object store that takes reports.
+LATENCY_SECONDS, ANSWER_SECONDS = 0.03, 0.05
 
 
 class RecordedTrainable(tune.Trainable):
@@ -216,12 +224,131 @@ def measure_opening_on_s3(folder: Path) -> tuple[float, int]:
         server.join()
 
 
+class _DistantStore(Store):
+    """An object store in memory that answers each request after `ANSWER_SECONDS`."""
+
+    is_local = False  # type: ignore[assignment]
+
+    def __init__(self, root: str, files: dict[str, bytes] | None = None) -> None:
+        super().__init__(root)
+        self._files = {} if files is None else files
+
+    def child(self, name: str) -> "_DistantStore":
+        return _DistantStore(super().child(name).root, self._files)
+
+    def _answer(self, request: Callable[[], Any]) -> Any:
+        time.sleep(ANSWER_SECONDS)
+        return request()
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        self._answer(lambda: self._files.__setitem__(self.locate(name), data))
+
+    def list_folder(self, name: str = "") -> tuple[str, ...]:
+        start = f"{self.locate(name)}/"
+        return self._answer(
+            lambda: tuple({f[len(start) :].split("/")[0] for f in list(self._files) if f.startswith(start)})
+        )
+
+    def delete(self, name: str) -> None:
+        # Whether there is something, and what.
+        self._answer(lambda: self._answer(lambda: self._files.pop(self.locate(name), None)))
+
+
+class _ReportingDirector(SearchDirector):
+    """A search's director on a distant store; notes when each report had come, and how long it took."""
+
+    def __init__(self, num_trials: int, num_epochs: int) -> None:
+        # Without pruning, trials end after all their epochs.
+        search = {"num_trials": num_trials, "max_epochs": num_epochs, "sampler": "tpe_multivariate", "pruning": "none"}
+        sections = {"data": {"source": "planted"}, "model": {"weights": "none"}, "search": search}
+        self.spec = validate_spec({"name": "reports", **sections}, where="benchmark")
+        super().__init__(RecordBook(_DistantStore("reports")), self.spec, {"max_epochs": num_epochs})
+        self._ended: list[float] = []
+        self._seconds: list[float] = []
+
+    def on_report(self, trial_id: str, report: EpochReport) -> bool:
+        started = time.perf_counter()
+        goes_on = super().on_report(trial_id, report)
+        self._ended.append(time.perf_counter())
+        self._seconds.append(self._ended[-1] - started)
+        return goes_on
+
+    def describe(self) -> str:
+        """Return the number of reports, how many came in a second, and the milliseconds of one."""
+        rate = (len(self._ended) - 1) / (self._ended[-1] - self._ended[0])
+        median, mean = 1e3 * np.median(self._seconds), 1e3 * np.mean(self._seconds)
+        return f"{len(self._ended)} reports, {rate:.1f} a second, {median:.1f} ms each (median), {mean:.1f} ms (mean)"
+
+
+def measure_threads(num_threads: int, num_trials: int, num_epochs: int) -> str:
+    """Return how fast a director takes the reports of threads, one at a time."""
+    director, curves, loop = _ReportingDirector(num_trials, num_epochs), list_curves(), threading.Lock()
+
+    def run_trials_of_a_thread(_: int) -> None:
+        while True:
+            with loop:
+                record = director.next_trial()
+            if record is None:
+                return
+            own = curves[record.config.arm]
+            curve, epoch, goes_on = own[int(record.trial_id) % len(own)], 0, True
+            while goes_on:
+                epoch += 1
+                report = make_report(epoch, *curve[(epoch - 1) % len(curve)], NUM_CLASSES)
+                with loop:
+                    goes_on = director.on_report(record.trial_id, report)
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        list(pool.map(run_trials_of_a_thread, range(num_threads)))
+    return director.describe()
+
+
+def measure_nodes(num_nodes: int, num_trials_of_a_node: int, num_trials: int, num_epochs: int) -> str:
+    """Return how fast a director takes the reports of trials on several raylets of this machine, which Tune passes on."""
+    encoded = [encode_report(make_report(epoch, 0.5, 1.0, NUM_CLASSES)) for epoch in range(1, num_epochs + 1)]
+
+    class Encoded(tune.Trainable):  # type: ignore[misc]  # Made here: it pickles by value, so that its processes start fast.
+        def setup(self, _: dict[str, Any]) -> None:
+            self.reset_config({})
+
+        def reset_config(self, _: dict[str, Any]) -> bool:
+            self._left = iter(encoded)
+            return True
+
+        def step(self) -> dict[str, str]:
+            return next(self._left)
+
+    director = _ReportingDirector(num_trials, num_epochs)
+    resources = director.spec.resources.model_copy(update={"cpu": 1 / num_trials_of_a_node})
+    concurrent = num_nodes * num_trials_of_a_node
+    stage = Stage(settings=None, max_concurrent=concurrent, splits_to_predict=(), on_change=lambda: None)
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    with tempfile.TemporaryDirectory(prefix="nodes-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 0, "temp_dir": f"{folder}/ray", "include_dashboard": False},
+        )
+        try:
+            for _ in range(num_nodes):
+                cluster.add_node(num_cpus=1)
+            with connect_cluster(cluster.address) as connected:
+                run_trials(director, stage, resources=resources, scratch=connected.scratch, trainable=Encoded)
+        finally:
+            cluster.shutdown()
+    return director.describe()
+
+
 def main() -> None:
-    """Print what a large study takes."""
+    """Print what a large study takes, or how many reports a second a director takes."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--classes", type=int, default=NUM_CLASSES)
+    parser.add_argument("--reports", action="store_true")
     given = parser.parse_args()
+    if given.reports:
+        print("128 threads, 256 trials:", measure_threads(128, 256, NUM_EPOCHS), flush=True)
+        print("16 trials at once on 4 raylets, 48 trials:", measure_nodes(4, 4, 48, NUM_EPOCHS))
+        return
     with tempfile.TemporaryDirectory(prefix="many-trials-") as name:
         folder, reports = Path(name, "study"), measure_reports(Path(name, "reports"), given.classes)
         size = len(Store(Path(name, "reports")).read_bytes(f"trials/00000/{RECORD}"))

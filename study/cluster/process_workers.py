@@ -32,6 +32,7 @@ class ProcessWorkers:
             try:
                 while (record := director.next_trial()) is not None:
                     _run_trial(director, record, worker, stage, self._spec)
+                director.book.wait()
             except KeyboardInterrupt:
                 return
             except StorageError as error:

@@ -331,6 +331,7 @@ def run_trials(director: Director, stage: Stage, *, resources: ResourcesSpec, sc
     )
     try:
         tuner.fit()
+        asker.ask(lambda director: director.book.wait())
     except Exception:
         if isinstance(asker.failure, StorageError):
             raise storage_interruption(asker.failure) from None

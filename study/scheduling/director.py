@@ -97,7 +97,7 @@ class Director(ABC):
         record = self.add_epoch(record, report, stop=state.is_finished)
         if state.is_finished:
             record = self.finish(record, state, reason, diverged=state is TrialState.FAILED)
-        record = self.book.save(record)
+        record = self.book.save(record, waits=state.is_finished)
         if state.is_finished:
             self.on_end(record)
         return not state.is_finished

@@ -7,9 +7,9 @@ import os
 import platform
 import time
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
 from search_spaces.config import TrialConfig, Value
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainables.records.trial_files import TrialFiles
 
 
-# Records that are read from an object store at the same time.
+# Records that are read from or written to an object store at the same time.
 NUM_REQUESTS = 32
 
 
@@ -61,8 +61,8 @@ class MemoryBook:
         """Return one record; raise KeyError if there is none."""
         return self._records[stage][trial_id]
 
-    def save(self, record: TrialRecord) -> TrialRecord:
-        """Replace the record; return it."""
+    def save(self, record: TrialRecord, *, waits: bool = True) -> TrialRecord:  # noqa: ARG002
+        """Replace the record; return it. In memory there is nothing to wait for."""
         self._records[record.stage][record.trial_id] = record
         self._configurations.pop((record.stage, record.trial_id), None)
         return record
@@ -100,6 +100,9 @@ class MemoryBook:
             self._configurations[key] = record.config.configuration_fingerprint
         return self._configurations[key]
 
+    def wait(self) -> None:
+        """Wait for what is still written; in memory there is nothing."""
+
     def drop_checkpoint(self, record: TrialRecord) -> None:
         """Delete the checkpoints of a trial that has ended; in memory there are none."""
 
@@ -108,7 +111,13 @@ class MemoryBook:
 
 
 class RecordBook(MemoryBook):
-    """All trial records of a study, in memory and on disk."""
+    """All trial records of a study, in memory and on disk.
+
+    An object store answers after tens of milliseconds, but many requests at once. Records that nobody waits for are written there
+    in groups, one group after the other, each with what was saved while the last one was written. A record that is waited for
+    comes after all of them, so that a driver that stops in the middle of a group leaves at most epochs of running trials without
+    epochs before them; see `sign_with`.
+    """
 
     def __init__(self, store: Store) -> None:
         """Read every record of the study below `store`.
@@ -121,14 +130,18 @@ class RecordBook(MemoryBook):
         self.recovered: tuple[str, ...] = ()
         self._recovered_records: list[TrialRecord] = []
         self._writer = f"{platform.node()}:{os.getpid()}"
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="records")
+        self._requests = ThreadPoolExecutor(NUM_REQUESTS, thread_name_prefix="records")
+        self._groups = ThreadPoolExecutor(1, thread_name_prefix="groups of records")
+        self._last_group: Future[None] | None = None
+        self._deletions: list[Future[None]] = []
+        self._unwritten: dict[tuple[Stage, str], TrialRecord] = {}
         names = [
             TrialPaths(stage=stage, trial_id=trial_id)
             for stage, folder in STAGE_FOLDERS.items()
             for trial_id in store.list_folder(folder)
             if "." not in trial_id  # a file beside the trials, such as the plan
         ]
-        # An object store answers after tens of milliseconds, but many requests at once; a disk is faster without threads.
+        # A disk is faster without threads.
         with ThreadPoolExecutor(1 if store.is_local else NUM_REQUESTS) as pool:
             for record, problem in pool.map(self._read, names):
                 if record is not None:
@@ -138,26 +151,68 @@ class RecordBook(MemoryBook):
                     self._recovered_records.append(record)
 
     def sign_with(self, token: int) -> None:
-        """Sign every record written from now on with a lease's fencing token; rewrite the records recovered from copies."""
+        """Sign every record written from now on with a lease's fencing token; write anew the records that are to be mended.
+
+        Those are the ones recovered from copies, and trials of the search with epochs after one that was not written: without
+        it, the decisions about them could not be made again. These epochs are reported anew.
+        """
         self._writer = f"{platform.node()}:{os.getpid()}#{token}"
-        for record in self._recovered_records:
+        for record in (*self._recovered_records, *self._cut_after_gap()):
             self.save(record)
 
-    def save(self, record: TrialRecord) -> TrialRecord:
-        """Replace the record on disk, then in memory; return it with its writer."""
+    def _cut_after_gap(self) -> list[TrialRecord]:
+        """Return the search's running trials that have epochs after the first missing event, without these epochs.
+
+        No event is missing before the start or the end of a trial, for which a driver waits.
+        """
+        running = [record for record in self.of_stage("search") if not record.state.is_finished]
+        known = {epoch.order for record in running for epoch in record.epochs}
+        waited = (max(record.suggested_order, record.ended_order or 0) for record in self)
+        gap = next(order for order in count(max(waited, default=0) + 1) if order not in known)
+        return [_cut(record, gap) for record in running if record.epochs and record.epochs[-1].order > gap]
+
+    def save(self, record: TrialRecord, *, waits: bool = True) -> TrialRecord:
+        """Replace the record on disk and in memory; return it with its writer.
+
+        Args:
+            record: of any trial.
+            waits: until it is on disk. Otherwise it may be written later to an object store, and a driver that stops before has
+                not saved it; what goes wrong is raised by a later call.
+        """
         signed = record.updated(writer=self._writer)
-        paths = TrialPaths(stage=signed.stage, trial_id=signed.trial_id)
-        write = partial(self.store.write_text, text=signed.to_json())
         if self.store.is_local:
-            write(paths.record)
-            write(paths.record_copy)
+            for name, text in _list_files(signed):
+                self.store.write_text(name, text)
+        elif waits:
+            if self._last_group is not None:
+                self._last_group.result()
+            self._write([signed])
         else:
-            # At once: an object store answers after tens of milliseconds. Neither is left to itself if the other one fails.
-            written = [self._threads.submit(write, name) for name in (paths.record, paths.record_copy)]
-            for error in [future.exception() for future in written]:
-                if error is not None:
-                    raise error
+            if self._last_group is not None and self._last_group.done():
+                self._last_group.result()
+            self._unwritten[signed.stage, signed.trial_id] = signed
+            self._last_group = self._groups.submit(self._write_group, self._last_group)
         return super().save(signed)
+
+    def wait(self) -> None:
+        """Wait for what is still written or deleted; raise what went wrong."""
+        for running in (*filter(None, [self._last_group]), *self._deletions):
+            running.result()
+        self._deletions.clear()
+
+    def _write_group(self, last: "Future[None] | None") -> None:
+        """Write what has not been written yet; raise what went wrong with the group before."""
+        if last is not None:
+            last.result()
+        self._write([self._unwritten.pop(key) for key in list(self._unwritten)])
+
+    def _write(self, records: Collection[TrialRecord]) -> None:
+        """Write records and copies at once. None is left to itself if another one fails."""
+        files = [file for record in records for file in _list_files(record)]
+        written = [self._requests.submit(self.store.write_text, *file) for file in files]
+        for error in [future.exception() for future in written]:
+            if error is not None:
+                raise error
 
     def _read(self, paths: TrialPaths) -> tuple[TrialRecord | None, str]:
         """Return the record, and what is wrong with it if it is that of its copy; None for a folder without a record."""
@@ -181,11 +236,21 @@ class RecordBook(MemoryBook):
         return TrialRecord.from_json(self.store.read_bytes(name), where=self.store.locate(name))
 
     def drop_checkpoint(self, record: TrialRecord) -> None:
-        """Delete the checkpoints of a trial that has ended, and what attempts stored that did not end it."""
+        """Delete the checkpoints of a trial that has ended, and what attempts stored that did not end it.
+
+        On an object store this goes on after the return, until `wait`.
+        """
         files = open_trial_files(self.store, record)
-        files.delete_checkpoint()
-        if record.attempts > 1:
-            files.delete_lost_results(record.digests)
+
+        def delete() -> None:
+            files.delete_checkpoint()
+            if record.attempts > 1:
+                files.delete_lost_results(record.digests)
+
+        if self.store.is_local:
+            delete()
+        else:
+            self._deletions.append(self._requests.submit(delete))
 
     def drop_weights(self, record: TrialRecord) -> None:
         """Delete the weights of a trial that has ended, and say so in its record.
@@ -195,6 +260,18 @@ class RecordBook(MemoryBook):
         files = open_trial_files(self.store, record)
         self.save(record.updated(digests=files.without_weights(record.digests), weights_dropped=True))
         files.delete_weights(record.digests)
+
+
+def _cut(record: TrialRecord, order: int) -> TrialRecord:
+    """Return a record without the epochs from an event on."""
+    epochs = tuple(epoch for epoch in record.epochs if epoch.order < order)
+    return record.updated(epochs=epochs, device_seconds=epochs[-1].device_seconds if epochs else 0.0)
+
+
+def _list_files(record: TrialRecord) -> list[tuple[str, str]]:
+    """Return the names of the files of a record, each with its text."""
+    paths, text = TrialPaths(stage=record.stage, trial_id=record.trial_id), record.to_json()
+    return [(paths.record, text), (paths.record_copy, text)]
 
 
 def _describe_network(config: TrialConfig) -> dict[str, Value]:

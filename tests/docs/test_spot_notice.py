@@ -13,6 +13,7 @@ import pytest
 
 from docs import spot_notice
 from docs.spot_notice import is_announced, list_workers, stop_node
+from tests.faults.process_tree import wait_until
 
 # A process with a name of Ray's, which takes a moment to store its state.
 STORES = "trap 'sleep 0.5; date +%s%N > \"$1\"; exit' TERM; echo ready; while true; do sleep 0.1; done"
@@ -84,6 +85,22 @@ def test_ray_stops_after_the_workers_have_stored_their_state(tmp_path: Path, mon
             worker.kill()
     stored = [int((tmp_path / name[5:11]).read_text()) for name in names]
     assert max(stored) < int((tmp_path / "stopped").read_text())
+
+
+def test_the_processes_with_which_a_node_ends_are_not_told() -> None:
+    agents = [
+        subprocess.Popen([f"ray::{name}Agent", "-c", "read line"], executable="/bin/bash", stdin=subprocess.PIPE)
+        for name in ("Dashboard", "RuntimeEnv")
+    ]
+    try:
+        for agent in agents:
+            cmdline = Path(f"/proc/{agent.pid}/cmdline")
+            assert wait_until(lambda file=cmdline: file.read_bytes().startswith(b"ray::"), 10)  # type: ignore[misc]
+        assert not {agent.pid for agent in agents} & list_workers()
+    finally:
+        for agent in agents:
+            agent.kill()
+            agent.communicate()
 
 
 def test_a_worker_that_does_not_end_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ RESULTS = Path(__file__).with_name("results.json")
 CAMPAIGNS: tuple[tuple[str, Callable[[Path, int], Outcome], int], ...] = (
     ("R1", processes.kill_trials, 50),
     ("R2", nodes.lose_nodes, 20),
+    ("R2 stop", nodes.stop_nodes, 10),
     ("R3", nodes.orphan_trials, 10),
     ("R4", processes.kill_drivers, 30),
     ("R4 small", processes.kill_whole_studies, 4),

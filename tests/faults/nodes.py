@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
+from unittest import mock
 
 import yaml
 from ray.util import get_node_ip_address
 
+from docs import spot_notice
 from tests.faults.campaign import EXIT_DONE, LOG_NAME, ROOT, Campaign, Outcome, draw
 from tests.faults.judge import LOG
 from tests.faults.process_tree import descendants, is_alive, kill, kill_session, wait_until
@@ -112,12 +114,13 @@ def local_cluster(
     python_path: Path | None = None,
     dashboard_port: int | None = None,
     head_cpus: int = 0,
+    head_gpus: int = 0,
 ) -> Iterator[LocalCluster]:
     """Start a cluster with its own token; end it with all its processes.
 
     The trials of a campaign in `folder` write their log there: they inherit the nodes' environment, not the driver's. So do
     `variables`, and a folder of modules, `python_path`. With `dashboard_port`, the head has a job server, and with `head_cpus` it
-    runs trials.
+    runs trials, which may hold its `head_gpus` logical GPUs.
     """
     # Ray's sockets have paths of at most 107 bytes.
     scratch = Path(tempfile.mkdtemp(prefix="abf-", dir="/tmp"))
@@ -132,7 +135,7 @@ def local_cluster(
         **({LOG: str(folder / LOG_NAME)} if folder else {}),
         **variables,
     }
-    limits = [f"--num-cpus={head_cpus}", "--num-gpus=0", "--object-store-memory=150000000"]
+    limits = [f"--num-cpus={head_cpus}", f"--num-gpus={head_gpus}", "--object-store-memory=150000000"]
     options = [f"--port={port}", f"--temp-dir={scratch / 'ray'}", *limits]
     if dashboard_port is not None:
         options += ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"]
@@ -172,6 +175,61 @@ def replace_node(cluster: LocalCluster, pid: int) -> bool:
         cluster.drop_worker(worker)
         cluster.add_worker()
     return worker is not None
+
+
+# Of processes that are given, what `ray stop` does to those of the whole machine.
+RAY_STOP = """
+import sys, psutil
+from ray.scripts.scripts import stop
+psutil.process_iter = lambda *_: [psutil.Process(int(pid)) for pid in sys.argv[1:] if psutil.pid_exists(int(pid))]
+stop.main(["--grace-period", "15"])
+"""
+
+
+def stop_nodes(folder: Path, count: int) -> Outcome:
+    """R2 stop: the machine of a trial is announced to end; its trials are told, then `ray stop` ends the node."""
+    with local_cluster(2, folder) as cluster:
+        campaign = make_campaign(folder, cluster, num_trials=max(4, 2 * count), retries=10)
+        campaign.start()
+        struck = campaign.strike(count, (0.5, 3.0), partial(stop_node, cluster))
+        campaign.end(600)
+    left = [line for line in campaign.lines() if line.event == "left"]
+    return campaign.outcome(
+        "R2 node stopped",
+        struck,
+        f"{len(left)} trials left with a checkpoint; no step was trained twice",
+        again_per_attempt=0,
+        lost=find_lost_steps(campaign),
+    )
+
+
+def stop_node(cluster: LocalCluster, pid: int) -> bool:
+    """Stop the node of a process as docs/spot_notice.py does, and start another; return False if it has none."""
+    worker = cluster.worker_of(pid)
+    if worker is None:
+        return False
+    own = {process.pid for process in descendants(worker.pid)}
+    list_all = spot_notice.list_workers
+
+    def list_own() -> set[int]:
+        return list_all() & own
+
+    with mock.patch.object(spot_notice, "list_workers", list_own):
+        spot_notice.stop_node((sys.executable, "-c", RAY_STOP, *map(str, own)))
+    cluster.drop_worker(worker)
+    cluster.add_worker()
+    return True
+
+
+def find_lost_steps(campaign: Campaign) -> tuple[str, ...]:
+    """Return the attempts that began at an earlier step than the one before them had left at."""
+    lines = campaign.lines()
+    left = {(x.trial, x.attempt): x.steps for x in lines if x.event == "left"}
+    return tuple(
+        f"{x.trial}: attempt {x.attempt} began at step {x.steps}, attempt {x.attempt - 1} had left at {steps}"
+        for x in lines
+        if x.event == "start" and x.steps < (steps := left.get((x.trial, x.attempt - 1), 0))
+    )
 
 
 def orphan_trials(folder: Path, count: int) -> Outcome:

@@ -80,6 +80,13 @@ def test_node_lost_trial_orphaned_and_head_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.long_faults
+def test_a_node_that_is_stopped_leaves_checkpoints_and_no_step_is_trained_twice(tmp_path: Path) -> None:
+    outcome = nodes.stop_nodes(tmp_path, 2)
+    assert outcome.is_met, outcome
+    assert outcome.injected == 2
+
+
+@pytest.mark.long_faults
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is a tmpfs, which only root may mount")
 def test_full_disk_stops_the_study_and_it_is_resumed_when_there_is_space(tmp_path: Path) -> None:
     if subprocess.run(["mount", "--version"], capture_output=True, check=False).returncode:

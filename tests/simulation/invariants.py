@@ -220,7 +220,10 @@ class Invariants:
                 changed = {name for name, value in dict(before).items() if getattr(record, name) != value} - LATER
                 must(not changed, f"{folder} had ended, but {sorted(changed)} changed")
             earlier, later = ([e.order for e in found.epochs] for found in (before, record))
-            must(later[: len(earlier)] == earlier, f"epochs of {folder} changed from {earlier} to {later}")
+            # After a driver that stopped in the middle of a group of reports, the next one takes back those after a missing one.
+            is_cut = not record.state.is_finished and isinstance(self.storage, ObjectStore)
+            least_kept = min(len(later), len(earlier)) if is_cut else len(earlier)
+            must(later[:least_kept] == earlier[:least_kept], f"epochs of {folder} changed from {earlier} to {later}")
         if record.state.is_finished:
             self._over.setdefault((folder, record.attempts), now)
         else:

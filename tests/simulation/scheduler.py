@@ -371,6 +371,9 @@ class _Future:
             self._error = error
         self._ended.set()
 
+    def done(self) -> bool:
+        return self._ended.is_set()
+
     def exception(self) -> BaseException | None:
         while not self._ended.wait():
             pass

@@ -1,8 +1,11 @@
 """Runs of Ray Tune: faulty, hanging and slow trials on one local Ray, and what Tune does to trials, without it."""
 
+import json
 import math
 import os
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +20,8 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from study.cluster.connection import Cluster, connect_cluster
+from study.cluster.ray_workers import RayWorkers
+from study.cluster.tasks import Task
 from study.cluster.tune_run import (
     MAX_FAILED_TRIALS,
     Asker,
@@ -31,6 +36,7 @@ from study.scheduling.search_director import SearchDirector
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook, RecordBook
 from study.views.replaying import replay_search
+from tests.faults.nodes import local_cluster
 from tests.study import simulated
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_stage
 from trainables.records.record import TrialState, best_trials
@@ -184,6 +190,73 @@ def test_a_process_that_starts_slowly_is_not_replaced_by_one_that_is_free(cluste
     users = {place[2]: place[1] for place in places if place[0] == "trial"}
     assert len(processes) == 2, "every process that was started runs trials"
     assert set(users) == processes
+
+
+GPU_LOG = "gpus.jsonl"
+
+
+def run_on_gpus(address: str, folder: str) -> None:
+    """Run 40 trials that hold a GPU or a quarter of one, and tasks that hold a quarter or none; each step and task writes a line.
+
+    The devices of a process are in its environment: nothing computes on them.
+    """
+
+    def write_line(held: float, seconds: float) -> None:
+        started = time.time()
+        time.sleep(seconds)
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        line = {"pid": os.getpid(), "visible": visible, "held": held, "started": started, "ended": time.time()}
+        with (Path(folder) / GPU_LOG).open("a") as log:
+            log.write(f"{json.dumps(line)}\n")
+
+    def train(_: str, __: int, held: float) -> float:
+        write_line(held, 0.1)
+        return 0.5
+
+    gpu = {"resnet18": 1.0, "resnet50": 0.25}
+    spec = make_spec({"cpu": 0.1, "gpu": gpu, "device": "cpu"}, num_trials=40, pruning="none")
+    with connect_cluster(address) as cluster:
+        director = SearchDirector(MemoryBook(), spec, FIXED)
+        run_trials(
+            director, make_stage(8), resources=spec.resources, scratch=cluster.scratch, trainable=make_trainable(train)
+        )
+        assert all(record.state is TrialState.COMPLETE for record in director.book.of_stage("search"))
+        none: Any = None
+        tasks = [Task(arguments=(held, 1.0), cpu=0.1, gpu=held) for held in (0.25, 0.25, 0.0)]
+
+        def compute(held: float, seconds: float, **_: Any) -> None:
+            write_line(held, seconds)
+
+        list(RayWorkers(cluster.scratch, spec, none).run_tasks(compute, tasks))
+
+
+@pytest.mark.long_faults
+@pytest.mark.timeout(280)
+def test_trials_on_eight_logical_gpus_see_those_that_they_hold(tmp_path: Path) -> None:
+    program = f"from {__name__} import run_on_gpus; run_on_gpus"
+    with local_cluster(0, head_cpus=2, head_gpus=8) as nodes:
+        done = subprocess.run(
+            [sys.executable, "-c", f"{program}({nodes.address!r}, {str(tmp_path)!r})"],
+            env={**os.environ, **nodes.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout
+    lines = [json.loads(line) for line in (tmp_path / GPU_LOG).read_text().splitlines()]
+    steps, on_gpus = lines[:-3], [line for line in lines if line["held"]]
+    assert len(steps) == 40 * 6
+    assert {line["held"] for line in steps} == {1.0, 0.25}
+    assert {line["visible"] for line in on_gpus} <= set("01234567"), "one device each"
+    assert [line["visible"] for line in lines[-3:] if not line["held"]] == [""], "a task without a GPU is given none"
+    assert len({(line["pid"], line["visible"]) for line in steps}) == len({line["pid"] for line in steps})
+    loads = []
+    for line in on_gpus:
+        there = [x for x in on_gpus if x["visible"] == line["visible"] and x["started"] <= line["started"] < x["ended"]]
+        loads.append((sum(x["held"] for x in there), len(there)))
+    assert max(load for load, _ in loads) <= 1.0, "a whole GPU has one trial, and none has more than four quarters"
+    assert max(number for _, number in loads) > 1, "quarters share a GPU"
 
 
 Driven = tuple[Director, MemoryBook, DirectedSearcher, DirectedScheduler]

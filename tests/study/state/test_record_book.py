@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import RecordBook
-from tests.study.simulated import FIXED, drive, make_spec
+from study.views.replaying import replay_search
+from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord
 from trainables.storage.store import StorageError, Store
@@ -182,3 +183,107 @@ def test_a_write_that_fails_leaves_no_other_one_on_its_way(tmp_path: Path, faili
         SearchDirector(book, make_spec(num_trials=4), FIXED).next_trial()
     assert len(store.written) == 1
     assert book.of_stage("search") == ()
+
+
+class GatedStore(RemoteStore):
+    """An object store that answers writes only while its gate is open."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.gate, self.is_asked = threading.Event(), threading.Event()
+        self.gate.set()
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        self.is_asked.set()
+        assert self.gate.wait(20)
+        if self._failing in name:
+            raise StorageError(f"{name}: the store does not answer")
+        Store(self.root).write_bytes(name, data)
+        self.written.append(name)
+
+    def close_gate(self) -> None:
+        self.is_asked.clear()
+        self.gate.clear()
+
+    def fail(self, trial_id: str) -> None:
+        self._failing = trial_id
+
+
+def start_search(store: Store, num_trials: int) -> tuple[SearchDirector, list[TrialRecord]]:
+    director = SearchDirector(RecordBook(store), make_spec(num_trials=num_trials, pruning="none"), FIXED)
+    started = [director.next_trial() for _ in range(num_trials)]
+    return director, [record for record in started if record is not None]
+
+
+def report(director: SearchDirector, record: TrialRecord, epoch: int) -> bool:
+    return director.on_report(record.trial_id, make_report(epoch, learning_curve(record, epoch), 1.0))
+
+
+def test_reports_go_to_an_object_store_in_groups_and_the_end_of_a_trial_waits_for_them(tmp_path: Path) -> None:
+    store = GatedStore(tmp_path)
+    director, trials = start_search(store, 3)
+    store.written.clear()
+    store.close_gate()
+    for epoch in range(1, 6):
+        assert all(report(director, trial, epoch) for trial in trials)
+    assert store.written == []
+    opens = threading.Timer(0.2, store.gate.set)
+    opens.start()
+    assert not report(director, trials[0], 6)
+    # At most all three, all three again, and the one that has ended, of 16 reports.
+    assert len(store.written) <= 2 * (3 + 3 + 1)
+    assert {name.split("/")[1] for name in store.written[-2:]} == {trials[0].trial_id}
+    assert list(RecordBook(Store(tmp_path))) == list(director.book)
+    opens.join()
+
+
+def test_what_goes_wrong_with_a_report_is_raised_by_a_later_call(tmp_path: Path) -> None:
+    store = GatedStore(tmp_path)
+    director, (trial, other) = start_search(store, 2)
+    store.fail(trial.trial_id)
+    assert report(director, trial, 1)
+    with pytest.raises(StorageError, match="does not answer"):
+        director.book.wait()
+    with pytest.raises(StorageError, match="does not answer"):
+        report(director, other, 1)
+    assert RecordBook(Store(tmp_path)).get("search", other.trial_id).epochs == ()
+
+
+def test_epochs_after_one_that_a_stopped_driver_has_not_written_are_reported_anew(tmp_path: Path) -> None:
+    """Without it, the decisions about them could not be replayed."""
+    store = GatedStore(tmp_path)
+    director, trials = start_search(store, 3)
+    for trial in trials:
+        report(director, trial, 1)
+    director.book.wait()
+    store.fail(trials[1].trial_id)
+    store.close_gate()
+    report(director, trials[0], 2)
+    assert store.is_asked.wait(20), "the others come into the next group"
+    for trial in trials[1:]:
+        report(director, trial, 2)
+    store.gate.set()
+    with pytest.raises(StorageError):
+        director.book.wait()
+    book = RecordBook(Store(tmp_path))
+    assert [len(record.epochs) for record in book] == [2, 1, 2]
+    book.sign_with(2)
+    assert [len(record.epochs) for record in book] == [2, 1, 1]
+    assert [record.device_seconds for record in book] == [2.0, 1.0, 1.0]
+    assert list(RecordBook(Store(tmp_path))) == list(book)
+    spec = make_spec(num_trials=3, pruning="none")
+    drive(SearchDirector(book, spec, FIXED))
+    events = [order for r in book for order in (r.suggested_order, *(e.order for e in r.epochs), r.ended_order)]
+    assert {*events} == {*range(len(events))}
+    assert not replay_search(book.of_stage("search"), {0: spec}).difference
+
+
+def test_checkpoints_in_an_object_store_are_deleted_beside_the_next_reports(tmp_path: Path) -> None:
+    store = GatedStore(tmp_path)
+    director, (trial, _) = start_search(store, 2)
+    folder = tmp_path / "trials" / trial.trial_id / "checkpoint"
+    folder.mkdir()
+    for epoch in range(1, 7):
+        report(director, trial, epoch)
+    director.book.wait()
+    assert not folder.exists()
