@@ -48,7 +48,7 @@ def trusted() -> Iterator[None]:
         yield
 
 
-# Files that run whole studies, the longest first: the one that begins last must not leave the other worker without work.
+# Files that take longest, about in their order: the one that begins last must not leave the other worker without work.
 LONGEST = (
     "journeys/test_whole_study.py",
     "journeys/test_two_nodes.py",
@@ -59,7 +59,10 @@ LONGEST = (
     "journeys/test_own_loop_study.py",
     "study/cluster/test_tune_run.py",
     "faults/test_faults.py",
-    "journeys/test_bad_input.py",
+    "study/stages/test_intervening.py",
+    "journeys/test_local_run.py",
+    "trainables/training/test_distributed_run.py",
+    "browser/test_pages.py",
 )
 
 

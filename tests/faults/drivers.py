@@ -9,28 +9,33 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import UserInputError
 from study.state.lease import acquire_lease
 from study.state.sealed_files import FencedStore
-from tests.faults.campaign import ROOT, Outcome
-from tests.faults.storage import object_store
 from trainables.storage import durable as exclusive
 from trainables.storage import store
 from trainables.storage.durable import write_durably
 from trainables.storage.store import Store
 
+if TYPE_CHECKING:
+    from tests.faults.campaign import Outcome
+
 # What a write takes longer in one of the drivers, as on a busy disk.
 SLOW_SECONDS = 0.12
 
 
-def race_drivers(folder: Path, count: int) -> Outcome:
+def race_drivers(folder: Path, count: int) -> "Outcome":
     """R15: two drivers take one study at the same moment; five of seven times on a disk, else on a moto server.
 
     Every second study had a driver before, which has ended. A study survives if one driver has it, and writes, and the other is
     refused in one line.
     """
+    # Not at the top: the drivers need no torch, which takes them seconds to import.
+    from tests.faults.campaign import ROOT, Outcome
+    from tests.faults.storage import object_store
+
     on_disk = count * 5 // 7
     command = [sys.executable, "-m", "tests.faults.drivers"]
     with object_store() as (uri, _, _):

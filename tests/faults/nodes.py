@@ -27,6 +27,15 @@ from tests.faults.judge import LOG
 from tests.faults.process_tree import descendants, is_alive, kill, kill_session, wait_until
 
 BIN = Path(sys.executable).parent
+# Of the nodes that have joined, the head's line first.
+JOINED = """
+until = time.monotonic() + 120
+for number in range({number} + 1):
+    while sum(n["Alive"] and n["Resources"].get("CPU", 0) > 0 for n in ray.nodes()) < number:
+        assert time.monotonic() < until, "the workers did not join"
+        time.sleep(0.2)
+    print("joined", number, flush=True)
+"""
 TRIAL_RESOURCES = ("resources.gpu=1", "resources.cpu=1", 'resources.device="cpu"')
 
 
@@ -53,17 +62,16 @@ class LocalCluster:
         self.workers.append(worker)
         return worker
 
-    def wait_for_workers(self, number: int) -> None:
-        """Wait until the head and this many workers have joined; raise AssertionError after two minutes."""
-        program = (
-            "until = time.monotonic() + 120\n"
-            f"while sum(n['Alive'] and n['Resources'].get('CPU', 0) > 0 for n in ray.nodes()) < {number}:\n"
-            "    assert time.monotonic() < until, 'the workers did not join'\n"
-            "    time.sleep(0.2)\n"
-        )
-        process = self.start_program(program)
-        output, _ = process.communicate()
-        assert process.returncode == 0, output
+    def add_workers(self, number: int) -> None:
+        """Add workers one after the other, the first when the head is there; raise AssertionError after two minutes."""
+        with self.start_program(JOINED.format(number=number)) as watcher:
+            assert watcher.stdout is not None
+            output = ""
+            for line in watcher.stdout:
+                output += line
+                if line.startswith("joined ") and line != f"joined {number}\n":
+                    self.add_worker()
+        assert watcher.returncode == 0, output
 
     def start_program(self, program: str) -> subprocess.Popen[str]:
         """Start a Python program that is connected to the cluster and has imported ray and time."""
@@ -146,10 +154,7 @@ def local_cluster(
         assert wait_until(lambda: head.poll() is not None or _listens(port), 60), "the head does not listen after 60 s"
         assert head.poll() is None, "the head did not start"
         # The port answers before the head's raylet is there. A worker that starts meanwhile may take its socket.
-        cluster.wait_for_workers(0)
-        for number in range(num_workers):
-            cluster.add_worker()
-            cluster.wait_for_workers(number + 1)
+        cluster.add_workers(num_workers)
         yield cluster
     finally:
         for node in (*cluster.workers, head):

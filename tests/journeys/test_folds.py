@@ -52,7 +52,8 @@ top_k = 1
 looks = [2]
 folds = 2
 [analyze]
-num_panels = 2
+num_panels = 1
+num_audit_images = 20
 """
 
 

@@ -27,7 +27,7 @@ from tests.study.small_study import write_small_study
 from trainables.records.record import EpochReport, TrialRecord, TrialState
 from trainables.storage.store import StorageError, Store
 
-STUDY = {"analyze": {"num_audit_images": 20}}
+STUDY = {"analyze": {"num_audit_images": 10}}
 # Ray cannot be imported, as on a machine that has none.
 WITHOUT_RAY = """
 import sys

@@ -31,7 +31,7 @@ def own_images(path: Path, **data: str) -> dict[str, Any]:
     return {
         "data": {"source": "folder", "path": str(path), "num_images": None, **data},
         "train": {"image_size": 8, "batch_size": 8},
-        "search": {"fixed": {"backbone": "resnet18", "class_weighting": "none"}},
+        "search": {"fixed": {"backbone": "timm:test_resnet", "class_weighting": "none"}},
     }
 
 

@@ -28,6 +28,7 @@ OVERRIDES = (
     "confirm.top_k=1",
     "analyze.num_panels=1",
     "analyze.num_audit_images=20",
+    "resources.max_concurrent=1",
 )
 
 

@@ -15,7 +15,7 @@ FAILED = {
     119: "after a suspension, a driver on an object store wrote for ten seconds beside the one that had taken over",
     128: "a driver that was cut off from the storage for a minute took the lease of one that had renewed it meanwhile",
 }
-SAMPLE_SECONDS = 20.0
+SAMPLE_SECONDS = 8.0
 LEAST_STEPS = 200
 
 

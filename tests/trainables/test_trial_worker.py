@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError
 from tests.journeys.test_diverged_trial import RUNNING, PoisonedRun
 from tests.trainables.training.test_loop import DATA, change
 from trainables import trial_worker
@@ -30,17 +32,19 @@ def begin(
     seconds: float = 0.0,
     folder: str = "trial",
     network: str = "",
+    num_gpus: float = 0.0,
+    device: str = "cpu",
 ) -> TrialWorker:
     """Return a worker that has started the trial in `root`/`folder`, whose network may be that of another one."""
     TrialFiles(Store(root).child(folder)).store.write_text(RECORD, replace_record(config))
     worker = TrialWorker()
-    settings = TrialSettings(study_uri=str(root), weights="none", device="cpu", space=(), checkpoint_seconds=seconds)
+    settings = TrialSettings(study_uri=str(root), weights="none", device=device, space=(), checkpoint_seconds=seconds)
     arguments: dict[str, Any] = {
         "folder": folder,
         "network_folder": network,
         "config_json": config.canonical_json(),
         "num_cpus": 1.0,
-        "num_gpus": 0.0,
+        "num_gpus": num_gpus,
         "num_threads": 1,
         "num_reported_epochs": num_reported,
         "splits_to_predict": ["search", "confirm"],
@@ -66,9 +70,9 @@ def digests(reports: list[EpochReport]) -> dict[str, str]:
     return reports[-1].digests
 
 
-@pytest.fixture
-def undisturbed(tmp_path: Path) -> dict[str, str]:
-    return digests(train(begin(tmp_path / "undisturbed")))
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return digests(train(begin(tmp_path_factory.mktemp("undisturbed"))))
 
 
 def test_a_report_is_the_same_after_it_crossed_to_another_process(tmp_path: Path) -> None:
@@ -120,6 +124,12 @@ class PoisonedLate(PoisonedRun):
     """A training run whose weights turn to NaN before its third epoch."""
 
     poisoned_from = 2
+
+
+def test_a_trial_that_holds_a_gpu_does_not_compute_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserInputError, match="torch finds no CUDA device"):
+        begin(tmp_path, num_gpus=1.0, device="auto")
 
 
 def test_step_returns_before_its_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.tune.experiment import Trial
 
+from study.cluster import tune_run
 from study.cluster.connection import connect_cluster
-from study.cluster.tune_run import MAX_FAILED_TRIALS, Asker, DirectedScheduler, run_trials
+from study.cluster.tune_run import Asker, DirectedScheduler, run_trials
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.cluster.test_tune_run import make_spec, make_trainable
@@ -72,26 +73,26 @@ def test_a_trial_without_a_retry_left_fails_as_any_other(monkeypatch: pytest.Mon
 
 @pytest.mark.ray_cluster
 @pytest.mark.timeout(240)
-def test_a_node_whose_gpu_fails_every_start_is_left_out_and_the_study_ends() -> None:
-    """Two nodes of one logical GPU each; every process on the second one fails at once."""
+def test_a_node_whose_gpu_fails_every_start_is_left_out_and_the_study_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes of one logical GPU each; every process on the second one fails at once, and one failure excludes it."""
+    monkeypatch.setattr(tune_run, "MAX_FAILED_TRIALS", 1)
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1, "include_dashboard": False})
     bad = nodes.add_node(num_cpus=4, num_gpus=1).node_id
-    base = make_trainable(lambda *_: time.sleep(0.2) or 0.5)
+    base = make_trainable(lambda *_: time.sleep(0.1) or 0.5)
 
     class OnNode(base):  # type: ignore[misc, valid-type]
         node_name, _naming_node = TrialTrainable.node_name, TrialTrainable._naming_node
 
         def setup(self, config: dict[str, Any]) -> None:
-            super().setup(config)
-
-        def step(self) -> dict[str, str]:
             with self._naming_node():
                 if ray.get_runtime_context().get_node_id() == bad:
                     raise ValueError("CUDA error: the GPU has fallen off the bus")
-                result = super().step()
-                return encode_report(decode_report(result).model_copy(update={"node": self.node_name()}))
+                super().setup(config)
 
-    spec = make_spec({"gpu": 1.0, "cpu": 1.0, "device": "cpu", "retries": 1}, num_trials=8, pruning="none")
+        def step(self) -> dict[str, str]:
+            return encode_report(decode_report(super().step()).model_copy(update={"node": self.node_name()}))
+
+    spec = make_spec({"gpu": 1.0, "cpu": 1.0, "device": "cpu", "retries": 1}, num_trials=5, pruning="none")
     book = MemoryBook()
     try:
         with connect_cluster(nodes.address) as cluster:
@@ -100,8 +101,9 @@ def test_a_node_whose_gpu_fails_every_start_is_left_out_and_the_study_ends() -> 
     finally:
         nodes.shutdown()
     records = book.of_stage("search")
-    assert [record.state for record in records] == [TrialState.COMPLETE] * 8
+    assert [record.state for record in records] == [TrialState.COMPLETE] * 5
     causes = [cause for record in records for cause in record.retry_causes]
-    assert 1 <= len(causes) <= MAX_FAILED_TRIALS + 1
+    # Another one may have begun to start there by then.
+    assert 1 <= len(causes) <= 2
     assert all(f"/{bad[:8]})" in cause for cause in causes)
     assert not any(record.node.endswith(bad[:8]) for record in records)

@@ -109,11 +109,11 @@ def test_injected_faults_end_five_trials_and_the_study_ends_normally(cluster: Cl
             exhaust_memory()
         return FAULTS[trial_id] if epoch == 2 and trial_id in FAULTS else 0.3 + 0.01 * int(trial_id) + 0.05 * epoch
 
-    spec = make_spec({"retries": 0, "cpu": 0.5}, num_trials=NUM_TRIALS)
+    spec = make_spec({"retries": 0}, num_trials=NUM_TRIALS)
     book = RecordBook(Store(tmp_path))
     director = SearchDirector(book, spec, FIXED)
     run_trials(
-        director, make_stage(3), resources=spec.resources, scratch=cluster.scratch, trainable=make_trainable(train)
+        director, make_stage(2), resources=spec.resources, scratch=cluster.scratch, trainable=make_trainable(train)
     )
     records = book.of_stage("search")
     assert director.is_exhausted
@@ -143,7 +143,7 @@ def test_slow_set_up_is_waited_for_and_a_trial_that_hangs_is_retried(cluster: Cl
     def sleep_once(trial_id: str) -> None:
         if not (tmp_path / trial_id).exists():
             (tmp_path / trial_id).touch()
-            time.sleep(3 * TIMEOUT)
+            time.sleep(2 * TIMEOUT)
 
     def set_up(trial_id: str) -> None:
         if trial_id == "00000":

@@ -55,7 +55,10 @@ SPEC = small_study(
     seed=5,
     data={"source": "digits", "num_images": None, **FRACTIONS},
     train={"image_size": 32, "batch_size": 64},
-    search={"factor": None, "allocation": "pooled", "max_epochs": 2, "ranges": {"momentum": [0.8, 0.95]}},
+    search={
+        **{"factor": None, "allocation": "pooled", "max_epochs": 2, "ranges": {"momentum": [0.8, 0.95]}},
+        "fixed": {"backbone": "resnet18", "class_weighting": "none", "cutmix_probability": 0.0},
+    },
     confirm={"looks": [3, 5], "margin": 0.01},
 )
 

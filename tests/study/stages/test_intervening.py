@@ -92,7 +92,7 @@ def test_damage_of_what_was_stated_is_refused_or_reported_and_no_pickle_in_its_p
     finished: Finished, tmp_path: Path
 ) -> None:
     root = str(finished.copy(tmp_path / "storage", with_round=True) / FIRST)
-    damaged = damage_files(tmp_path, 60, root, only=paths.INTERVENTIONS)
+    damaged = damage_files(tmp_path, 30, root, only=paths.INTERVENTIONS)
     assert damaged.is_met, damaged
     placed = place_payloads(tmp_path, root, only=paths.INTERVENTIONS)
     assert placed.is_met, placed
@@ -230,7 +230,7 @@ def test_an_intervention_that_cannot_be_trained_is_left_out_and_the_others_are_c
     assert refused.status == 2
     assert "parent-intervene-2 cannot go on: no intervention of the round could be trained" in refused.errors
     finished.cluster.diverging = ()
-    assert intervene(root, *ONLY, "--again").status == 0
+    assert intervene(root, "--only", "cutmix", "--again").status == 0
 
 
 def test_a_round_that_ended_elsewhere_is_completed_and_the_parent_says_so(finished: Finished, tmp_path: Path) -> None:
@@ -473,19 +473,10 @@ def test_a_run_with_names_that_it_cannot_go_on_to_is_refused_before_it_starts(
     assert not (tmp_path / "parent").exists()
 
 
-def test_groups_of_the_study_may_share_classes_with_those_that_an_intervention_weighs(
+def test_a_space_and_groups_of_ones_own_take_what_interventions_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The study's own group is used by its training, so that the round has it beside that of the confused classes."""
-    train = {**SPEC["train"], "weighted_group": "mine"}
-    audits = {"num_panels": 0, "num_audit_images": 0}
-    make_parent(tmp_path, monkeypatch, train=train, analyze={**audits, "groups": {"mine": ["3", "4"], "rest": ["5"]}})
-    outcome = intervene(tmp_path, *ONLY)
-    assert outcome.status == 0, outcome
-    assert set(load_round(tmp_path).spec.analyze.groups) == {"mine", "confused"}
-
-
-def test_a_space_of_ones_own_takes_what_interventions_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group is used by the training, so that the round has it beside that of the confused classes, which it shares."""
     space = {
         "max_lr": {"kind": "log", "low": 1e-4, "high": 1e-2},
         "cutmix_probability": {"kind": "float", "low": 0.1, "high": 0.2},
@@ -493,9 +484,16 @@ def test_a_space_of_ones_own_takes_what_interventions_set(tmp_path: Path, monkey
     fixed = {"backbone": "resnet18", "class_weighting": "none", "interpolation": "bicubic", "backbone_lr_ratio": 0.5}
     fixed |= {"weight_decay": 0.01, "label_smoothing": 0.0}
     search = {key: value for key, value in SPEC["search"].items() if key != "ranges"}
-    make_parent(tmp_path, monkeypatch, search={**search, "space": space, "fixed": fixed})
+    make_parent(
+        tmp_path,
+        monkeypatch,
+        search={**search, "space": space, "fixed": fixed},
+        train={**SPEC["train"], "weighted_group": "mine"},
+        analyze={"num_panels": 0, "num_audit_images": 0, "groups": {"mine": ["3", "4"], "rest": ["5"]}},
+    )
     outcome = intervene(tmp_path, *ONLY)
     assert outcome.status == 0, outcome
+    assert set(load_round(tmp_path).spec.analyze.groups) == {"mine", "confused"}
     assert load_round(tmp_path).spec.configurations["cutmix"]["cutmix_probability"] == 0.0
     assert load_found(tmp_path).recommended == "weighted_loss"
     parse_spec((tmp_path / FIRST / paths.RECOMMENDED).read_text(), "recommended.toml").arms()

@@ -72,7 +72,7 @@ def test_a_step_is_that_of_one_process(changes: dict[str, Value]) -> None:
         torch.testing.assert_close(found[name], value, rtol=1e-2, atol=2e-4)
 
 
-def test_an_interrupted_epoch_goes_on_with_the_same_bits_and_the_processes_draw_different_numbers() -> None:
+def test_a_trial_that_was_interrupted_and_lost_a_process_goes_on_with_the_same_bits() -> None:
     with closing(start(NORMAL)) as run:
         pids = find_pids(run)
         assert all(map(is_alive, pids))
@@ -80,13 +80,19 @@ def test_an_interrupted_epoch_goes_on_with_the_same_bits_and_the_processes_draw_
         expected = run.state_dict()
     assert not any(map(is_alive, pids))
     assert not torch.distributed.is_initialized()
-    assert whole[0].train_loss != TrainingRun(change(**NORMAL), DATA, device=CPU).run_epoch().train_loss
+    alone = TrainingRun(change(**NORMAL), DATA, device=CPU).run_epoch()
+    assert whole[0].train_loss != alone.train_loss, "the processes draw different numbers"
     with closing(start(NORMAL)) as run:
         calls = iter([False, True])
         run.run_epoch()
         with pytest.raises(EpochInterrupted):
             run.run_epoch(should_stop=lambda: next(calls))
         held = Checkpoint.from_bytes(run.checkpoint().to_bytes())
+        (pid,) = find_pids(run)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(RuntimeError, match="process 1 of the trial ended with status -9"):
+            run.run_epoch()
+    assert not torch.distributed.is_initialized()
     assert held.partial is not None
     assert held.partial.loss_sum.shape == (2,)
     with closing(start(NORMAL, held)) as run:
@@ -94,17 +100,6 @@ def test_an_interrupted_epoch_goes_on_with_the_same_bits_and_the_processes_draw_
         assert without_times(run.history) == without_times(tuple(whole))
         found = run.state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
-
-
-def test_a_process_that_dies_ends_the_trial_with_its_reason() -> None:
-    run = start(NORMAL)
-    (pid,) = find_pids(run)
-    run.run_epoch()
-    os.kill(pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError, match="process 1 of the trial ended with status -9"):
-        run.run_epoch()
-    run.close()
-    assert not torch.distributed.is_initialized()
 
 
 def test_the_other_processes_end_when_the_first_one_is_killed() -> None:
