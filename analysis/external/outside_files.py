@@ -106,7 +106,7 @@ def read_array_file(path: Path) -> RawPredictions:
         UserInputError: if the file cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it holds a single array; write it with np.savez")
             assert archive.zip is not None

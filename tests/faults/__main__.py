@@ -40,7 +40,7 @@ CAMPAIGNS: tuple[tuple[str, Callable[[Path, int], Outcome], int], ...] = (
     ("R10a", processes.exhaust_memory, 10),
     ("R10b", processes.hang_trials, 10),
     ("R11", processes.tell_trials_to_end, 20),
-    ("R12", hostile.feed_hostile_input, 1000),
+    ("R12", hostile.feed_hostile_input, 5000),
     ("R13", lambda folder, _: payloads.place_payloads(folder), 1),
     ("R14", lambda *_: ports.probe_ports(), 1),
     ("R15", drivers.race_drivers, 70),
