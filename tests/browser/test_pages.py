@@ -49,7 +49,6 @@ def test_pages_load_without_errors_and_requests_fit_the_screen_and_axe_finds_not
     color = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (color == "rgb(255, 255, 255)") == (scheme == "light")
     assert problems == []
-    page.set_viewport_size({"width": 1280, "height": 900})
     page.evaluate("document.querySelectorAll('details').forEach((element) => (element.open = true))")
     found = Axe().run(page).response["violations"]
     serious = [
