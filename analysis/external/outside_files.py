@@ -113,7 +113,7 @@ def read_array_file(path: Path) -> RawPredictions:
             unpacked = sum(member.file_size for member in archive.zip.infolist())
             if unpacked > max(MAX_UNPACKED_BYTES, MAX_COMPRESSION * path.stat().st_size):
                 raise ValueError(f"it would unpack to {unpacked:,} bytes; write it with np.savez, without compression")
-            arrays = {make_printable(name): archive[name] for name in archive.files}
+            arrays = {make_printable(name): _plain_array(name, archive[name]) for name in archive.files}
     except MemoryError:
         raise UserInputError(
             f"{path} is not a readable npz file: one of its arrays claims more than the memory has"
@@ -155,6 +155,15 @@ def read_array_file(path: Path) -> RawPredictions:
     raw.seeds = _spread(raw, "seed", seeds, shape, axis=-2)
     raw.arms = _spread(raw, "arm", arms, shape, axis=-3)
     return raw
+
+
+def _plain_array(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of numbers, texts or dates; bytes are read as UTF-8. Raise ValueError for one of several fields."""
+    if array.dtype.kind == "V":
+        raise ValueError(
+            f"{make_printable(name)} has rows of several fields ({array.dtype}); save each as an array of its own"
+        )
+    return np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
 
 
 def _check_shapes(raw: RawPredictions, kind: str, shape: tuple[int, ...]) -> str:

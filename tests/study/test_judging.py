@@ -216,7 +216,11 @@ def test_tables_and_arrays_that_no_writer_made_are_named(tmp_path: Path) -> None
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
         header = b"{'descr': '<f8', 'fortran_order': False, 'shape': '"
         archive.writestr("label.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
-    for name, kind in (("a.parquet", "parquet"), ("b.npz", "npz")):
+    fields = np.array([(1, 2.0)] * 2, dtype=[("x", "i4"), ("y", "f8")])
+    np.savez(tmp_path / "c.npz", label=[0, 1], predicted=[0, 1], arm=fields)
+    np.savez(tmp_path / "bytes.npz", label=[0, 1], predicted=[0, 1], arm=np.array([b"\xff"]))
+    assert list(read_predictions_files([tmp_path / "bytes.npz"]).arms) == ["\ufffd"]
+    for name, kind in (("a.parquet", "parquet"), ("b.npz", "npz"), ("c.npz", "npz")):
         with pytest.raises(UserInputError, match=f"{name} is not a readable {kind} file"):
             read_predictions_files([tmp_path / name])
 
