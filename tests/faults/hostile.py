@@ -29,7 +29,7 @@ from benchmarks.performance.reference_recipe import make_config
 from search_spaces.errors import UserInputError
 from study.inputs.human_labels import read_counts
 from study.spec.reading import load_spec, preset_names, read_configurations
-from study.views.gate_log import read_log
+from study.views.gating import read_log
 from tests.built_values import metrics_of
 from tests.faults.campaign import ROOT, Outcome
 from trainables.data.augmentation.pipeline import AugmentationSettings

@@ -20,7 +20,7 @@ from tests.trainables.data.sources.parquet_files import (
     write_parquet_folder,
 )
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.sources import load_image_set, parquet_shards
+from trainables.data.sources import load_image_set, parquet
 from trainables.data.sources.labeled_files import load_descriptions
 
 
@@ -109,7 +109,7 @@ def test_rows_that_would_take_far_more_memory_than_their_file_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run of equal values takes a few bytes, whatever its length."""
-    monkeypatch.setattr(parquet_shards, "MAX_ROWS", 100_000)
+    monkeypatch.setattr(parquet, "MAX_ROWS", 100_000)
     table = pa.table({"image": pa.array([b"x"] * 100_001), "label": pa.array(np.zeros(100_001, dtype=np.int64))})
     pq.write_table(table, tmp_path / "many.parquet")
     refuse("many.parquet", "claims 100,001 rows", path=tmp_path / "many.parquet")
