@@ -158,11 +158,10 @@ def read_array_file(path: Path) -> RawPredictions:
 
 
 def _plain_array(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array of numbers, texts or dates; bytes are read as UTF-8. Raise ValueError for one of several fields."""
-    if array.dtype.kind == "V":
-        raise ValueError(
-            f"{make_printable(name)} has rows of several fields ({array.dtype}); save each as an array of its own"
-        )
+    """Return an array of numbers, texts or dates; bytes are read as UTF-8. Raise ValueError for complex numbers and fields."""
+    if array.dtype.kind in "cV":
+        what = "complex numbers" if array.dtype.kind == "c" else f"rows of several fields ({array.dtype})"
+        raise ValueError(f"{make_printable(name)} has {what}; save each part as an array of its own")
     return np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
 
 

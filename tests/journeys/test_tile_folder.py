@@ -10,7 +10,6 @@ import pytest
 import torch
 import torchvision
 
-from benchmarks.quality.drawn_sets import find_data
 from study.inputs.preparation import load_split_images
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
@@ -146,8 +145,10 @@ def test_where_a_crop_cuts_objects_off_their_number_is_said(spec: StudySpec) -> 
 
 
 @pytest.mark.shared_data
-def test_the_interval_of_the_probe_has_the_truth_only_if_tiles_stay_in_one_split(tmp_path: Path) -> None:
-    group, ignore = (judge_leaks(1, choice, find_data() / "weights", tmp_path) for choice in CHOICES)
+def test_the_interval_of_the_probe_has_the_truth_only_if_tiles_stay_in_one_split(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    group, ignore = (judge_leaks(1, choice, shared_data / "weights", tmp_path) for choice in CHOICES)
     assert group.is_covered, group
     assert not ignore.is_covered, ignore
     assert ignore.judged.estimate > group.judged.estimate + 0.1

@@ -218,9 +218,10 @@ def test_tables_and_arrays_that_no_writer_made_are_named(tmp_path: Path) -> None
         archive.writestr("label.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
     fields = np.array([(1, 2.0)] * 2, dtype=[("x", "i4"), ("y", "f8")])
     np.savez(tmp_path / "c.npz", label=[0, 1], predicted=[0, 1], arm=fields)
+    np.savez(tmp_path / "d.npz", label=[0, 1], predicted=np.array([0, 1j]))
     np.savez(tmp_path / "bytes.npz", label=[0, 1], predicted=[0, 1], arm=np.array([b"\xff"]))
     assert list(read_predictions_files([tmp_path / "bytes.npz"]).arms) == ["\ufffd"]
-    for name, kind in (("a.parquet", "parquet"), ("b.npz", "npz"), ("c.npz", "npz")):
+    for name, kind in (("a.parquet", "parquet"), ("b.npz", "npz"), ("c.npz", "npz"), ("d.npz", "npz")):
         with pytest.raises(UserInputError, match=f"{name} is not a readable {kind} file"):
             read_predictions_files([tmp_path / name])
 

@@ -28,7 +28,7 @@ def test_every_linked_cell_has_a_gallery_of_its_confusion() -> None:
     assert len(links) == len(set(links)) >= 30
     for title, anchor in links:
         names = title.split(":")[0]
-        assert re.search(rf'<summary>{names}: [^<]*</summary>\s*<figure id="{anchor}">', html), names
+        assert re.search(rf'<summary>{names}: [^<]*</summary>\s*<figure id="{anchor}" tabindex="0">', html), names
 
 
 def test_cells_are_the_rates_and_galleries_are_limited() -> None:
