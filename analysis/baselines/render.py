@@ -1,12 +1,13 @@
 """Baselines as text: their scores, what the study hands over, and the verdict against the linear probe."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from rich.table import Table
 
 from analysis.baselines.values import LINEAR_PROBE, BaselineFindings, describe_training_images, name_baseline
 from analysis.comparison import tables
-from analysis.comparison.values import Question, Verdict
+from analysis.comparison.values import ComparisonRow, Question, Verdict
 from analysis.formats.numbers import format_percent, format_seconds, format_signed_pp
 from analysis.formats.table_formats import to_csv, to_terminal
 
@@ -14,15 +15,15 @@ BASELINE_HEADER = ("baseline", "macro-F1, search", "confirm", "test", "training 
 _ROW_COLUMNS = ("effect_pp", "low_pp", "high_pp", "verdict", "treatment", "divergence")
 
 
-def describe_handover(found: BaselineFindings) -> list[str]:
-    """Return which model is handed over and why, and the verdict on the winner against the study's probe."""
+def describe_handover(found: BaselineFindings, rows: Iterable[ComparisonRow] = ()) -> list[str]:
+    """Return which model is handed over and why, and the verdict on the winner against the study's probe; `rows` are of arms."""
     verdict = compare_with_probe(found, found.winner)
-    return [*_say_why(found), *([f"{verdict}."] if verdict else []), *_describe_evidence(found)]
+    return [*_say_why(found, rows), *([f"{verdict}."] if verdict else []), *_describe_evidence(found)]
 
 
-def describe_below_table(found: BaselineFindings) -> list[str]:
+def describe_below_table(found: BaselineFindings, rows: Iterable[ComparisonRow] = ()) -> list[str]:
     """Return the sentences below the table of a report, whose first answer has the verdict, or the notes without a probe."""
-    return [*_say_why(found), *_describe_evidence(found), *(found.notes if found.probe else ())]
+    return [*_say_why(found, rows), *_describe_evidence(found), *(found.notes if found.probe else ())]
 
 
 def compare_with_probe(found: BaselineFindings, name: str) -> str:
@@ -74,7 +75,7 @@ def build_baseline_csv(found: BaselineFindings) -> str:
     return to_csv([asdict(one) | (of_row if one is found.probe else nothing) for one in baselines])
 
 
-def _say_why(found: BaselineFindings) -> list[str]:
+def _say_why(found: BaselineFindings, rows: Iterable[ComparisonRow]) -> list[str]:
     score = f"the {name_baseline(found.probe)} ({format_percent(found.probe.confirm_macro_f1)})" if found.probe else ""
     own = format_percent(found.winner_confirm_macro_f1)
     if found.handed_over == LINEAR_PROBE:
@@ -84,7 +85,15 @@ def _say_why(found: BaselineFindings) -> list[str]:
         ]
     beside = f", not below {score}" if score else ""
     why = f"On the confirm split, {found.winner} has the highest mean macro-F1 of the arms ({own}){beside}: it is handed over."
-    return [why] if found.handed_over else []
+    return [why, *_say_conflict(found.handed_over, rows)] if found.handed_over else []
+
+
+def _say_conflict(chosen: str, rows: Iterable[ComparisonRow]) -> list[str]:
+    """Return a sentence for each arm that the verdicts say is better than the one that is handed over."""
+    better = [row.treatment for row in rows if row.verdict is Verdict.BETTER and row.control == chosen]
+    better += [row.control for row in rows if row.verdict is Verdict.WORSE and row.treatment == chosen]
+    also = "which chooses no model; `study export` writes every arm."
+    return [f"But {arm} is better than {chosen} on the test split, {also}" for arm in better]
 
 
 def _describe_evidence(found: BaselineFindings) -> list[str]:

@@ -133,7 +133,7 @@ def print_comparison(
     print_lines(format_row_lines(rows), console)
     if baselines is not None:
         console.print(build_baseline_rich_table(baselines))
-        print_lines(describe_handover(baselines), console)
+        print_lines(describe_handover(baselines, rows), console)
     if study.spec.minimum is None:
         return []
     minimum, scores = study.spec.minimum.macro_f1, {arm.arm: arm for arm in arms}

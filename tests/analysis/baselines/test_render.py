@@ -82,6 +82,26 @@ def test_the_handover_says_why_and_what_the_interval_covers() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("sides", "verdict", "is_said"),
+    [
+        (("cutmix", "resnet50"), Verdict.BETTER, True),
+        (("resnet50", "cutmix"), Verdict.WORSE, True),
+        (("resnet50", "cutmix"), Verdict.BETTER, False),
+        (("cutmix", "resnet50"), Verdict.UNDECIDED, False),
+    ],
+)
+def test_a_verdict_for_another_arm_than_the_one_handed_over_is_said(
+    sides: tuple[str, str], verdict: Verdict, is_said: bool
+) -> None:
+    assert FOUND.row is not None
+    row = replace(FOUND.row, treatment=sides[0], control=sides[1], verdict=verdict)
+    for describe in (render.describe_handover, render.describe_below_table):
+        said = [line for line in describe(WITHOUT_PROBE, [row]) if line.startswith("But ")]
+        wanted = "But cutmix is better than resnet50 on the test split, which chooses no model; `study export` writes every arm."
+        assert said == [wanted] * is_said
+
+
 def test_an_interval_for_one_seed_covers_no_new_seeds() -> None:
     _, verdict, scope = render.describe_handover(with_row(question=Question.MODELS, num_seeds=1))
     assert "for these models: -0.4 pp" in verdict
