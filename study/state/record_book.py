@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.settings import DEFAULTS
-from study.state.paths import STAGE_FOLDERS, Stage, TrialPaths
+from study.state.paths import BASELINE_FOLDER, STAGE_FOLDERS, TEST_READS, Stage, TrialPaths
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord, TrialState
 from trainables.storage.store import Store
@@ -157,6 +157,11 @@ class RecordBook(MemoryBook):
         it, the decisions about them could not be made again. These epochs are reported anew.
         """
         self._writer = f"{platform.node()}:{os.getpid()}#{token}"
+        # What was read is the past of every decision from now on: it must not be undone.
+        for name in ("", *STAGE_FOLDERS.values(), BASELINE_FOLDER, TEST_READS):
+            self.store.flush_folder(name)
+        for record in self:
+            self.store.flush_folder(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder)
         for record in (*self._recovered_records, *self._cut_after_gap()):
             self.save(record)
 

@@ -223,6 +223,15 @@ class Store:
         """Create or replace a file of UTF-8 text."""
         self.write_bytes(name, text.encode())
 
+    def flush_folder(self, name: str = "") -> None:
+        """Bring the entries of a local folder to disk, if there is one.
+
+        A process that was killed, or whose disk was full, may have renamed a file that others see, but that a power loss undoes.
+        """
+        if self.is_local:
+            with contextlib.suppress(FileNotFoundError):
+                self._try("flushed", name, lambda: sync_folder(Path(self._path(name))))
+
     def list_folder(self, name: str = "") -> tuple[str, ...]:
         """Return the names directly below a folder, sorted; empty if there is no such folder.
 

@@ -287,3 +287,15 @@ def test_checkpoints_in_an_object_store_are_deleted_beside_the_next_reports(tmp_
         report(director, trial, epoch)
     director.book.wait()
     assert not folder.exists()
+
+
+def test_what_a_driver_read_is_brought_to_disk_before_it_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver whose disk was full renamed a record, but did not flush the folder: a power loss would undo it later."""
+    director, trials = start_search(Store(tmp_path), 2)
+    flushed = []
+    monkeypatch.setattr("trainables.storage.store.sync_folder", lambda path: flushed.append(path))
+    RecordBook(Store(tmp_path)).sign_with(2)
+    assert {tmp_path, tmp_path / "trials", *(tmp_path / "trials" / trial.trial_id for trial in trials)} <= {*flushed}
+    assert director.book.store.list_folder("trials") == tuple(trial.trial_id for trial in trials)
