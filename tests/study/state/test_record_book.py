@@ -298,4 +298,4 @@ def test_what_a_driver_read_is_brought_to_disk_before_it_decides(
     monkeypatch.setattr("trainables.storage.store.sync_folder", lambda path: flushed.append(path))
     RecordBook(Store(tmp_path)).sign_with(2)
     assert {tmp_path, tmp_path / "trials", *(tmp_path / "trials" / trial.trial_id for trial in trials)} <= {*flushed}
-    assert director.book.store.list_folder("trials") == tuple(trial.trial_id for trial in trials)
+    assert Store(tmp_path).list_folder("trials") == tuple(trial.trial_id for trial in trials)
