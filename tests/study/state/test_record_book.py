@@ -293,7 +293,7 @@ def test_what_a_driver_read_is_brought_to_disk_before_it_decides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A driver whose disk was full renamed a record, but did not flush the folder: a power loss would undo it later."""
-    director, trials = start_search(Store(tmp_path), 2)
+    _, trials = start_search(Store(tmp_path), 2)
     flushed = []
     monkeypatch.setattr("trainables.storage.store.sync_folder", lambda path: flushed.append(path))
     RecordBook(Store(tmp_path)).sign_with(2)
