@@ -12,11 +12,11 @@ places: list[Path] = []
 
 
 def made_once(kind: str, make: Callable[[Path], object]) -> Path:
-    """Return a folder to read from, which `make` fills at the first call with this kind; whoever changes it takes a copy."""
+    """Return a folder to read from, which `make` fills at the first call with this kind. Copy it to change it."""
     folder = places[0] / hashlib.sha256(kind.encode()).hexdigest()[:16]
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
-            # What was left by a call that failed is made anew.
+            # What a call that failed left is made again.
             unfinished = folder.with_suffix(".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)

@@ -237,9 +237,10 @@ def compute_class_differences(
     found = compute_family(cells, scale=Scale.DIFFERENCE, confidence=CONFIDENCE)
     p_values = compute_recipe_p_values(cells, scale=Scale.DIFFERENCE)
     adjusted = stats.false_discovery_control(p_values, method="bh")
-    rows = zip(class_names, found, p_values.tolist(), adjusted.tolist(), strict=True)
-    return tuple(
-        ClassDifference(
+    differences = []
+    for name, both, p_value, p_adjusted in zip(class_names, found, p_values.tolist(), adjusted.tolist(), strict=True):
+        assert both.recipe is not None
+        difference = ClassDifference(
             class_name=name,
             effect=both.recipe,
             p_value=p_value,
@@ -247,9 +248,8 @@ def compute_class_differences(
             is_flagged=p_adjusted <= FALSE_DISCOVERY_RATE,
             models_effect=both.models,
         )
-        for name, both, p_value, p_adjusted in rows
-        if both.recipe is not None
-    )
+        differences.append(difference)
+    return tuple(differences)
 
 
 def make_class_cells(treatment: Side, control: Side, classes: Iterable[int]) -> list[Cell]:

@@ -151,10 +151,11 @@ class RecordBook(MemoryBook):
                     self._recovered_records.append(record)
 
     def sign_with(self, token: int) -> None:
-        """Sign every record written from now on with a lease's fencing token; write anew the records that are to be mended.
+        """Sign every record written from now on with a lease's fencing token; repair records.
 
-        Those are the ones recovered from copies, and trials of the search with epochs after one that was not written: without
-        it, the decisions about them could not be made again. These epochs are reported anew.
+        Records that were recovered from copies are written again. Running trials of the search lose the epochs that were decided
+        after an epoch which was not written: without that one, `study replay` could not make the decisions again. These
+        epochs are reported again.
         """
         self._writer = f"{platform.node()}:{os.getpid()}#{token}"
         # What was read is the past of every decision from now on: it must not be undone.

@@ -186,7 +186,7 @@ class World:
             must(known, f"a driver ended with {type(error).__name__}: {error}")
             self._num_unfit += any(text in str(error) for text in UNFIT)
             if self._num_unfit > MOST_UNFIT and self.spec.has_given_arms:
-                # The control or every intervention was lost for good, which ends such a round.
+                # The control or every intervention was lost permanently, which ends such a round.
                 self._focus, self.is_finished = 0, sum(self.faults.values()) >= LEAST_FAULTS
         except Exception:
             must(False, traceback.format_exc())
