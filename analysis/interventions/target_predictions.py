@@ -21,8 +21,8 @@ from analysis.causes.cues import CUES, prepare_removal, remove_cues
 from analysis.interventions.intervention import ChoosingModels
 from analysis.interventions.values import Target, TargetKind
 from analysis.shortcuts import swaps
+from analysis.shortcuts.frequency_audit import measure_color_losses
 from analysis.shortcuts.ring_audit import measure_narrowest_gaps
-from analysis.shortcuts.swap_audits import measure_color_losses
 from analysis.shortcuts.values import NUM_DONORS
 from analysis.statistics.families import Cell, Scale, compute_two_intervals
 from analysis.statistics.interval import Interval

@@ -18,13 +18,13 @@ from analysis.causes.root_cause import find_root_causes
 from analysis.heat_maps.cam_layers import CamNetwork
 from analysis.heat_maps.grad_cam import compute_cams, find_cam_layers
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
-from analysis.shortcuts.ring_audit import bound_pulls, judge_ring, measure_pull, measure_rings
-from analysis.shortcuts.swap_audits import (
+from analysis.shortcuts.frequency_audit import (
     bound_color_losses,
     judge_frequencies,
     measure_color_losses,
     measure_frequencies,
 )
+from analysis.shortcuts.ring_audit import bound_pulls, judge_ring, measure_pull, measure_rings
 from analysis.shortcuts.swaps import Images, swap_ring
 from analysis.statistics.metrics import FloatArray, IntArray
 from benchmarks.pages import Table

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from analysis.shortcuts.frequency_audit import judge_frequencies, measure_frequencies
 from analysis.shortcuts.ring_audit import RingMeasurement, judge_ring, measure_rings
-from analysis.shortcuts.swap_audits import judge_frequencies, measure_frequencies
 from analysis.shortcuts.swaps import AuditImages, Images
 from analysis.shortcuts.values import AuditVerdict, ClassAudit, ClassGap
 from analysis.statistics.metrics import IntArray

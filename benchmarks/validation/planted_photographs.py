@@ -22,8 +22,8 @@ from analysis.causes.root_cause import find_root_causes
 from analysis.interventions.effects import PairedShares, TargetRule, judge_target
 from analysis.interventions.target_predictions import measure_loss
 from analysis.interventions.values import TargetKind
+from analysis.shortcuts.frequency_audit import bound_color_losses, measure_color_losses
 from analysis.shortcuts.ring_audit import judge_ring, measure_rings
-from analysis.shortcuts.swap_audits import bound_color_losses, measure_color_losses
 from analysis.shortcuts.swaps import AuditImages, Images, make_classifier
 from analysis.shortcuts.values import GAP_TOLERANCE, AuditVerdict
 from analysis.statistics.families import Scale

@@ -19,8 +19,8 @@ from analysis.interventions.intervention import ChoosingModels, Diagnosis
 from analysis.interventions.target_predictions import find_choosing
 from analysis.interventions.values import Cell
 from analysis.report.study_findings import Findings
+from analysis.shortcuts.frequency_audit import audit_colors, bound_color_losses
 from analysis.shortcuts.ring_audit import judge_ring, measure_rings
-from analysis.shortcuts.swap_audits import audit_colors, bound_color_losses
 from analysis.shortcuts.swaps import make_classifier
 from analysis.shortcuts.values import SwapAudits
 from analysis.statistics.metrics import IntArray, compute_macro_f1

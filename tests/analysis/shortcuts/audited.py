@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.shortcuts.frequency_audit import judge_frequencies, measure_frequencies
 from analysis.shortcuts.ring_audit import judge_ring, measure_rings
-from analysis.shortcuts.swap_audits import judge_frequencies, measure_frequencies
 from analysis.shortcuts.swaps import AuditImages, Classify
 from analysis.shortcuts.values import FrequencyAudit, RingAudit
 

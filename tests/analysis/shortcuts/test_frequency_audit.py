@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from analysis.shortcuts.swap_audits import FrequencyMeasurement, find_waves, judge_frequencies, swap_waves
+from analysis.shortcuts.frequency_audit import FrequencyMeasurement, find_waves, judge_frequencies, swap_waves
 from analysis.shortcuts.swaps import AuditImages, SwapEffects
 from analysis.shortcuts.values import AuditVerdict, FrequencyAudit
 from tests.analysis.shortcuts.audited import audit_frequencies, audit_rings, with_errors

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from analysis.causes.cues import CUES, prepare_removal, remove_cues, remove_every_set
+from analysis.shortcuts.frequency_audit import measure_color_losses
 from analysis.shortcuts.ring_audit import judge_ring, measure_pull, measure_rings
-from analysis.shortcuts.swap_audits import measure_color_losses
 from analysis.shortcuts.swaps import AuditImages, find_few_edges, swap_ring
 from analysis.shortcuts.values import AuditVerdict
 from tests.analysis.shortcuts.audited import audit_frequencies

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from analysis.shortcuts import swaps
+from analysis.shortcuts.frequency_audit import bound_color_losses, measure_color_losses
 from analysis.shortcuts.ring_audit import bound_pulls, measure_pull
-from analysis.shortcuts.swap_audits import bound_color_losses, measure_color_losses
 from analysis.shortcuts.values import AuditVerdict
 from analysis.statistics.interval import Interval, TwoIntervals
 from search_spaces.errors import UserInputError
