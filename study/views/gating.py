@@ -71,7 +71,7 @@ def judge_sides(options: GateOptions) -> tuple[GateLook, list[str]]:
         UserInputError: listing everything that is wrong with the options, the two sides and the log.
     """
     problems = _list_option_problems(options)
-    sides = attempt(problems, _read_sides, (options.old, options.new))
+    sides = attempt(problems, _read_sides, (options.old, options.new), problems)
     if options.log is not None:
         attempt(problems, read_log, options.log, options.rate)
     if sides is None or problems:
@@ -91,24 +91,29 @@ def _list_option_problems(options: GateOptions) -> list[str]:
     return [*problems, "--rate is that of a log; add --log FILE, or remove it"] if is_unused else problems
 
 
-def _read_sides(texts: tuple[str, str]) -> tuple[_Side, _Side]:
+def _read_sides(texts: tuple[str, str], problems: list[str]) -> tuple[_Side, _Side] | None:
     """Return OLD and NEW; files are read together, so that their images and classes have one order.
 
+    What cannot be read is added to the problems, and None is returned.
+
     Raises:
-        UserInputError: for what cannot be read, for one arm twice, and for other images, labels or classes.
+        UserInputError: for classes without an image, for one arm twice, and for other images, labels or classes.
     """
     places = {text: _split(text) for text in texts}
     given = [(path, (text, arm)) for text, (place, arm) in places.items() for path in _list_files(place)]
-    found = read_predictions_files([path for path, _ in given], sides=[side for _, side in given]) if given else None
+    paths, named = [path for path, _ in given], [side for _, side in given]
+    found = attempt(problems, partial(read_predictions_files, sides=named), paths) if given else None
+    unread = {text for text, _ in named} if found is None else set()
     if found and found.absent_classes:
         raise UserInputError(f"macro-F1 needs images of every class, but has none of {list_some(found.absent_classes)}")
     arms, names = (found.arms, found.image_names or "") if found else ({}, "")
     sides = {text: _Side(stack_predictions(text, by_seed), names) for text, by_seed in arms.items()}
-    problems: list[str] = []
-    read = {text: sides.get(text) or attempt(problems, _read_arm, *place) for text, place in places.items()}
-    old, new = (read[text] for text in texts)
-    if old is None or new is None:
-        raise UserInputError("\n".join(problems))
+    for text in [text for text in places if text not in sides and text not in unread]:
+        if (side := attempt(problems, _read_arm, *places[text])) is not None:
+            sides[text] = side
+    if len(sides) < len(places):
+        return None
+    old, new = (sides[text] for text in texts)
     if old.arm.name == new.arm.name:
         raise UserInputError(f"OLD and NEW are both {new.arm.name!r}; a gate compares two arms")
     if old.images and new.images and old.images != new.images:

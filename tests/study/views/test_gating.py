@@ -241,12 +241,13 @@ def test_bad_logs_and_options_are_refused(content: str | None, options: tuple[st
 
 def test_one_message_lists_everything_wrong(here: Path) -> None:
     (here / "log").mkdir()
-    found = gate(write("old.npz"), "new.npz", "--margin", "0", "--rate", "2", "--log", "log")
+    found = gate("three", "new.npz", "--margin", "0", "--rate", "2", "--log", "log")
     assert found.status == REFUSED
     for part in (
         "this gate cannot answer:\n- --margin:",
         "- --rate:",
         "there is no file new.npz",
+        "\n- there is no study at studies/three",
         "- --log log is damaged",
     ):
         assert part in found.errors, found.errors
