@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from benchmarks.pages import Table, describe_machine, today, write_page
 from study.inputs.provenance import describe_code
-from tests.faults import drivers, hostile, nodes, payloads, ports, processes, stock, storage
+from tests.faults import drivers, hostile, nodes, partitions, payloads, ports, processes, stock, storage
 from tests.faults.campaign import Outcome
 
 FAULTS_PAGE = Path(__file__).resolve().parents[2] / "benchmarks" / "FAULTS.md"
@@ -44,6 +44,13 @@ CAMPAIGNS: tuple[tuple[str, Callable[[Path, int], Outcome], int], ...] = (
     ("R13", lambda folder, _: payloads.place_payloads(folder), 1),
     ("R14", lambda *_: ports.probe_ports(), 1),
     ("R15", drivers.race_drivers, 70),
+    ("R16", nodes.orphan_studies, 10),
+    ("R17", partitions.cut_off_nodes, 5),
+    ("R18 hang-up", processes.hang_up, 5),
+    ("R18 set-up", processes.hang_set_ups, 5),
+    ("R18 round", processes.kill_rounds, 5),
+    ("R18 job", nodes.kill_jobs, 5),
+    ("R19", storage.lose_object_store, 5),
 )
 
 

@@ -25,6 +25,8 @@ from trainables.storage.store import Store, join_uri
 ROOT = Path(__file__).resolve().parents[2]
 EXIT_DONE, EXIT_STOPPED = 0, 3
 LOG_NAME = "judge.log"
+# What `Campaign.start` starts by another name than that of the command, with its option.
+COMMANDS = {"resume": ("resume", "--search-only"), "resume-whole": ("resume",), "resubmit": ("submit", "--resume")}
 SPEC = """
 name = "faulty"
 data = {{ source = "planted", num_images = {num_images} }}
@@ -77,7 +79,8 @@ class Campaign:
         reading_storage: another URI of the same storage, by which this harness reads it.
         address: of a running cluster; None starts Ray on this machine.
         environment: more variables for the driver and the processes that it starts.
-        preset: name of a shipped spec that replaces the small one.
+        preset: name of a shipped spec that replaces the small one, or of a round.
+        parent: root of the study of a round.
         resumed_in: working folder of the drivers that resume; None is that of the first driver.
     """
 
@@ -93,6 +96,7 @@ class Campaign:
     timeout_seconds: float = 600.0
     overrides: tuple[str, ...] = ()
     preset: str = ""
+    parent: str = ""
     resumed_in: Path | None = None
     inside: str = ""
     finished_before: dict[str, TrialRecord] = field(default_factory=dict)
@@ -117,25 +121,30 @@ class Campaign:
         return join_uri(self.reading_storage, "faulty") if self.reading_storage else self.root
 
     def start(self, command: str = "launch") -> subprocess.Popen[bytes]:
-        """Start a driver: "launch" or "run" a new study, "resume" its search, or "resume-whole".
+        """Start a driver: "launch", "run" or "submit" a new study, "resume" its search, "resume-whole", or "resubmit".
+
+        "intervene" begins a round of interventions with `overrides` as its options; its study is `parent`.
 
         Its output goes to a file: a driver would wait for ever for somebody to read a full pipe, and Ray prints 4 kB for each
         node that is lost.
         """
-        spec, is_new = self.folder / "spec.toml", command in {"launch", "run"}
+        spec, is_new = self.folder / "spec.toml", command in {"launch", "run", "submit"}
         settings = ("num_images", "num_trials", "max_epochs", "retries", "timeout_seconds")
         spec.write_text(SPEC.format(**{name: getattr(self, name) for name in settings}))
         arguments = [self.root]
         if is_new:
             arguments = [self.preset or str(spec), "--storage", self.storage or str(self.folder)]
             arguments += [part for override in self.overrides for part in ("--set", override)]
-        arguments += ["--search-only"] if command == "resume" else []
+        if command == "intervene":
+            arguments = [self.parent, *self.overrides]
+        verb, *options = COMMANDS.get(command, (command,))
+        arguments += options
         arguments += ["--address", self.address] if self.address else []
         harness = {"PYTHONPATH": str(ROOT), LOG: str(self.log), INSIDE: self.inside or "{}"}
         with tempfile.NamedTemporaryFile(prefix="abstudy-driver-", delete=False) as output:
             self.output = Path(output.name)
             self.driver = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.driver", command.removesuffix("-whole"), *arguments],
+                [sys.executable, "-m", "tests.faults.driver", verb, *arguments],
                 cwd=ROOT if is_new else self.resumed_in or ROOT,
                 env={**os.environ, **harness, **self.environment},
                 stdout=output,

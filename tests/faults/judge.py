@@ -12,24 +12,49 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainables.records.trial_files import LostTrialError
+from trainables.records.trial_files import LostTrialError, TrialFiles
+from trainables.storage.store import Store
+from trainables.training.checkpoint import Checkpoint
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.tune_adapter import TrialTrainable
 
 LOG = "STUDY_FAULT_LOG"
-INSIDE = "STUDY_FAULT_INSIDE"  # JSON: trial's folder -> "nan@2" | "inf@1" | "oom@2", kind and epoch
+# JSON: trial's folder -> "nan@2" | "inf@1" | "oom@2", kind and epoch, or "hang@2": the set-ups of so many attempts do not end.
+INSIDE = "STUDY_FAULT_INSIDE"
 
 
 class JudgedTrainable(TrialTrainable):
-    """The product's trainable; logs every start, every epoch that it trained, and every end."""
+    """The product's trainable; logs every start, every epoch that it trained, every checkpoint, and every end."""
+
+    def setup(self, config: dict[str, Any], data: Any = None, settings: Any = None) -> None:
+        """Set up, or hang."""
+        self._folder, (fault, _, number) = config["folder"], _find_fault(config["folder"])
+        self._attempt = TrialFiles(Store(settings.study_uri).child(self._folder)).read_num_attempts()
+        if fault == "hang" and self._attempt <= int(number):
+            self._log("hang")
+            time.sleep(3600)
+        super().setup(config, data=data, settings=settings)
 
     def _start(self, config: dict[str, Any]) -> None:
         super()._start(config)
         self._log("start", steps=self._run.checkpoint().num_steps)
+        check, write = self._files.check_attempt, self._files.write_checkpoint
+
+        def check_and_log(attempt: int) -> None:
+            try:
+                check(attempt)
+            except LostTrialError:
+                self._log("refused")
+                raise
+
+        def write_and_log(checkpoint: Checkpoint, attempt: int) -> None:
+            write(checkpoint, attempt)
+            self._log("stored", steps=checkpoint.num_steps)
+
+        self._files.check_attempt, self._files.write_checkpoint = check_and_log, write_and_log  # type: ignore[method-assign]
 
     def _run_epoch(self) -> EpochMetrics:
-        wanted = json.loads(os.environ.get(INSIDE, "{}")).get(self._folder, "")
-        fault, _, epoch = wanted.partition("@")
+        fault, _, epoch = _find_fault(self._folder)
         if epoch and int(epoch) != self._run.epoch + 1:
             fault = ""
         if fault == "oom":
@@ -37,9 +62,6 @@ class JudgedTrainable(TrialTrainable):
             resource.setrlimit(resource.RLIMIT_AS, (used + 1_000_000, resource.RLIM_INFINITY))
         try:
             metrics = super()._run_epoch()
-        except LostTrialError:
-            self._log("refused")
-            raise
         finally:
             if fault == "oom":
                 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -68,6 +90,12 @@ class JudgedTrainable(TrialTrainable):
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _find_fault(folder: str) -> tuple[str, str, str]:
+    """Return the kind of a trial's fault, "@", and its epoch or number."""
+    wanted: str = json.loads(os.environ.get(INSIDE, "{}")).get(folder, "")
+    return wanted.partition("@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
+from itertools import cycle
 from pathlib import Path
 from types import MappingProxyType
 from unittest import mock
@@ -25,6 +26,7 @@ from docs import spot_notice
 from tests.faults.campaign import EXIT_DONE, LOG_NAME, ROOT, Campaign, Outcome, draw
 from tests.faults.judge import LOG
 from tests.faults.process_tree import descendants, is_alive, kill, kill_session, wait_until
+from tests.faults.processes import find_other_decisions
 
 BIN = Path(sys.executable).parent
 # Of the nodes that have joined, the head's line first.
@@ -55,14 +57,15 @@ class LocalCluster:
     head: subprocess.Popen[bytes]
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def add_worker(self) -> subprocess.Popen[bytes]:
-        """Start a worker as cluster.yaml does; its CPU and GPU are logical."""
+    def add_worker(self, prefix: Sequence[str] = (), host: str = "") -> subprocess.Popen[bytes]:
+        """Start a worker as cluster.yaml does, by a command with a `prefix` at another `host`; its CPU and GPU are logical."""
         options = [f"--address={self.address}", "--num-cpus=1", "--num-gpus=1"]
-        worker = _start_node([*start_command("worker", head_ip=find_host()), *options], self.environment)
+        command = [*start_command("worker", head_ip=find_host()), *options]
+        worker = _start_node(command, self.environment, prefix, host)
         self.workers.append(worker)
         return worker
 
-    def add_workers(self, number: int) -> None:
+    def add_workers(self, number: int, add: Callable[[], object] | None = None) -> None:
         """Add workers one after the other, the first when the head is there; raise AssertionError after two minutes."""
         with self.start_program(JOINED.format(number=number)) as watcher:
             assert watcher.stdout is not None
@@ -70,7 +73,7 @@ class LocalCluster:
             for line in watcher.stdout:
                 output += line
                 if line.startswith("joined ") and line != f"joined {number}\n":
-                    self.add_worker()
+                    (add or self.add_worker)()
         assert watcher.returncode == 0, output
 
     def start_program(self, program: str) -> subprocess.Popen[str]:
@@ -237,24 +240,60 @@ def find_lost_steps(campaign: Campaign) -> tuple[str, ...]:
     )
 
 
+# A node that stands still is given up after 20 s instead of a minute.
+IMPATIENT = {
+    "RAY_health_check_timeout_ms": "5000",
+    "RAY_health_check_period_ms": "1500",
+    "RAY_health_check_failure_threshold": "3",
+}
+Orphaning = Callable[[Campaign, LocalCluster, subprocess.Popen[bytes]], None]
+
+
 def orphan_trials(folder: Path, count: int) -> Outcome:
-    """R3: the raylet alone is killed while its trial is stopped; the trial, retried elsewhere by then, continues."""
+    """R3: the raylet alone is stopped, or killed, while its trial is; the trial, retried elsewhere by then, continues.
+
+    With its raylet killed, Linux kills the trial's process at once; with it stopped, that meets its retry.
+    """
+    numbers = cycle((signal.SIGSTOP, signal.SIGSTOP, signal.SIGSTOP, signal.SIGKILL))
+    return _orphan_trials(folder, count, "R3 orphan", lambda *place: lose_raylet(next(numbers), *place))
+
+
+def orphan_studies(folder: Path, count: int) -> Outcome:
+    """R16: the driver alone is killed while a node of the cluster stands still; its trial continues after the resume."""
+    return _orphan_trials(folder, count, "R16 driver killed on a cluster", kill_driver)
+
+
+def lose_raylet(number: signal.Signals, _: Campaign, cluster: LocalCluster, worker: subprocess.Popen[bytes]) -> None:
+    """Send a signal to the raylet alone."""
+    kill(cluster.raylet(worker), number)
+
+
+def kill_driver(campaign: Campaign, cluster: LocalCluster, worker: subprocess.Popen[bytes]) -> None:
+    """Kill the driver alone, and resume; the raylet, which would end the trial's process within a second, is stopped before."""
+    kill(cluster.raylet(worker), signal.SIGSTOP)
+    campaign.note_finished()
+    campaign.kill_driver()
+    campaign.note_finished()
+    campaign.start("resume")
+
+
+def _orphan_trials(folder: Path, count: int, fault: str, orphaning: Orphaning) -> Outcome:
     ends: list[str] = []
-    with local_cluster(2, folder) as cluster:
+    with local_cluster(2, folder, variables=IMPATIENT) as cluster:
         campaign = make_campaign(folder, cluster, num_trials=max(6, 4 * count), retries=10)
         campaign.start()
-        struck = campaign.strike(count, (0.5, 2.0), partial(orphan_trial, campaign, cluster, ends))
+        struck = campaign.strike(count, (0.5, 2.0), partial(orphan_trial, campaign, cluster, ends, orphaning))
         status, _ = campaign.end(600)
     return campaign.outcome(
-        "R3 orphan",
+        fault,
         struck,
         f"{ends.count('refused')} orphans were refused their checkpoint, {ends.count('gone')} ended before they wrote",
         survived=struck - ends.count("alive") if status == EXIT_DONE else 0,
-        lost=find_late_writes(campaign),
+        lost=(*find_late_writes(campaign), *find_other_decisions(campaign.root)),
     )
 
 
-def orphan_trial(campaign: Campaign, cluster: LocalCluster, ends: list[str], pid: int) -> bool:
+def orphan_trial(campaign: Campaign, cluster: LocalCluster, ends: list[str], orphaning: Orphaning, pid: int) -> bool:
     """Make an orphan of a trial's process, and append its end; return False if it has no node or had ended its trial.
 
     Its end is "refused" (its checkpoint was not accepted), "gone" (it ended before it wrote one) or "alive".
@@ -264,7 +303,7 @@ def orphan_trial(campaign: Campaign, cluster: LocalCluster, ends: list[str], pid
         return False
     line = [x for x in campaign.lines() if x.pid == pid][-1]
     kill(pid, signal.SIGSTOP)
-    kill(cluster.raylet(worker), signal.SIGKILL)
+    orphaning(campaign, cluster, worker)
     cluster.add_worker()
 
     def is_retried() -> bool:
@@ -274,15 +313,17 @@ def orphan_trial(campaign: Campaign, cluster: LocalCluster, ends: list[str], pid
         record = campaign.records().get(line.trial.removeprefix("trials/"))
         return record is not None and record.state.is_finished
 
+    def is_refused() -> bool:
+        return any(x.pid == pid and x.event == "refused" and x.trial == line.trial for x in campaign.lines())
+
     campaign.wait_for(lambda: is_retried() or has_ended(), 240)
     kill(pid, signal.SIGCONT)
-    is_gone = wait_until(lambda: not is_alive(pid), 20)
-    is_refused = any(x.pid == pid and x.event == "refused" and x.trial == line.trial for x in campaign.lines())
+    is_gone = wait_until(lambda: is_refused() or not is_alive(pid), 20)
     cluster.drop_worker(worker)
     if not is_retried():
         # Its trial had ended before it was stopped, so that it was no orphan.
         return False
-    ends.append("refused" if is_refused else "gone" if is_gone else "alive")
+    ends.append("refused" if is_refused() else "gone" if is_gone else "alive")
     return True
 
 
@@ -315,6 +356,37 @@ def lose_heads(folder: Path, count: int) -> Outcome:
     return campaign.outcome("R5 head lost", struck, seen)
 
 
+def kill_jobs(folder: Path, count: int) -> Outcome:
+    """R18: SIGKILL of the driver of a submitted job, which `study submit --resume` continues in another job."""
+    commands, port = folder / "bin", free_port()
+    commands.mkdir()
+    (commands / "study").write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.faults.driver "$@"\n')
+    (commands / "study").chmod(0o755)
+    path = {"PATH": os.pathsep.join([str(commands), str(BIN), os.environ["PATH"]])}
+    # One node alone: nodes of one machine share the folder of jobs.
+    with local_cluster(0, folder, variables=path, dashboard_port=port, head_cpus=2) as cluster:
+        campaign = Campaign(folder, num_trials=max(6, 2 * count), max_epochs=4)
+        campaign.address, campaign.environment = f"http://127.0.0.1:{port}", cluster.environment
+        statuses = []
+
+        def kill_job(_: int) -> bool:
+            jobs = [p for p in descendants(cluster.head.pid) if p.cmdline()[1:3] == ["-m", "tests.faults.driver"]]
+            campaign.note_finished()
+            is_killed = [kill(job.pid, signal.SIGKILL) for job in jobs] == [True]
+            if is_killed:
+                statuses.append(campaign.end(120)[0])
+                campaign.note_finished()
+                campaign.start("resubmit")
+            return is_killed
+
+        assert wait_until(lambda: _listens(port, "127.0.0.1"), 60), "the job server does not listen after 60 s"
+        campaign.start("submit")
+        struck = campaign.strike(count, (0.5, 4.0), kill_job)
+        campaign.end(600)
+    seen = f"`study submit` ended with {sorted(set(statuses))}, and with --resume in another job"
+    return campaign.outcome("R18 job's driver killed", struck, seen)
+
+
 def make_campaign(folder: Path, cluster: LocalCluster, *, num_trials: int, retries: int) -> Campaign:
     """Return the campaign of a small study whose trials hold one CPU and one logical GPU each."""
     campaign = Campaign(folder, num_trials=num_trials, max_epochs=4, retries=retries, overrides=TRIAL_RESOURCES)
@@ -323,13 +395,13 @@ def make_campaign(folder: Path, cluster: LocalCluster, *, num_trials: int, retri
 
 
 def find_late_writes(campaign: Campaign) -> tuple[str, ...]:
-    """Return the epochs that an attempt stored after a later attempt at its trial had begun."""
+    """Return the checkpoints that an attempt stored after a later attempt at its trial had begun."""
     lines = campaign.lines()
     begun = {(x.trial, x.attempt): x.time for x in lines if x.event == "start"}
     return tuple(
-        f"{x.trial}: attempt {x.attempt} stored epoch {x.epoch} after attempt {x.attempt + 1} had begun"
+        f"{x.trial}: attempt {x.attempt} stored step {x.steps} after attempt {x.attempt + 1} had begun"
         for x in lines
-        if x.event == "epoch" and x.time > begun.get((x.trial, x.attempt + 1), float("inf"))
+        if x.event == "stored" and x.time > begun.get((x.trial, x.attempt + 1), float("inf"))
     )
 
 
@@ -346,17 +418,26 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _listens(port: int) -> bool:
+def _listens(port: int, host: str = "") -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex((find_host(), port)) == 0
+        return probe.connect_ex((host or find_host(), port)) == 0
 
 
-def _start_node(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start_node(
+    command: list[str], environment: dict[str, str], prefix: Sequence[str] = (), host: str = ""
+) -> subprocess.Popen[bytes]:
     variables = dict(word.split("=", 1) for word in command if "=" in word and not word.startswith("-"))
     words = [word for word in command if word.startswith("-") or "=" not in word]
     assert words[:2] == ["ray", "start"], words
     return subprocess.Popen(
-        [str(BIN / "ray"), *words[1:], f"--node-ip-address={find_host()}", "--object-manager-port=0", "--block"],
+        [
+            *prefix,
+            str(BIN / "ray"),
+            *words[1:],
+            f"--node-ip-address={host or find_host()}",
+            "--object-manager-port=0",
+            "--block",
+        ],
         env={**os.environ, **variables, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,8 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from study.state.paths import FINDINGS, SPEC
+from study.open_study import load_study
+from study.state.paths import FINDINGS, LEASES, SPEC
 from study.views.replaying import replay_study
+from study.views.status import status_json
 from tests.faults.campaign import EXIT_DONE, Campaign, Outcome, describe_failure, draw
 from tests.faults.process_tree import is_alive, kill, wait_until
 from trainables.records.record import TrialState
@@ -23,6 +27,7 @@ MEASURED = frozenset({
     "predict_images_per_second", "points_per_device_hour", "cost_ratio", "saved_device_seconds", "saved_fraction", "share",
     "points", "basis",
 })  # fmt: skip
+ROUND_OPTIONS = ("--only", "weighted_loss", "--seeds", "2")
 IN_ORDER = ("resources.max_concurrent=1",)
 
 
@@ -112,11 +117,30 @@ def kill_whole_studies(folder: Path, count: int, preset: str = "") -> Outcome:
     undisturbed, killed = (
         Campaign(folder / name, preset=preset, overrides=IN_ORDER, num_trials=4) for name in ("undisturbed", "killed")
     )
+    fault = "R4 driver killed from launch to report" + (f" ({preset})" if preset else "")
+    return _kill_and_compare(undisturbed, killed, count, "run", fault)
+
+
+def kill_rounds(folder: Path, count: int) -> Outcome:
+    """R18: SIGKILL of the driver at seeded times in a round of interventions; an undisturbed round has the same findings."""
+    (folder / "parent").mkdir()
+    parent = Campaign(folder / "parent", overrides=IN_ORDER, num_trials=4)
+    parent.start("run")
+    failure = describe_failure(*parent.end(1800))
+    assert not failure, failure
+    rounds = []
+    for name in ("undisturbed", "killed"):
+        root = shutil.copytree(parent.root, folder / name / "faulty")
+        rounds.append(Campaign(folder / name, parent=str(root), preset="faulty-intervene-1", overrides=ROUND_OPTIONS))
+    return _kill_and_compare(*rounds, count, "intervene", "R18 driver killed in a round of interventions")
+
+
+def _kill_and_compare(undisturbed: Campaign, killed: Campaign, count: int, command: str, fault: str) -> Outcome:
     started = time.monotonic()
-    undisturbed.start("run")
+    undisturbed.start(command)
     failure = describe_failure(*undisturbed.end(1800))
     whole = time.monotonic() - started
-    killed.start("run")
+    killed.start(command)
     struck = 0
     while struck < count:
         killed.wait_for(lambda: Store(killed.root).exists(SPEC))
@@ -131,13 +155,53 @@ def kill_whole_studies(folder: Path, count: int, preset: str = "") -> Outcome:
     killed.end(1800)
     differences = find_differences(undisturbed.root, killed.root)
     return killed.outcome(
-        "R4 driver killed from launch to report" + (f" ({preset})" if preset else ""),
+        fault,
         struck,
         "findings.json equals that of an undisturbed study, except for measured times, rates and memory",
         survived=0 if differences else struck,
         lost=(*failure, *differences),
         all_complete=False,
     )
+
+
+def hang_up(folder: Path, count: int) -> Outcome:
+    """R18: SIGHUP to the driver's whole group, as of a closed terminal: it must end with 129 and give up the study at once."""
+    campaign = Campaign(folder, num_trials=max(6, 3 * count), max_epochs=4)
+    campaign.start()
+    released = 0
+
+    def close_terminal(_: int) -> bool:
+        nonlocal released
+        assert campaign.driver is not None
+        os.killpg(campaign.driver.pid, signal.SIGHUP)
+        status, output = campaign.end(120)
+        campaign.note_finished()
+        study = load_study(Store(campaign.root))
+        last = max(name for name in study.store.list_folder(LEASES) if name.isdecimal())
+        is_free = not json.loads(study.store.read_text(f"{LEASES}/{last}"))["holder"]
+        says_so = status_json(study)["driver"] is None
+        left = not wait_until(lambda: not campaign.running_pids(), 20)
+        released += status == 128 + signal.SIGHUP and is_free and says_so and not left and "Traceback" not in output
+        campaign.start("resume")
+        return True
+
+    struck = campaign.strike(count, (0.5, 4.0), close_terminal)
+    status, _ = campaign.end()
+    seen = f"{released} times exit status 129, the lease released, no driver in `study status`, no trial's process left"
+    return campaign.outcome("R18 SIGHUP", struck, seen, survived=released if status == EXIT_DONE else 0)
+
+
+def hang_set_ups(folder: Path, count: int, timeout_seconds: float = 20.0) -> Outcome:
+    """R18: the set-up of a trial's process does not end: it is ended after four times resources.timeout_seconds, and retried."""
+    inside = {"trials/00000": f"hang@{count - count // 2}", "trials/00001": f"hang@{count // 2}"}
+    campaign = Campaign(folder, retries=10, timeout_seconds=timeout_seconds, inside=json.dumps(inside))
+    campaign.start()
+    status, _ = campaign.end(600)
+    hung = sum(line.event == "hang" for line in campaign.lines())
+    causes = [cause for r in campaign.records().values() for cause in r.retry_causes]
+    ended = sum("no end of its set-up for" in cause for cause in causes)
+    seen = f"{ended} processes ended {4 * timeout_seconds:g} s after the begin of their set-up"
+    return campaign.outcome("R18 hang in set-up", hung, seen, survived=ended if status == EXIT_DONE else 0)
 
 
 def find_differences(first: str, second: str) -> tuple[str, ...]:

@@ -12,8 +12,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -154,24 +156,54 @@ def fill_disk(folder: Path, count: int, megabytes: int = 2600) -> Outcome:
     disk = folder / "disk"
     with small_disk(disk, megabytes):
         campaign = Campaign(folder, storage=str(disk), num_trials=max(6, count + 5), max_epochs=3)
-        campaign.start()
-        readable, statuses = 0, []
+        filler = disk / "filler"
+        return _stop_drivers(campaign, count, "R7 disk full", partial(fill, filler), filler.unlink)
 
-        def fill_and_free(_: int) -> bool:
-            nonlocal readable
-            fill(disk / "filler")
-            status, output = campaign.end()
-            statuses.append(status)
-            campaign.note_finished()
-            readable += bool(campaign.records()) and status in {EXIT_DONE, EXIT_STOPPED} and "Traceback" not in output
-            (disk / "filler").unlink()
-            campaign.start("resume")
-            return True
 
-        struck = campaign.strike(count, (0.5, 4.0), fill_and_free)
-        status, _ = campaign.end(600)
-        seen = f"{statuses.count(EXIT_STOPPED)} times exit status 3 with the reason; readable and resumed each time"
-        return campaign.outcome("R7 disk full", struck, seen, survived=readable if status == EXIT_DONE else 0)
+def lose_object_store(folder: Path, count: int) -> Outcome:
+    """R19: the object store answers no request for longer than they are retried; it is back after the driver has stopped."""
+    with object_store() as (sound, faulty, store):
+        campaign = Campaign(
+            folder,
+            storage=faulty,
+            reading_storage=sound,
+            environment=CREDENTIALS,
+            num_trials=max(6, 2 * count),
+            max_epochs=3,
+        )
+        outages = cycle(("503", "reset before"))
+
+        def end() -> None:
+            store.outage = ""
+
+        def begin() -> None:
+            store.outage = next(outages)
+
+        return _stop_drivers(campaign, count, "R19 object store away", begin, end)
+
+
+def _stop_drivers(
+    campaign: Campaign, count: int, fault: str, begin: Callable[[], Any], end: Callable[[], Any]
+) -> Outcome:
+    """Let the storage fail at seeded times until the driver has stopped, which must say why, and resume the study."""
+    campaign.start()
+    readable, statuses = 0, []
+
+    def break_storage(_: int) -> bool:
+        nonlocal readable
+        begin()
+        status, output = campaign.end()
+        end()
+        statuses.append(status)
+        campaign.note_finished()
+        readable += bool(campaign.records()) and status in {EXIT_DONE, EXIT_STOPPED} and "Traceback" not in output
+        campaign.start("resume")
+        return True
+
+    struck = campaign.strike(count, (0.5, 4.0), break_storage)
+    status, _ = campaign.end(600)
+    seen = f"{statuses.count(EXIT_STOPPED)} times exit status 3 with the reason; readable and resumed each time"
+    return campaign.outcome(fault, struck, seen, survived=readable if status == EXIT_DONE else 0)
 
 
 @contextmanager
@@ -201,11 +233,13 @@ class FaultyStore:
 
     Attributes:
         counts: injected faults by kind.
+        outage: the kind of fault of every request; "" while there is no outage.
     """
 
     def __init__(self, application: Any, *, faults: int, probability: float, seed: int = 8) -> None:
         """Inject `faults` faults, each request with this probability."""
         self.counts = dict.fromkeys(("503", "reset before", "reset after", "slow"), 0)
+        self.outage = ""
         self._application = application
         self._left = faults
         self._random = random.Random(seed)
@@ -230,6 +264,8 @@ class FaultyStore:
         return answers  # type: ignore[no-any-return]
 
     def _draw(self) -> str:
+        if self.outage:
+            return self.outage
         with self._lock:
             if not self._left or self._random.random() >= self._probability:
                 return ""
@@ -245,7 +281,9 @@ class _Handler(WSGIRequestHandler):
 
 
 @contextmanager
-def object_store(*, faults: int = 0, probability: float = 0.0) -> Iterator[tuple[str, str, FaultyStore]]:
+def object_store(
+    *, faults: int = 0, probability: float = 0.0, host: str = "127.0.0.1"
+) -> Iterator[tuple[str, str, FaultyStore]]:
     """Run moto as S3 with one bucket at two ports; set this process's credentials.
 
     Yields:
@@ -258,12 +296,11 @@ def object_store(*, faults: int = 0, probability: float = 0.0) -> Iterator[tuple
     sound = DomainDispatcherApplication(create_backend_app)
     faulty = FaultyStore(sound, faults=faults, probability=probability)
     servers = [
-        make_server("127.0.0.1", 0, application, threaded=True, request_handler=_Handler)
-        for application in (sound, faulty)
+        make_server(host, 0, application, threaded=True, request_handler=_Handler) for application in (sound, faulty)
     ]
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    places = [f"endpoint_override=127.0.0.1:{server.port}&scheme=http&region=us-east-1" for server in servers]
+    places = [f"endpoint_override={host}:{server.port}&scheme=http&region=us-east-1" for server in servers]
     try:
         fs.FileSystem.from_uri(f"s3://bucket?{places[0]}&allow_bucket_creation=true")[0].create_dir("bucket")
         yield f"s3://bucket/studies?{places[0]}", f"s3://bucket/studies?{places[1]}", faulty

@@ -64,7 +64,8 @@ def test_node_lost_trial_orphaned_and_head_lost(tmp_path: Path) -> None:
         try:
             assert campaign.strike(1, (0.5, 3.0), partial(nodes.replace_node, cluster)) == 1
             ends: list[str] = []
-            assert campaign.strike(1, (0.5, 2.0), partial(nodes.orphan_trial, campaign, cluster, ends)) == 1
+            orphan = partial(nodes.orphan_trial, campaign, cluster, ends, partial(nodes.lose_raylet, signal.SIGKILL))
+            assert campaign.strike(1, (0.5, 2.0), orphan) == 1
             assert ends[0] in {"refused", "gone"}
             campaign.note_finished()
             kill(cluster.gcs(), signal.SIGKILL)
