@@ -34,6 +34,8 @@ class _NotPickled:
 
 # Different trials that failed on a node one after the other, without an epoch in between, before no trial starts there.
 MAX_FAILED_TRIALS = 3
+# Set-up of a new process may take this many times resources.timeout_seconds.
+SET_UP_TIMEOUTS = 4
 
 
 class FaultyNodes:
@@ -143,11 +145,12 @@ class DirectedSearcher(_NotPickled, Searcher):  # type: ignore[misc]
 
 
 class HangWatch:
-    """Kills the processes of trials that have not reported for too long.
+    """Kills the processes of trials that have not reported for too long, or whose set-up does not end.
 
-    The clock of a trial starts when its process is ready, and again at every report. Neither the wait for free devices nor
-    the set-up of a new process counts: a node may take longer than the time-out to build its file of mapped images. Tune 2.60
-    gives a trial its actor (`temporary_state.ray_actor`) once the set-up has ended and takes it away when the actor stops.
+    The clock of a trial starts when its process is ready, and again at every report. The set-up of a new process may take
+    `SET_UP_TIMEOUTS` times as long: a node may need long to build its file of mapped images. The wait for free devices does not
+    count. Tune 2.60 gives a trial its actor (`temporary_state.ray_actor`) once the set-up has ended and takes it away when the
+    actor stops.
 
     Args:
         timeout_seconds: time without a report after which a process is killed.
@@ -155,33 +158,48 @@ class HangWatch:
 
     def __init__(self, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
-        self._last_sign: dict[str, float] = {}
-        self._killed: set[str] = set()
+        # By trial, and whether its process is ready.
+        self._last_sign: dict[tuple[str, bool], float] = {}
+        self._killed: dict[str, str] = {}
+        self._controller: Any = None
 
-    def reset(self, trial: Trial) -> None:
-        """Stop the clock of a trial that waits for a process."""
-        self._last_sign.pop(trial.trial_id, None)
+    def reset(self, trial: Trial, controller: Any) -> None:
+        """Stop the clock of a trial that waits for a process, which Tune's controller starts."""
+        self._controller = controller
+        for is_ready in (False, True):
+            self._last_sign.pop((trial.trial_id, is_ready), None)
 
     def hear(self, trial: Trial) -> None:
         """Restart the clock of a trial that has reported."""
-        self._last_sign[trial.trial_id] = time.monotonic()
+        self._last_sign[trial.trial_id, True] = time.monotonic()
 
     def take_cause(self, trial: Trial) -> str:
         """Return why the trial's process was killed, once; "" if this watch did not kill it."""
-        if trial.trial_id not in self._killed:
-            return ""
-        self._killed.remove(trial.trial_id)
-        return f"no report for {self._timeout_seconds:g} s (resources.timeout_seconds): its process was killed"
+        return self._killed.pop(trial.trial_id, "")
 
     def kill_hung(self, trials: Sequence[Trial]) -> None:
         """Kill the process of each trial whose clock has run out; to be called about once a second."""
         now = time.monotonic()
-        ready = {t.trial_id: t.temporary_state.ray_actor for t in trials if t.temporary_state.ray_actor is not None}
-        self._last_sign = {trial_id: self._last_sign.get(trial_id, now) for trial_id in ready}
-        for trial_id, last_sign in self._last_sign.items():
-            if now - last_sign > self._timeout_seconds and trial_id not in self._killed:
-                self._killed.add(trial_id)
-                ray.kill(ready[trial_id])
+        actors = {(t.trial_id, True): t.temporary_state.ray_actor for t in trials}
+        actors |= {(t.trial_id, False): self._find_starting(t) for t in trials if actors[t.trial_id, True] is None}
+        self._last_sign = {key: self._last_sign.get(key, now) for key, actor in actors.items() if actor is not None}
+        for (trial_id, is_ready), last_sign in self._last_sign.items():
+            allowed = self._timeout_seconds * (1 if is_ready else SET_UP_TIMEOUTS)
+            if now - last_sign > allowed and trial_id not in self._killed:
+                limit = (
+                    "resources.timeout_seconds" if is_ready else f"{SET_UP_TIMEOUTS} times resources.timeout_seconds"
+                )
+                missing = "report" if is_ready else "end of its set-up"
+                self._killed[trial_id] = f"no {missing} for {allowed:g} s ({limit}): its process was killed"
+                ray.kill(actors[trial_id, is_ready])
+
+    def _find_starting(self, trial: Trial) -> Any:
+        """Return the actor of a trial that has its devices and is not ready yet; None if there is none."""
+        if self._controller is None:
+            return None
+        tracked = self._controller._trial_to_actor.get(trial)
+        actor, _ = self._controller._actor_manager._live_actors_to_ray_actors_resources.get(tracked, (None, None))
+        return actor
 
 
 class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
@@ -205,7 +223,7 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Stop the trial's hang clock until its process is ready."""
-        self.watch.reset(trial)
+        self.watch.reset(trial, tune_controller)
         super().on_trial_add(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:

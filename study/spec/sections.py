@@ -270,7 +270,7 @@ class ResourcesSpec(Section):
     retries: Annotated[int, Field(ge=0)] = 2
     """Times in a row without a new epoch that a trial goes on from its checkpoint after its process failed or fell silent."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
-    """A trial that did not report for so long is stopped and retried. The set-up of the process does not count."""
+    """A trial that did not report for so long is stopped and retried. The set-up of a process may take four times as long."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 0.0
     """Shortest time between two checkpoints, which are written while the next epoch trains; 0 is one after each epoch."""
     max_failed_fraction: Share = 0.5

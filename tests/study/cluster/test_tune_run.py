@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import ray
@@ -336,13 +337,39 @@ def test_clock_starts_when_the_process_is_ready_and_again_at_each_report(monkeyp
         watch.kill_hung([trial])
     assert killed == ["actor"]
     assert "no report for 10 s" in watch.take_cause(trial)
-    watch.reset(trial)
+    watch.reset(trial, None)
     trial.temporary_state.ray_actor = None
     now = 500.0
     watch.kill_hung([trial])
     trial.temporary_state.ray_actor = "next actor"
     watch.kill_hung([trial])
     assert killed == ["actor"]
+
+
+def test_a_set_up_that_does_not_end_is_ended_and_the_clock_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune's controller has the actor that is being set up; a trial that waits for devices has none."""
+    killed: list[str] = []
+    now = 0.0
+    monkeypatch.setattr(ray, "kill", killed.append)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    watch, live = HangWatch(10.0), dict[str, tuple[str, None]]()
+    trial = Mock(trial_id="a", temporary_state=SimpleNamespace(ray_actor=None))
+    manager = SimpleNamespace(_live_actors_to_ray_actors_resources=live)
+    watch.reset(trial, SimpleNamespace(_trial_to_actor={trial: "a's"}, _actor_manager=manager))
+    watch.kill_hung([trial])
+    for now in (100.0, 140.0, 141.0):  # noqa: B007
+        live["a's"] = ("actor", None)
+        assert killed == []
+        watch.kill_hung([trial])
+    assert killed == ["actor"]
+    assert watch.take_cause(trial) == (
+        "no end of its set-up for 40 s (4 times resources.timeout_seconds): its process was killed"
+    )
+    trial.temporary_state.ray_actor = "ready actor"
+    watch.kill_hung([trial])
+    now = 151.5
+    watch.kill_hung([trial])
+    assert killed == ["actor", "ready actor"]
 
 
 @pytest.fixture
