@@ -4,9 +4,10 @@
 
 ``lowest`` has the lowest direct dependencies that have binaries for the interpreter PYTHON (grad-cam has none), ``newest`` the
 newest of everything; both leave their versions in .venv/lowest.txt and .venv/newest.txt. ``jobs`` adds the packages of Ray's
-job server, submits to it, probes the ports that it opens, and writes the row R14 of benchmarks/FAULTS.md. ``image`` executes the
-RUN lines of the Dockerfile on a copy of this checkout in an empty environment, which needs about 8 GB, or 2 GB where pip finds
-torch for CPUs (PIP_FIND_LINKS). ``mlflow`` and ``trackio`` test `study sync` against the store of that tracker.
+job server, submits to it, probes the ports that it opens, and writes the rows R14 and R18 job of benchmarks/FAULTS.md.
+``image`` executes the RUN lines of the Dockerfile on a copy of this checkout in an empty environment, which needs about 8 GB, or
+2 GB where pip finds torch for CPUs (PIP_FIND_LINKS). ``mlflow`` and ``trackio`` test `study sync` against the store of that
+tracker.
 """
 
 import argparse
@@ -53,7 +54,7 @@ def run_tests(versions: str, interpreter: str) -> None:
         run(*install, f".[dev,{extra}]")
         run(python, "-m", "pytest", *tests)
         if versions == "jobs":
-            run(python, "-m", "tests.faults", "R14")
+            run(python, "-m", "tests.faults", "R14", "R18 job")
     else:
         run(UV, "pip", "sync", "--quiet", "--python", python, wanted)
         run(*install, ".", "--no-deps")

@@ -1,4 +1,4 @@
-"""Inject the faults R1 to R15, print the outcomes, write benchmarks/FAULTS.md: ``python -m tests.faults [R4 R8]``."""
+"""Inject the faults R1 to R19, print the outcomes, write benchmarks/FAULTS.md: ``python -m tests.faults [R4 R8]``."""
 
 import platform
 import shutil
@@ -20,6 +20,7 @@ from tests.faults.campaign import Outcome
 FAULTS_PAGE = Path(__file__).resolve().parents[2] / "benchmarks" / "FAULTS.md"
 PACKAGES = ("ray", "torch", "optuna", "pyarrow")
 RESULTS = Path(__file__).with_name("results.json")
+JOB = "R18 job"
 # Number, campaign, full count.
 CAMPAIGNS: tuple[tuple[str, Callable[[Path, int], Outcome], int], ...] = (
     ("R1", processes.kill_trials, 50),
@@ -49,7 +50,7 @@ CAMPAIGNS: tuple[tuple[str, Callable[[Path, int], Outcome], int], ...] = (
     ("R18 hang-up", processes.hang_up, 5),
     ("R18 set-up", processes.hang_set_ups, 5),
     ("R18 round", processes.kill_rounds, 5),
-    ("R18 job", nodes.kill_jobs, 5),
+    (JOB, nodes.kill_jobs, 5),
     ("R19", storage.lose_object_store, 5),
 )
 
@@ -96,6 +97,9 @@ def main(
 ) -> None:
     """Run the campaigns one after the other; a campaign of full count replaces its row of the page."""
     chosen = [c for c in CAMPAIGNS if not only or c[0].split()[0].rstrip("ab") in only or c[0] in only]
+    if not ports.HAS_JOB_SERVER and (absent := [c for c in chosen if c[0] == JOB]):
+        print(f"{JOB} needs abstudy[submit]: python -m tests.versions jobs")
+        chosen.remove(absent[0])
     code = describe_code()
     commit = code["commit"][:7] + (" and changes" if code["diff"] else "")
     rows = []

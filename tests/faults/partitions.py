@@ -49,7 +49,7 @@ def cut_off_nodes(folder: Path, count: int) -> Outcome:
             environment={**cluster.environment, **CREDENTIALS},
             num_trials=max(8, 6 * count),
             max_epochs=4,
-            num_images=3000,
+            num_images=1200,
             retries=10,
             timeout_seconds=TIMEOUT_SECONDS,
             overrides=TRIAL_RESOURCES,
