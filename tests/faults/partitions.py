@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -63,12 +63,8 @@ def cut_off_nodes(folder: Path, count: int) -> Outcome:
             if worker is None:
                 return False
             number = places[worker.pid]
-            cables = [f"abf-{side}-{number}" for side in next(sides)]
-            for cable in cables:
-                _ip(f"link set {cable} down")
-            time.sleep(CUT_SECONDS)
-            for cable in cables:
-                _ip(f"link set {cable} up")
+            with without_cables(number, next(sides)):
+                time.sleep(CUT_SECONDS)
             if wait_until(lambda: worker.poll() is not None, 20):
                 num_ended += 1
                 cluster.drop_worker(worker)
@@ -108,6 +104,16 @@ def networks() -> Iterator[None]:
         yield
     finally:
         _remove_networks()
+
+
+@contextmanager
+def without_cables(number: int, sides: Iterable[str]) -> Iterator[None]:
+    """Pull a node's cables to some networks, and plug them in again."""
+    for side in sides:
+        _ip(f"link set abf-{side}-{number} down")
+    yield
+    for side in sides:
+        _ip(f"link set abf-{side}-{number} up")
 
 
 def _remove_networks() -> None:

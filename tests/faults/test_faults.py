@@ -1,14 +1,18 @@
 """A sample of every kind of fault; `make faults` has the full counts. Killed drivers and damaged files are in tests/study."""
 
+import contextlib
 import http.server
 import json
 import os
 import pickle
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +25,7 @@ from study.state.paths import FINDINGS
 from study.state.record_book import MemoryBook
 from study.views import replaying
 from study.views.replaying import Replay
-from tests.faults import drivers, hostile, nodes, payloads, ports, storage
+from tests.faults import drivers, hostile, nodes, partitions, payloads, ports, processes, storage
 from tests.faults.__main__ import Row
 from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, Outcome, has_changed
 from tests.faults.process_tree import is_alive, kill
@@ -31,6 +35,9 @@ from trainables.storage.store import Store
 
 PREDICTIONS, WEIGHTS = "best/0001/search.npz", "best/0001/weights.safetensors"
 
+NEEDS_NETWORKS = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("ip") is None, reason="networks of their own need root and iproute2"
+)
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(290)]
 
 
@@ -116,6 +123,57 @@ def test_search_on_a_failing_object_store_is_killed_and_resumed_with_its_uri_alo
     outcome = storage.fail_object_store(tmp_path, 16, num_trials=3, whole=False)
     assert outcome.is_met, outcome
     assert outcome.injected >= 12
+
+
+@pytest.mark.long_faults
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "inject",
+    [
+        nodes.orphan_trials,
+        nodes.orphan_studies,
+        pytest.param(partitions.cut_off_nodes, marks=NEEDS_NETWORKS),
+        processes.hang_up,
+        processes.hang_set_ups,
+        processes.kill_rounds,
+        pytest.param(
+            nodes.kill_jobs, marks=pytest.mark.skipif(not ports.HAS_JOB_SERVER, reason="needs abstudy[submit]")
+        ),
+        storage.lose_object_store,
+    ],
+)
+def test_one_fault_is_survived(tmp_path: Path, inject: Callable[[Path, int], Outcome]) -> None:
+    outcome = inject(tmp_path, 1)
+    assert outcome.is_met, outcome
+    assert inject is not nodes.orphan_trials or outcome.seen.startswith("1 orphans were refused"), outcome
+
+
+@NEEDS_NETWORKS
+def test_a_node_without_a_cable_reaches_the_other_network_alone() -> None:
+    with partitions.networks(), contextlib.ExitStack() as opened:
+        hosts = [f"{prefix}.1" for prefix in partitions.NETWORKS.values()]
+        places = [opened.enter_context(socket.create_server((host, 0))).getsockname() for host in hosts]
+
+        def find_reached() -> list[bool]:
+            reach = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 1)"
+            inside = ("ip", "netns", "exec", "abf-0", sys.executable, "-c", reach)
+            commands = [[*inside, *map(str, place)] for place in places]
+            return [subprocess.run(c, capture_output=True, check=False).returncode == 0 for c in commands]
+
+        assert find_reached() == [True, True]
+        with partitions.without_cables(0, ["head"]):
+            assert find_reached() == [False, True]
+        assert find_reached() == [True, True]
+
+
+def test_judge_finds_a_checkpoint_that_an_attempt_stored_too_late(tmp_path: Path) -> None:
+    events = [("stored", 1, 1.0), ("start", 2, 2.0), ("refused", 1, 3.0), ("stored", 2, 4.0)]
+    late = ("stored", 1, 5.0)
+    for lines, num_late in ((events, 0), ([*events, late], 1)):
+        common = {"trial": "trials/00000", "pid": 1, "steps": 9}
+        written = [json.dumps({"event": e, "attempt": a, "time": t, **common}) for e, a, t in lines]
+        (tmp_path / LOG_NAME).write_text("\n".join([*written, ""]))
+        assert len(nodes.find_late_writes(Campaign(tmp_path))) == num_late
 
 
 def test_judge_distinguishes_a_trial_started_again_from_one_that_was_not_finished(tmp_path: Path) -> None:
