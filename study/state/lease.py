@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from search_spaces.errors import UserInputError
 from study.state.paths import LEASES
@@ -54,7 +54,7 @@ class LeaseFile(BaseModel):
         uptime: of its machine at that time, seconds.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     holder: str
     host: str
@@ -238,8 +238,7 @@ def acquire_lease(store: Store) -> Lease:
 
 def read_holder(store: Store) -> LeaseFile | None:
     """Return the lease of the driver that drives the study now, as far as it can be known at once; None if there is none."""
-    token = _last_token(store)
-    lease = _read(store, token) if token else None
+    lease = _read(store, _last_token(store))
     if lease is None or lease.has_ended:
         return None
     # On another machine, by the clocks of both: good enough to be shown.
@@ -253,7 +252,7 @@ def _wait_for_end(store: Store, token: int) -> None:
     asked = uptime_seconds()
     first = lease = _read(store, token)
     # How long the file has been unchanged; on this machine its age is known.
-    since = lease.uptime if lease is not None and lease.is_here else uptime_seconds()
+    since = min(lease.uptime, uptime_seconds()) if lease is not None and lease.is_here else uptime_seconds()
     said = False
     while lease is None or not lease.has_ended:
         if lease is None and first is not None:
@@ -326,10 +325,11 @@ def _encode(lease: LeaseFile) -> bytes:
 
 
 def _read(store: Store, token: int) -> LeaseFile | None:
-    """Return the content of a token's file; None if it is missing or damaged."""
+    """Return the content of a token's file; None if it is missing or damaged, or names no time with its zone."""
     try:
-        return LeaseFile.model_validate_json(store.read_bytes(_name(token)))
-    except (ValidationError, FileNotFoundError):
+        lease = LeaseFile.model_validate_json(store.read_bytes(_name(token)))
+        return lease if datetime.fromisoformat(lease.renewed).tzinfo else None
+    except (ValueError, FileNotFoundError):
         return None
 
 

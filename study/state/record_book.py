@@ -17,14 +17,10 @@ from search_spaces.settings import DEFAULTS
 from study.state.paths import BASELINE_FOLDER, STAGE_FOLDERS, TEST_READS, Stage, TrialPaths
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord, TrialState
-from trainables.storage.store import Store
+from trainables.storage.store import NUM_REQUESTS, Store
 
 if TYPE_CHECKING:
     from trainables.records.trial_files import TrialFiles
-
-
-# Records that are read from or written to an object store at the same time.
-NUM_REQUESTS = 32
 
 
 def now_utc() -> str:
@@ -142,13 +138,12 @@ class RecordBook(MemoryBook):
             if "." not in trial_id  # a file beside the trials, such as the plan
         ]
         # A disk is faster without threads.
-        with ThreadPoolExecutor(1 if store.is_local else NUM_REQUESTS) as pool:
-            for record, problem in pool.map(self._read, names):
-                if record is not None:
-                    super().save(record)
-                if record is not None and problem:
-                    self.recovered = (*self.recovered, f"{problem}; it was recovered from its copy")
-                    self._recovered_records.append(record)
+        for record, problem in (map if store.is_local else self._requests.map)(self._read, names):
+            if record is not None:
+                super().save(record)
+            if record is not None and problem:
+                self.recovered = (*self.recovered, f"{problem}; it was recovered from its copy")
+                self._recovered_records.append(record)
 
     def sign_with(self, token: int) -> None:
         """Sign every record written from now on with a lease's fencing token; repair records.
@@ -222,15 +217,14 @@ class RecordBook(MemoryBook):
 
     def _read(self, paths: TrialPaths) -> tuple[TrialRecord | None, str]:
         """Return the record, and what is wrong with it if it is that of its copy; None for a folder without a record."""
-        problem = ""
         try:
-            return self._parse(paths.record), problem
+            return self._parse(paths.record), ""
         except DamagedFileError as damage:
             problem = str(damage)
         except FileNotFoundError:
             if not self.store.exists(paths.record_copy):
-                return None, problem
-        problem = problem or f"{self.store.locate(paths.record)} is missing"
+                return None, ""
+            problem = f"{self.store.locate(paths.record)} is missing"
         try:
             return self._parse(paths.record_copy), problem
         except (DamagedFileError, FileNotFoundError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
+import pyarrow
 import tenacity
 from pyarrow import fs
 
@@ -36,6 +37,8 @@ _CONTAINER = re.compile(r"^[\w$-]+@")
 # Seconds between the attempts at a request to an object store; together about a minute.
 RETRY_WAITS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 PIECE_BYTES = 4 << 20
+# Files of an object store that are read or written at the same time: it answers after tens of milliseconds.
+NUM_REQUESTS = 64
 # End of the name of a file that is being written, which begins with a dot.
 PARTIAL = ".partial"
 # pyarrow raises OSError alike for every answer of an object store; these parts of its text mean a refusal.
@@ -129,6 +132,8 @@ class Store:
         self.root = str(root)
         if "://" in self.root:
             check_uri(self.root)
+            # A client of S3 has as many connections as there are such threads when it is made, and 25 at least.
+            pyarrow.set_io_thread_count(NUM_REQUESTS)
             try:
                 self._filesystem, self._base = fs.FileSystem.from_uri(_with_options(self.root))
             except (OSError, ValueError) as error:

@@ -1,6 +1,7 @@
 """One driver at a time: who holds a study, when it can be taken, and that nothing is written without the lease."""
 
 import json
+import math
 import os
 import platform
 import signal
@@ -287,6 +288,28 @@ def test_damaged_lease_is_taken_only_if_no_driver_rewrites_it(tmp_path: Path, da
         store.write_text("lease/000002", damage)
         with pytest.raises(UserInputError, match="is driven by"):
             acquire_lease(store)
+
+
+@pytest.mark.usefixtures("short_lease")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {**ELSEWHERE, "renewed": "yesterday"},
+        {**ELSEWHERE, "renewed": "2026-12-01T10:00:00"},
+        {**ELSEWHERE, "renewed": "1970-01-01T00:00:00+00:00"},
+        {**ELSEWHERE, "uptime": math.nan},
+        {"pid_namespace": "pid:[1]", "uptime": 1e12},
+    ],
+    ids=str,
+)
+def test_a_lease_written_by_hand_stops_no_view_and_no_driver_for_long(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    store = Store(tmp_path)
+    write_lease(store, **changes)
+    read_holder(store)
+    with hold_lease(store) as lease:
+        assert lease.token == 8
 
 
 def read_files(folder: Path) -> dict[str, bytes]:

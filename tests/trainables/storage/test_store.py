@@ -1,5 +1,8 @@
 """The store: atomic replacement, names below the root, retries."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces.errors import UserInputError
-from trainables.storage.store import StorageError, Store, join_uri, split_uri
+from trainables.storage.store import NUM_REQUESTS, StorageError, Store, join_uri, split_uri
 
 
 def test_files_round_trip_and_are_listed(tmp_path: Path) -> None:
@@ -163,6 +166,45 @@ def test_lasting_fault_of_an_object_store_is_named_with_its_reason(remote: Store
 def test_missing_file_is_not_a_fault_of_the_store(remote: Store) -> None:
     with pytest.raises(FileNotFoundError):
         remote.read_bytes("missing")
+
+
+def test_an_object_store_has_all_requests_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    lock, running, all_at_once = threading.Lock(), 0, threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            nonlocal running
+            with lock:
+                running += 1
+            if running >= NUM_REQUESTS:
+                all_at_once.set()
+            all_at_once.wait(2)
+            with lock:
+                running -= 1
+            self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = NUM_REQUESTS
+
+    def read(_: int) -> None:
+        with pytest.raises(FileNotFoundError):
+            store.read_bytes("missing")
+
+    with Server(("127.0.0.1", 0), Handler) as server, ThreadPoolExecutor(NUM_REQUESTS) as pool:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = Store(
+            f"s3://bucket/study?endpoint_override=127.0.0.1:{server.server_port}&scheme=http&region=us-east-1"
+        )
+        list(pool.map(read, range(NUM_REQUESTS)))
+        server.shutdown()
+    assert all_at_once.is_set()
 
 
 def test_what_a_killed_write_left_is_not_listed(tmp_path: Path) -> None:
