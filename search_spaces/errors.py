@@ -15,33 +15,19 @@ class UserInputError(ValueError):
     """The user's input cannot be used. The message states the rule, the value, its place and the next action."""
 
 
-def refuse_any(problems: Collection[str]) -> None:
-    """Raise UserInputError with the messages of all problems, if there are any."""
+def refuse_any(problems: Collection[str], heading: str = "") -> None:
+    """Raise UserInputError with the messages of all problems, if there are any: in one line, or below a heading."""
     if problems:
-        raise UserInputError("; ".join(problems))
+        listed = [heading, *(f"- {problem}".replace("\n", "\n  ") for problem in problems)]
+        raise UserInputError("\n".join(listed) if heading else "; ".join(problems))
 
 
-# What a problem's message begins with, and a function that raises it as UserInputError.
-Check = tuple[str, Callable[[], object]]
-
-
-def collect_problems(checks: Iterable[Check]) -> list[str]:
-    """Return the messages of the checks that raise UserInputError, each after its prefix."""
-    problems = []
-    for prefix, check in checks:
-        try:
-            check()
-        except UserInputError as error:
-            problems.append(f"{prefix}{error}")
-    return problems
-
-
-def attempt(problems: list[str], call: Callable[..., Result], *arguments: object) -> Result | None:
-    """Return what the call returns; where it raises UserInputError, add its message to `problems`."""
+def attempt(problems: list[str], call: Callable[..., Result], *arguments: object, prefix: str = "") -> Result | None:
+    """Return what the call returns; where it raises UserInputError, add its message to `problems`, after the prefix."""
     try:
         return call(*arguments)
     except UserInputError as error:
-        problems.append(str(error))
+        problems.append(f"{prefix}{error}")
         return None
 
 

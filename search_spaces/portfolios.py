@@ -4,8 +4,10 @@ They are copied from their sources and were fixed before any curve of this proje
 A study writes the portfolio that it was launched with into its spec.
 """
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from types import MappingProxyType
 
 from search_spaces.config import Value
@@ -54,34 +56,10 @@ class Start:
         return moved + "".join(f"; left out, because it equals this one in these ranges: {r}" for r in self.repeated_by)
 
 
+_FILE = resources.files("search_spaces") / "recipes" / "portfolios.toml"
 # By optimizer, in the order in which they are tried.
 PORTFOLIOS: Mapping[str, tuple[Recipe, ...]] = MappingProxyType(
-    {
-        "sgd": (
-            Recipe(
-                source="Li et al. 2020, Rethinking the Hyperparameters for Fine-tuning (ICLR), the values of many studies",
-                values={"max_lr": 0.01, "backbone_lr_ratio": 1.0, "weight_decay": 1e-4},
-            ),
-            Recipe(
-                source="Caffe 2014, Fine-tuning CaffeNet for Style Recognition, ten times the rate in the new layer",
-                values={"max_lr": 0.01, "backbone_lr_ratio": 0.1, "weight_decay": 5e-4},
-            ),
-            Recipe(
-                source="Kolesnikov et al. 2020, Big Transfer (ECCV), BiT-HyperRule",
-                values={"max_lr": 0.003, "backbone_lr_ratio": 1.0, "weight_decay": 0.0},
-            ),
-        ),
-        "adamw": (
-            Recipe(
-                source="fastai 2, Learner.fine_tune, a hundredth of the head's rate in the first layers",
-                values={"max_lr": 0.001, "backbone_lr_ratio": 0.01, "weight_decay": 0.01},
-            ),
-            Recipe(
-                source="Liu et al. 2022, A ConvNet for the 2020s (CVPR), fine-tuning of ConvNeXt",
-                values={"max_lr": 5e-5, "backbone_lr_ratio": 1.0, "weight_decay": 1e-8, "label_smoothing": 0.1},
-            ),
-        ),
-    }
+    {name: tuple(Recipe(**one) for one in found) for name, found in tomllib.loads(_FILE.read_text("utf-8")).items()}
 )
 
 # Values of what a recipe leaves open, before those that a study has without a search.

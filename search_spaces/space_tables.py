@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 from search_spaces.config import Value
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, check_choice, nearest_name
 from search_spaces.space import CategoricalParameter, Condition, FloatParameter, IntParameter, Parameter, SearchSpace
 
 # Keys that a parameter of each kind must have.
@@ -115,7 +115,6 @@ def space_names() -> tuple[str, ...]:
 @cache
 def load_space(name: str) -> SearchSpace:
     """Return the space called `name`; raise UserInputError with the nearest name if there is none."""
-    if name not in space_names():
-        raise UserInputError(f"there is no search space {name!r}{nearest_name(name, space_names())}")
+    check_choice("there is no search space", name, space_names())
     text = (resources.files("search_spaces") / f"{name}{SUFFIX}").read_text(encoding="utf-8")
     return SearchSpace(name=name, parameters=read_parameters(tomllib.loads(text))[0])

@@ -16,9 +16,9 @@ from analysis.comparison.tables import build_table_rows, describe_questions
 from analysis.comparison.values import ComparisonRow
 from analysis.confusions.render import describe_clusters, describe_directed
 from analysis.formats.numbers import escape_markdown, format_interval
-from analysis.formats.text_sections import InspectionSection, Row, SectionTable
+from analysis.formats.text_sections import InspectionSection, Row, make_section
 from analysis.report.inspection_page import describe_inspection
-from analysis.report.pages import build_answer
+from analysis.report.rendering import render
 from analysis.report.summary import summarize
 from search_spaces.errors import UserInputError, list_some
 from search_spaces.extensions import import_extra
@@ -66,7 +66,7 @@ def _make_tool(answers: "Answers", name: str, tool_error: type[Exception]) -> Ca
     @functools.wraps(answer)
     def call(**given: object) -> str:
         try:
-            return build_answer(name, answer(**given), MOST_ROWS)
+            return render("answer.md.j2", tool=name, sections=answer(**given), most=MOST_ROWS)
         except (UserInputError, StorageError) as error:
             raise tool_error(escape_markdown(error)) from None
 
@@ -74,8 +74,7 @@ def _make_tool(answers: "Answers", name: str, tool_error: type[Exception]) -> Ca
 
 
 def _section(title: str, *lines: str, columns: Row = (), rows: Sequence[Row] = ()) -> InspectionSection:
-    table = SectionTable(columns=columns, rows=tuple(rows))
-    return InspectionSection(anchor="", title=title, lines=tuple(filter(None, lines)), tables=(table,))
+    return make_section("", title, filter(None, lines), columns, rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

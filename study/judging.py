@@ -20,7 +20,7 @@ from analysis.external.outside_findings import analyze_outside_arms, compare_out
 from analysis.external.outside_predictions import OutsidePredictions, read_predictions_files
 from analysis.formats.numbers import format_interval
 from analysis.report.pages import MOST_ROWS, build_comparison_page, build_forensics_page
-from search_spaces.errors import UserInputError, attempt, list_some
+from search_spaces.errors import UserInputError, attempt, list_some, refuse_any
 from study.inputs.human_labels import read_counts
 from study.views.printing import print_line, print_lines
 from trainables.storage.store import Store
@@ -107,11 +107,8 @@ def _read(
             num_images = len(predictions.first.labels)
             human = attempt(problems, compute_human_shares, counts, num_images, predictions.names)
         problems += _list_arm_problems(predictions, options)
-    if len(problems) > 1:
-        listed = "\n".join("- " + problem.replace("\n", "\n  ") for problem in problems)
-        raise UserInputError(f"these models cannot be judged:\n{listed}")
-    if predictions is None or problems:
-        raise UserInputError(*problems)
+    refuse_any(problems, "these models cannot be judged:" if len(problems) > 1 else "")
+    assert predictions is not None
     return predictions, groups, human
 
 

@@ -55,14 +55,7 @@ def check_is_new(store: Store, name: str) -> None:
             f"the study {name!r} exists at {store.root}; continue it with `study resume {store.argument}`, "
             "or give another --name"
         )
-    # A launch that is killed leaves the files that are written before the spec.
-    if set(store.list_folder()) - {
-        paths.LEASES,
-        paths.TRIAL_COSTS,
-        paths.WARM_START,
-        paths.INTERVENTIONS,
-        paths.PASSPORT,
-    }:
+    if set(store.list_folder()) - paths.BEFORE_SPEC:
         raise UserInputError(f"{store.root} is not empty and holds no study; give another --name or --storage")
     rounds = paths.find_rounds(*split_uri(store.root))
     if rounds:

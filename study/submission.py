@@ -10,13 +10,12 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from search_spaces.errors import UserInputError, collect_problems, first_line
+from search_spaces.errors import UserInputError, attempt, first_line, refuse_any
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from study.state.paths import study_uri
@@ -64,8 +63,7 @@ def submit_study(
     problems += _list_file_problems(files, taken=set() if resumes else {SPEC_NAME})
     if resumes and (name or overrides):
         problems.append("--resume goes on with a study as it is; remove --name and --set")
-    if problems:
-        raise UserInputError("; ".join(problems))
+    refuse_any(problems)
     assert address is not None
     if resumes:
         root, text = study_uri(spec, storage), None
@@ -106,7 +104,7 @@ def _list_place_problems(address: str | None, where: str | None) -> list[str]:
             f"a shared disk, but got {where or 'none'}"
         )
     elif "://" in where:
-        problems += collect_problems([("--storage: ", partial(check_uri, where))])
+        attempt(problems, check_uri, where, prefix="--storage: ")
     return problems
 
 

@@ -16,7 +16,7 @@ from analysis.statistics.arm_predictions import ArmPredictions, Side
 from analysis.statistics.families import Cell, Scale, compute_family, compute_two_intervals, mean_cell
 from analysis.statistics.interval import Interval, TwoIntervals
 from analysis.statistics.metrics import FloatArray, IntArray
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, nearest_name, refuse_any
 
 # Return (S, N) influence of the images on a statistic of one class, from labels (N,), predicted (S, N) and the class.
 _ComputeInfluence = Callable[[IntArray, IntArray, int], FloatArray]
@@ -103,9 +103,7 @@ def compute_group_contrasts(
         UserInputError: for a group with an unknown class.
     """
     f1 = {score.class_name: score.f1.estimate for score in scores}
-    problems = list_unknown_classes(groups, tuple(f1))
-    if problems:
-        raise UserInputError("; ".join(problems))
+    refuse_any(list_unknown_classes(groups, tuple(f1)))
     found = []
     for one, other in itertools.combinations(groups, 2):
         if set(groups[one]) & set(groups[other]):

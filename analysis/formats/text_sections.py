@@ -1,5 +1,6 @@
 """Sections of text and tables, which the terminal and the pages share."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 Row = tuple[str, ...]
@@ -37,3 +38,19 @@ class InspectionSection:
     lines: tuple[str, ...] = ()
     tables: tuple[SectionTable, ...] = ()
     note: str = ""
+
+
+def make_section(
+    anchor: str,
+    title: str,
+    lines: Iterable[str],
+    columns: Row = (),
+    rows: Iterable[Row] = (),
+    *,
+    text: tuple[int, ...] = (),
+    note: str = "",
+) -> InspectionSection:
+    """Return a section with one table, or with none where there are no rows; see `InspectionSection` and `SectionTable`."""
+    table = SectionTable(columns=columns, rows=tuple(rows), text=text)
+    tables = (table,) if table.rows else ()
+    return InspectionSection(anchor=anchor, title=title, lines=tuple(lines), tables=tables, note=note)

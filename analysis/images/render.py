@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from analysis.confusions.values import MAX_ISSUES
 from analysis.formats.numbers import format_count, format_interval, format_percent, format_signed_pp, join_intervals
-from analysis.formats.text_sections import InspectionSection, Row, SectionTable
+from analysis.formats.text_sections import InspectionSection, Row, make_section
 from analysis.images.values import ODDITY_THRESHOLD, ImagePair, Inspection, Oddities, PairLoss, PairSeparability, Rung
 from analysis.statistics.interval import Interval
 from trainables.data.near_duplicates import MAX_DISTANCE, MIN_CORRELATION
@@ -58,13 +58,9 @@ def describe_stages(found: Inspection) -> InspectionSection:
     else:
         lines.append("the source records no files: images and labels come as arrays")
     columns = ("stage", "shape", "dtype", "min", "max", "layout", "problem")
-    return InspectionSection(
-        anchor="stages",
-        title="Dimensional audit: from file to logits",
-        lines=tuple(lines),
-        tables=(SectionTable(columns=columns, rows=rows, text=(3, 6, 7)),),
-        note="N images, H rows, W columns, C channels, K classes, D features. The range of files is that of their sides in px.",
-    )
+    title = "Dimensional audit: from file to logits"
+    note = "N images, H rows, W columns, C channels, K classes, D features. The range of files is that of their sides in px."
+    return make_section("stages", title, lines, columns, rows, text=(3, 6, 7), note=note)
 
 
 def describe_sizes(sizes: NDArray[np.integer[Any]]) -> str:
@@ -113,12 +109,7 @@ def describe_class_counts(names: Sequence[str], counts: Mapping[str, Sequence[in
         more = f" and {len(rare) - 10} more" if len(rare) > 10 else ""
         named = f"{', '.join(rare[:10])}{more}"
         lines.append(f"fewer than two images: {named}; intervals need two: add images, merge or drop classes")
-    return InspectionSection(
-        anchor="balance",
-        title="Images per class",
-        lines=tuple(lines),
-        tables=(SectionTable(columns=("class", *SPLIT_NAMES, "all"), rows=rows),),
-    )
+    return make_section("balance", "Images per class", lines, ("class", *SPLIT_NAMES, "all"), rows)
 
 
 def describe_duplicates(found: Inspection, most: int) -> InspectionSection:
@@ -145,18 +136,14 @@ def describe_duplicates(found: Inspection, most: int) -> InspectionSection:
         lines.append(f"the first {most} of {len(pairs)} pairs are listed")
     rows = tuple(_pair_row(found, pair) for pair in pairs[:most])
     columns = ("image", "split", "image", "split", "labels", "kind")
-    return InspectionSection(
-        anchor="duplicates",
-        title="Duplicates and near-duplicates",
-        lines=tuple(lines),
-        tables=(SectionTable(columns=columns, rows=rows, text=(2, 3, 4, 5, 6)),) if rows else (),
-        note=(
-            f"Near: perceptual hashes differ in at most {MAX_DISTANCE} of 64 bits, and gray thumbnails without the terms of the "
-            f"light correlate by {MIN_CORRELATION} or more. Each image of a group is listed with the first of it. Copies that "
-            "were compressed, resized or brightened are found, and one object under several lights; cropped ones often not; "
-            "different images may look alike."
-        ),
+    title = "Duplicates and near-duplicates"
+    note = (
+        f"Near: perceptual hashes differ in at most {MAX_DISTANCE} of 64 bits, and gray thumbnails without the terms of the "
+        f"light correlate by {MIN_CORRELATION} or more. Each image of a group is listed with the first of it. Copies that "
+        "were compressed, resized or brightened are found, and one object under several lights; cropped ones often not; "
+        "different images may look alike."
     )
+    return make_section("duplicates", title, lines, columns, rows, text=(2, 3, 4, 5, 6), note=note)
 
 
 def _name_conflict(found: Inspection, pair: ImagePair) -> str:
@@ -187,20 +174,13 @@ def describe_oddities(found: Inspection) -> InspectionSection:
     ]
     if found.image_set.origin is None:
         lines.append("sizes and shapes: the source records none")
-    return InspectionSection(
-        anchor="odd",
-        title="Blurred, dark, bright and odd-sized images",
-        lines=tuple(lines),
-        tables=(
-            SectionTable(
-                columns=("kind", "images", "median", "measure", "most extreme"), rows=tuple(rows), text=(4, 5)
-            ),
-        ),
-        note=(
-            "Images whose modified z-score (distance from the median over the scaled median absolute deviation) exceeds "
-            f"{ODDITY_THRESHOLD:g}; sharpness, size and shape on a logarithmic scale."
-        ),
+    columns = ("kind", "images", "median", "measure", "most extreme")
+    note = (
+        "Images whose modified z-score (distance from the median over the scaled median absolute deviation) exceeds "
+        f"{ODDITY_THRESHOLD:g}; sharpness, size and shape on a logarithmic scale."
     )
+    title = "Blurred, dark, bright and odd-sized images"
+    return make_section("odd", title, lines, columns, rows, text=(4, 5), note=note)
 
 
 def describe_oddity(odd: Oddities) -> str:
@@ -235,20 +215,15 @@ def describe_colors(found: Inspection, most: int) -> InspectionSection:
         lines.insert(0, "the images are gray: red, green and blue are equal, so there is no color to compare")
     if len(names) > most:
         lines.append(f"the first {most} of {len(names)} classes are listed")
-    return InspectionSection(
-        anchor="color",
-        title="Color",
-        lines=tuple(lines),
-        tables=(SectionTable(columns=columns, rows=rows),),
-        note=f"A network may use what {subject} alone predicts. Intervals, at 95 %, are for new images.",
-    )
+    note = f"A network may use what {subject} alone predicts. Intervals, at 95 %, are for new images."
+    return make_section("color", "Color", lines, columns, rows, note=note)
 
 
 def describe_label_issues(found: Inspection, most: int) -> InspectionSection:
     """Return the section on labels that the probe contradicts; at most `most` are listed."""
     title = "Labels to check"
     if found.network is None:
-        return InspectionSection(anchor="labels", title=title, lines=(found.network_note,))
+        return make_section("labels", title, [found.network_note])
     issues = found.network.label_issues
     number = f"{len(issues)} or more" if len(issues) == MAX_ISSUES else str(len(issues))
     lines = [
@@ -261,18 +236,16 @@ def describe_label_issues(found: Inspection, most: int) -> InspectionSection:
     rows = tuple(
         (found.name_image(int(i.sample_id)), i.label, i.suggested, f"{i.label_quality:.3f}") for i in issues[:most]
     )
-    table = SectionTable(columns=("image", "label", "probe predicts", "label quality"), rows=rows, text=(2, 3))
+    columns = ("image", "label", "probe predicts", "label quality")
     note = f"At most {MAX_ISSUES} labels are listed. Images of the test split are not part of the probe."
-    return InspectionSection(
-        anchor="labels", title=title, lines=tuple(lines), tables=(table,) if rows else (), note=note if issues else ""
-    )
+    return make_section("labels", title, lines, columns, rows, text=(2, 3), note=note if issues else "")
 
 
 def describe_gap(found: Inspection, most: int) -> InspectionSection:
     """Return the section on the classes that the backbone cannot separate; at most `most` pairs are listed."""
     title = "Semantic gap: what the pretrained backbone cannot tell apart"
     if found.network is None:
-        return InspectionSection(anchor="gap", title=title, lines=(found.network_note,))
+        return make_section("gap", title, [found.network_note])
     network = found.network
     side = min(found.image_set.images.shape[1:3])
     weakest = network.pairs[0]
@@ -287,25 +260,20 @@ def describe_gap(found: Inspection, most: int) -> InspectionSection:
         for pair in network.pairs[:most]
     )
     columns = ("pair of classes", "separability", "confused")
-    return InspectionSection(
-        anchor="gap",
-        title=title,
-        lines=lines,
-        tables=(SectionTable(columns=columns, rows=rows),),
-        note=(
-            "Separability: the probability that the probe orders an image of each class rightly (area under the ROC curve of "
-            "the difference of their log probabilities; Hand and Till 2001); 50 % is chance. Confused: share of the two classes' "
-            "images predicted as the other. Intervals, at 95 %, are for new images, each for its row alone. The test split and "
-            "copies are left out."
-        ),
+    note = (
+        "Separability: the probability that the probe orders an image of each class rightly (area under the ROC curve of "
+        "the difference of their log probabilities; Hand and Till 2001); 50 % is chance. Confused: share of the two classes' "
+        "images predicted as the other. Intervals, at 95 %, are for new images, each for its row alone. The test split and "
+        "copies are left out."
     )
+    return make_section("gap", title, lines, columns, rows, note=note)
 
 
 def describe_ladder(found: Inspection, num_named: int) -> InspectionSection:
     """Return the section on smaller images; each side names at most `num_named` pairs."""
     title = "What smaller images lose"
     if found.network is None:
-        return InspectionSection(anchor="ladder", title=title, lines=(found.network_note,))
+        return make_section("ladder", title, [found.network_note])
     network = found.network
     rows = tuple(_rung_row(found, rung, num_named) for rung in network.rungs)
     lines = [
@@ -318,17 +286,12 @@ def describe_ladder(found: Inspection, num_named: int) -> InspectionSection:
     columns: Row = ("side", "macro-F1", "lost in this step", "lost most by", "least separable")
     if num_named == 1:
         columns, rows = columns[:-1], tuple(row[:-1] for row in rows)
-    return InspectionSection(
-        anchor="ladder",
-        title=title,
-        lines=tuple(lines),
-        tables=(SectionTable(columns=columns, rows=rows, text=(4, 5)),),
-        note=(
-            "Each step is paired with the next larger side: the same images and folds. The interval of a pair's loss in "
-            "separability is adjusted for all pairs of its step; up to three pairs whose interval excludes 0 are named, else the "
-            "largest loss with its interval."
-        ),
+    note = (
+        "Each step is paired with the next larger side: the same images and folds. The interval of a pair's loss in "
+        "separability is adjusted for all pairs of its step; up to three pairs whose interval excludes 0 are named, else the "
+        "largest loss with its interval."
     )
+    return make_section("ladder", title, lines, columns, rows, text=(4, 5), note=note)
 
 
 def _rung_row(found: Inspection, rung: Rung, num_named: int) -> Row:
@@ -351,7 +314,7 @@ def describe_interpolation(found: Inspection) -> InspectionSection:
     spectra = found.images.spectra
     if spectra is None:
         line = f"the images have the model's {found.image_size} px already and are not resampled: interpolation changes nothing"
-        return InspectionSection(anchor="interpolation", title=title, lines=(line,))
+        return make_section("interpolation", title, [line])
     upper = spectra.frequencies > 0.25
     power = {name: values[upper].sum() for name, values in spectra.power.items()}
     low = {name: values[~upper].sum() for name, values in spectra.power.items()}
@@ -373,12 +336,8 @@ def describe_interpolation(found: Inspection) -> InspectionSection:
             f"macro-F1 of the linear probe, bicubic minus bilinear: {format_signed_pp(difference)}, paired on "
             f"{format_count(found.network.num_images)} images: {verdict}"
         )
-    return InspectionSection(
-        anchor="interpolation",
-        title=title,
-        lines=tuple(lines),
-        note="The interval, at 95 %, is for new images. Fine-tuning may lessen or reverse the difference.",
-    )
+    note = "The interval, at 95 %, is for new images. Fine-tuning may lessen or reverse the difference."
+    return make_section("interpolation", title, lines, note=note)
 
 
 def _name_pair(found: Inspection, pair: PairSeparability | PairLoss) -> str:

@@ -9,7 +9,7 @@ recalibration.json, which the benchmark that measures them writes beside benchma
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -29,7 +29,6 @@ from search_spaces.config import Value
 
 CONSTANTS = Path(__file__).with_name("recalibration.json")
 CONFIDENCE = 0.95
-MIN_PREDICTIONS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ class Recalibration:
 
     def apply(self, predicted: Interval) -> Interval:
         """Return what will be measured, with its interval at 95 %, from the predicted change with its interval at 95 %."""
-        own_error = _find_error(predicted)
+        own_error = find_error(predicted)
         center = self.slope * predicted.estimate
         variance = self.spread**2 + (self.slope_error * predicted.estimate) ** 2 + (self.slope * own_error) ** 2
         half_width = float(special.stdtrit(self.number - 1, 0.5 + CONFIDENCE / 2) * np.sqrt(variance))
@@ -68,36 +67,14 @@ class Recalibration:
         )
 
 
-def fit_recalibration(predicted: Sequence[Interval], measured: Sequence[float], source: str) -> Recalibration | None:
-    """Return the line by least squares; None for fewer than `MIN_PREDICTIONS` predictions, and if all of them are zero.
-
-    Args:
-        predicted: changes with their intervals at 95 %.
-        measured: the changes that followed.
-        source: of the constants.
-    """
-    x, y = np.array([one.estimate for one in predicted]), np.asarray(measured, dtype=np.float64)
-    if len(x) < MIN_PREDICTIONS or not x.any():
-        return None
-    slope = float(x @ y / (x @ x))
-    variance = float(np.sum((y - slope * x) ** 2) / (len(x) - 1))
-    explained = slope**2 * float(np.mean([_find_error(one) ** 2 for one in predicted]))
-    return Recalibration(
-        slope=slope,
-        slope_error=float(np.sqrt(variance / (x @ x))),
-        spread=float(np.sqrt(max(variance - explained, 0.0))),
-        number=len(x),
-        source=source,
-    )
-
-
 @cache
 def load_recalibrations() -> Mapping[str, Recalibration]:
     """Return the measured lines by the name of the intervention."""
     return {name: Recalibration(**values) for name, values in json.loads(CONSTANTS.read_text()).items()}
 
 
-def _find_error(interval: Interval) -> float:
+def find_error(interval: Interval) -> float:
+    """Return the standard error of an estimate from its interval at 95 %."""
     return (interval.high - interval.low) / 2 / float(special.ndtri(0.5 + CONFIDENCE / 2))
 
 

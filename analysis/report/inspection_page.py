@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.formats.figures import ARM_COLORS, INK, error_lengths
-from analysis.formats.text_sections import InspectionSection
+from analysis.formats.text_sections import InspectionSection, make_section
 from analysis.images import render as data
 from analysis.images.values import Inspection, NetworkFindings, Rung, Spectra
 from analysis.report.rendering import ReportFigure, draw_strip, embed_figure, render
@@ -149,9 +149,7 @@ def build_inspection_page(found: Inspection, extra: Sequence[InspectionSection],
         problems: what keeps the study from being launched.
     """
     sections = list(describe_inspection(found, most=MOST_ROWS, num_named=NUM_NAMED))
-    examples = InspectionSection(
-        anchor="examples", title="Examples before and after augmentation", lines=_describe_examples(found)
-    )
+    examples = make_section("examples", "Examples before and after augmentation", _describe_examples(found))
     sections = [sections[0], examples, *sections[1:], *extra]
     pictures = {
         "stages": _draw_aspects(found),

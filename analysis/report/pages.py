@@ -16,7 +16,6 @@ from analysis.comparison.values import ComparisonRow
 from analysis.confusions.render import plot_confusion
 from analysis.confusions.values import CONFUSION_TOLERANCE, MAX_ISSUES, ClassScore
 from analysis.formats.numbers import format_signed_pp, format_value, shorten
-from analysis.formats.text_sections import InspectionSection
 from analysis.heat_maps.values import CamPanel
 from analysis.interventions.render import MEASURED_COLUMNS, STATED_COLUMNS
 from analysis.interventions.values import InterventionFindings
@@ -121,11 +120,6 @@ def build_search_page(study: str, sections: Sequence[Mapping[str, str]], notes: 
         plotly_js: the source of plotly.js; it and the scripts of the sections are inserted unescaped.
     """
     return render("search.html.j2", study=study, sections=sections, notes=notes, plotly_js=plotly_js)
-
-
-def build_answer(tool: str, sections: Sequence[InspectionSection], most: int) -> str:
-    """Return the answer of a tool as Markdown that shows every name literally, with at most so many rows of each table."""
-    return render("answer.md.j2", tool=tool, sections=sections, most=most)
 
 
 def build_model_card(description: Mapping[str, Any], findings: Findings | None, note: str, reproduce: str) -> str:

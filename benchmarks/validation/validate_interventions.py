@@ -16,7 +16,7 @@ import numpy as np
 import typer
 from scipy import stats
 
-from analysis.interventions.intervention import CONSTANTS, Recalibration, fit_recalibration
+from analysis.interventions.intervention import CONSTANTS, Recalibration, find_error
 from analysis.interventions.values import InterventionEffect, Outcome
 from analysis.statistics.interval import Interval
 from benchmarks.pages import Table, publish_simulation, today
@@ -58,6 +58,8 @@ NOISES: tuple[dict[str, float], ...] = ({}, {"control_noise": 3.0}, {"arm_noise"
 KINDS = {"shared texture": True, "shortcut": True, "label noise": False}
 # Worlds of each kind that tune the recalibration, and those that are held out.
 NUM_WORLDS = {"shared texture": (10, 10), "shortcut": (10, 10), "label noise": (10, 20)}
+# Without them an intervention gets no line.
+MIN_PREDICTIONS = 3
 MIN_HELPED, MAX_CLAIMED = 0.7, 0.05
 COVERAGE = (0.90, 0.99)
 NUM_ROUNDS = 4000
@@ -252,6 +254,29 @@ def fit_recalibrations(effects: Sequence[InterventionEffect]) -> dict[str, Recal
         before, after = [one for one, _ in pairs[name]], [one for _, one in pairs[name]]
         found[name] = fit_recalibration(before, after, source)
     return {name: line for name, line in found.items() if line is not None}
+
+
+def fit_recalibration(predicted: Sequence[Interval], measured: Sequence[float], source: str) -> Recalibration | None:
+    """Return the line by least squares; None for fewer than `MIN_PREDICTIONS` predictions, and if all of them are zero.
+
+    Args:
+        predicted: changes with their intervals at 95 %.
+        measured: the changes that followed.
+        source: of the constants.
+    """
+    x, y = np.array([one.estimate for one in predicted]), np.asarray(measured, dtype=np.float64)
+    if len(x) < MIN_PREDICTIONS or not x.any():
+        return None
+    slope = float(x @ y / (x @ x))
+    variance = float(np.sum((y - slope * x) ** 2) / (len(x) - 1))
+    explained = slope**2 * float(np.mean([find_error(one) ** 2 for one in predicted]))
+    return Recalibration(
+        slope=slope,
+        slope_error=float(np.sqrt(variance / (x @ x))),
+        spread=float(np.sqrt(max(variance - explained, 0.0))),
+        number=len(x),
+        source=source,
+    )
 
 
 def helps(effects: Sequence[InterventionEffect]) -> bool:

@@ -210,24 +210,18 @@ def _init_ray(address: str, scratch: str) -> None:
     import ray
 
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address == LOCAL:
+        # Ray opens its folder to every user, who cannot reach it in ours.
+        options |= {"include_dashboard": False, "configure_logging": False, "_temp_dir": f"{scratch}/ray"}
+    else:
+        # Processes on this machine inherit the trust; elsewhere Ray sets it.
+        options["runtime_env"] = {"env_vars": trust} if (trust := read_trust()) else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            if address == LOCAL:
-                # Explicit, because without an address Ray connects to RAY_ADDRESS.
-                ray.init(
-                    address=LOCAL,
-                    include_dashboard=False,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                    # Ray opens its folder to every user, who cannot reach it in ours.
-                    _temp_dir=f"{scratch}/ray",
-                    configure_logging=False,
-                )
-            else:
-                # Processes on this machine inherit the trust; elsewhere Ray sets it.
-                environment = {"env_vars": trust} if (trust := read_trust()) else None
-                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, runtime_env=environment)
+            # Explicit also on this machine, because without an address Ray connects to RAY_ADDRESS.
+            ray.init(address=address, **options)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
             action = "started on this machine" if address == LOCAL else f"reached at {address}"
             raise UserInputError(f"Ray could not be {action}: {_find_reason(error)}") from None

@@ -28,7 +28,7 @@ class ProcessWorkers:
         """Train the director's trials one after the other; Ctrl-C leaves the rest to `study resume`."""
         worker = _UndisturbedWorker()
         worker.prepare(self._data, stage.settings)
-        with _own_threads():
+        with own_threads():
             try:
                 while (record := director.next_trial()) is not None:
                     _run_trial(director, record, worker, stage, self._spec)
@@ -48,13 +48,13 @@ class ProcessWorkers:
         """
         device = self._spec.resources.device if torch.cuda.is_available() else "cpu"
         for task in tasks:
-            with _own_threads():
+            with own_threads():
                 result = run_task(function, task, device, self._data)
             yield result
 
 
 @contextmanager
-def _own_threads() -> Iterator[None]:
+def own_threads() -> Iterator[None]:
     """Give the process its number of threads back, which a trial sets to its own."""
     before = torch.get_num_threads()
     try:

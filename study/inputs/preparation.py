@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.confusions.class_scores import list_group_problems
 from search_spaces.config import TrialConfig, Value
-from search_spaces.errors import UserInputError, list_some
+from search_spaces.errors import UserInputError, list_some, refuse_any
 from search_spaces.settings import BUILT_IN_LOOP, TuningSettings
 from search_spaces.space import SearchSpace
 from study.inputs.human_labels import load_human_shares
@@ -288,8 +288,7 @@ def _check_own_loops(spec: StudySpec, data: TrialData, fixed: Mapping[str, Value
         constant = [n for n in dict(arm.space.fixed) if n in SETTINGS and SETTINGS[n].section]
         given = [n for n in (*arm.space.names, *dict(arm.space.fixed)) if n not in constant]
         problems += [f"the arm {arm.name!r}: {problem}" for problem in list_unread(name, given)]
-    if problems:
-        raise UserInputError("; ".join(problems))
+    refuse_any(problems)
     for arm, _ in loops.values():
         try_trainable(TrialConfig(arm=arm.name, seed=0, hyperparameters=arm.space.middle(), fixed=fixed), data)
 
@@ -337,8 +336,7 @@ def check_hard_examples(spec: StudySpec, data: TrialData, fixed: dict[str, Value
             found = list_hard_problems(config, data, data.splits.train)
             found += list_refit_problems(config.word("head_refit"), data, has_folds=spec.confirm.folds > 0)
             problems |= dict.fromkeys(found)
-    if problems:
-        raise UserInputError("; ".join(problems))
+    refuse_any(problems)
 
 
 def _list_combinations(space: SearchSpace) -> list[dict[str, Value]]:

@@ -19,7 +19,7 @@ from study.state.paths import CHANGES
 from study.state.record_book import now_utc
 from study.state.sealed_files import add_sealed_json, read_sealed_folder
 from trainables.data.images import ImageSet
-from trainables.data.splits import describe_near_duplicates
+from trainables.data.splits import SPLIT_NAMES, describe_near_duplicates
 from trainables.devices import count_cuda_devices
 from trainables.storage.store import Store
 
@@ -59,9 +59,7 @@ def make_passport(prepared: Prepared, cluster: str, num_devices: float) -> dict[
             "fingerprint": prepared.splits.data_fingerprint,
             "splits": prepared.splits.fingerprint,
             "class_names": list(prepared.image_set.class_names),
-            "num_images": {
-                name: len(getattr(prepared.splits, name)) for name in ("train", "search", "confirm", "test")
-            },
+            "num_images": {name: len(getattr(prepared.splits, name)) for name in SPLIT_NAMES},
             STORED_SIZE: list(prepared.image_set.images.shape[1:3]),
             **describe_near_duplicates(prepared.image_set, prepared.splits),
             **_describe_files(prepared.image_set),

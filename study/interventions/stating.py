@@ -13,7 +13,7 @@ from analysis.interventions.registry import load_interventions
 from analysis.interventions.target_predictions import MIN_TARGET_IMAGES
 from search_spaces.config import Value
 from search_spaces.designs import MOST_FACTORS
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, nearest_name, refuse_any
 from study.confirmation.plan import count_test_reads
 from study.interventions.diagnosing import Choosing
 from study.open_study import OpenStudy, list_rounds
@@ -22,6 +22,7 @@ from study.state.record_book import now_utc
 
 STRENGTH = "class_weight_strength"
 NO_REASON = "no finding asks for it"
+CANNOT_BE_TRIED = "the interventions cannot be tried:"
 NO_TARGET = "it is to reduce a confusion, but none is found"
 
 
@@ -102,14 +103,8 @@ def propose_interventions(
         problems.append("--strength is that of weighted_loss, which is not tried; remove it")
     if is_factorial and found:
         problems += _list_misfits(found)
-    if problems:
-        raise _refuse(problems)
+    refuse_any(problems, CANNOT_BE_TRIED)
     return tuple(found), left_out
-
-
-def refuse_misfits(misfits: Mapping[str, str]) -> UserInputError:
-    """Return the error about interventions that do not fit the study."""
-    return _refuse([f"{name}: {reason}" for name, reason in misfits.items()])
 
 
 def _list_misfits(proposals: Sequence[ProposedIntervention]) -> list[str]:
@@ -144,17 +139,12 @@ def check_names(names: Sequence[str], *, is_asked: bool) -> None:
     problems = _list_unknown(names)
     if not is_asked:
         problems.append("--only names interventions to go on to; add --intervene, or remove --only")
-    if problems:
-        raise _refuse(problems)
+    refuse_any(problems, CANNOT_BE_TRIED)
 
 
 def _list_unknown(names: Sequence[str]) -> list[str]:
     known = load_interventions()
     return [f"there is no intervention {name!r}{nearest_name(name, known)}" for name in names if name not in known]
-
-
-def _refuse(problems: Sequence[str]) -> UserInputError:
-    return UserInputError("\n- ".join(["the interventions cannot be tried:", *problems]))
 
 
 def _find_problem(changes: Mapping[str, Value]) -> str:

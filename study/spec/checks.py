@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from search_spaces.designs import Arm
-from search_spaces.errors import Check, UserInputError, collect_problems, nearest_name
+from search_spaces.errors import UserInputError, attempt, nearest_name
 from search_spaces.settings import BUILT_IN_LOOP, FOR_GPUS, Hyperparameters
 from study.spec import spaces
 from study.spec.setting_places import SETTINGS, list_tuning_problems
@@ -128,21 +128,17 @@ def _list_space_problems(spec: StudySpec) -> list[str]:
     space = spec.base_space()
     narrow = partial(spaces.with_range, space, spec.search, takes_own=own)
     fix = partial(spaces.check_fixed, space, takes_own=own)
-    checks: list[Check] = [("search.ranges: ", partial(narrow, n, v)) for n, v in spec.search.ranges.items()]
-    checks += [("search.fixed: ", partial(fix, n, v)) for n, v in spec.search.fixed.items()]
+    for name, levels in spec.search.ranges.items():
+        attempt(problems, narrow, name, levels, prefix="search.ranges: ")
+    for name, value in spec.search.fixed.items():
+        attempt(problems, fix, name, value, prefix="search.fixed: ")
     # What is wrong with the space would make the configurations look wrong, too.
-    return (
-        collect_problems(checks)
-        or collect_problems(
-            (f"{place}: ", partial(spaces.check_value, name, value))
-            for place, values in spec.given_values().items()
-            for name, value in values.items()
-        )
-        or collect_problems(
-            ("", partial(spec.make_given_arm, name, spec.search_space(), spec.complete(values)))
-            for name, values in spec.configurations.items()
-        )
-    )
+    for place, values in spec.given_values().items() if not problems else ():
+        for name, value in values.items():
+            attempt(problems, spaces.check_value, name, value, prefix=f"{place}: ")
+    for name, values in spec.configurations.items() if not problems else ():
+        attempt(problems, spec.make_given_arm, name, spec.search_space(), spec.complete(values))
+    return problems
 
 
 def _list_recipe_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:

@@ -1,10 +1,9 @@
 """What a spec names beyond the product: the source of the images, the sampler, backbones and training loops."""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
-from search_spaces.errors import Check, UserInputError, collect_problems
+from search_spaces.errors import attempt, refuse_any
 from search_spaces.extensions import BACKBONE_ENTRY_POINTS, describe_refusal, find_package, is_code, load_function
 from search_spaces.settings import BUILT_IN_LOOP
 from study.spec.sections import SAMPLER_ENTRY_POINTS, SAMPLERS
@@ -39,8 +38,7 @@ def list_refusals(data: Mapping[str, Any]) -> list[str]:
 
 def check_trust(spec: StudySpec) -> None:
     """Raise UserInputError, with everything that `list_refusals` finds, if a study names code that may not be imported."""
-    if problems := list_refusals(spec.model_dump()):
-        raise UserInputError("\n- ".join([f"the study {spec.name!r} names code that may not run:", *problems]))
+    refuse_any(list_refusals(spec.model_dump()), f"the study {spec.name!r} names code that may not run:")
 
 
 def list_packages(spec: StudySpec) -> tuple[str, ...]:
@@ -54,13 +52,14 @@ def list_import_problems(spec: StudySpec) -> list[str]:
     Not in `study.spec.checks.list_problems`: a study can be read where its functions are not installed.
     """
     loops = {name for arm in spec.arms() for name in spec.trainables_of(arm)} - {BUILT_IN_LOOP}
-    checks: list[Check] = [("train.trainable: ", partial(find_trainable, name)) for name in sorted(loops)]
-    for key, name, shipped in (
-        ("data.source", spec.data.source, SOURCES),
-        ("search.sampler", spec.search.sampler, SAMPLERS),
-    ):
-        checks += [] if name in shipped else [(f"{key}: ", partial(load_function, name, GROUPS[key], "the function"))]
-    return collect_problems(checks)
+    problems: list[str] = []
+    for name in sorted(loops):
+        attempt(problems, find_trainable, name, prefix="train.trainable: ")
+    if (source := spec.data.source) not in SOURCES:
+        attempt(problems, load_function, source, ENTRY_POINTS, "the function", prefix="data.source: ")
+    if (sampler := spec.search.sampler) not in SAMPLERS:
+        attempt(problems, load_function, sampler, SAMPLER_ENTRY_POINTS, "the function", prefix="search.sampler: ")
+    return problems
 
 
 def _list_texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:

@@ -7,7 +7,6 @@ import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from search_spaces.config import Value
-from search_spaces.errors import UserInputError, collect_problems, nearest_name
+from search_spaces.errors import UserInputError, attempt, nearest_name
 from search_spaces.format import FORMAT, check_format
 from study.spec.checks import Location, find_problems, list_problems, remove_value
 from study.spec.named_extensions import list_import_problems, list_refusals
@@ -191,7 +190,10 @@ def _parse_toml(text: str, where: str) -> dict[str, Any]:
 
 def _apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     """Write the overrides into `data`; return a message for each that cannot be written."""
-    return collect_problems(("", partial(_apply_override, data, override)) for override in overrides)
+    problems: list[str] = []
+    for override in overrides:
+        attempt(problems, _apply_override, data, override)
+    return problems
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:

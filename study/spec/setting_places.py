@@ -5,7 +5,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from search_spaces import settings
 from search_spaces.config import Value
 from search_spaces.designs import Arm
-from search_spaces.errors import UserInputError, collect_problems
+from search_spaces.errors import UserInputError, attempt
 from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, Parameter
 from study.spec import sections
 
@@ -97,7 +97,10 @@ class Setting:
             return [f"{self.name} is a whole number; set its kind to 'int'"]
         else:
             values = (parameter.low, parameter.high)
-        return collect_problems(("", partial(self.check, value)) for value in values)
+        problems: list[str] = []
+        for value in values:
+            attempt(problems, self.check, value)
+        return problems
 
 
 def _list_settings() -> dict[str, Setting]:

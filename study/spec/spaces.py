@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from search_spaces.config import Value
-from search_spaces.errors import UserInputError, collect_problems, nearest_name
+from search_spaces.errors import UserInputError, attempt, nearest_name
 from search_spaces.space import CategoricalParameter, Condition, Parameter, SearchSpace
 from search_spaces.space_tables import load_space, read_parameters
 from study.spec.sections import SearchSpec
@@ -23,7 +22,9 @@ def list_base_problems(search: SearchSpec, *, takes_own: bool = False) -> list[s
         takes_own: whether the names of settings of a custom training loop are valid.
     """
     if isinstance(search.space, str):
-        return collect_problems([("search.space: ", partial(load_space, search.space))])
+        unknown: list[str] = []
+        attempt(unknown, load_space, search.space, prefix=f"{OWN_SPACE}: ")
+        return unknown
     parameters, problems = read_parameters(search.space)
     found = {name: find_setting(name, takes_own=takes_own) for name in search.space}
     problems += [_unknown(name, SETTINGS) for name, setting in found.items() if setting is None]

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from search_spaces.config import Value
 from search_spaces.designs import Arm
-from search_spaces.errors import collect_problems, nearest_name
+from search_spaces.errors import attempt, nearest_name
 from search_spaces.portfolios import PORTFOLIOS, Start, fit_recipe
 from search_spaces.settings import BUILT_IN_LOOP
 from search_spaces.space import CategoricalParameter, FloatParameter, SearchSpace
@@ -106,9 +105,9 @@ def list_start_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
     problems = []
     for number, entry in enumerate(spec.search.start or (), start=1):
         wanted = [arm for arm in arms if _is_for(entry, arm)]
-        found = collect_problems(("", partial(_check_entry, entry, arm)) for arm in wanted)
-        if not wanted:
-            found = [_describe_no_arm(entry, arms)]
+        found = [] if wanted else [_describe_no_arm(entry, arms)]
+        for arm in wanted:
+            attempt(found, _check_entry, entry, arm)
         problems += [f"search.start {number}: {problem}" for problem in dict.fromkeys(found)]
     for name, prior in spec.search.prior.items():
         problems += [f"search.prior.{name}: {text}" for text in _list_prior_problems(name, prior, arms)]

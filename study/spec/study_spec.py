@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from search_spaces import designs
 from search_spaces.config import TrialConfig, Value
 from search_spaces.designs import Arm, make_fixed_arm, split_into_arms
-from search_spaces.errors import UserInputError
+from search_spaces.errors import refuse_any
 from search_spaces.format import FORMAT
 from search_spaces.settings import BUILT_IN_LOOP, Section
 from search_spaces.space import SearchSpace
@@ -111,8 +111,7 @@ class StudySpec(Section):
         space = self.search.space
         if isinstance(space, str) and self.train.trainable == BUILT_IN_LOOP:
             return load_space(space)
-        if problems := spaces.list_base_problems(self.search, takes_own=self.takes_own_settings):
-            raise UserInputError("; ".join(problems))
+        refuse_any(spaces.list_base_problems(self.search, takes_own=self.takes_own_settings))
         return SearchSpace(
             name=spaces.OWN_SPACE, parameters=() if isinstance(space, str) else read_parameters(space)[0]
         )

@@ -9,7 +9,7 @@ from rich.console import Console
 from analysis.interventions.render import build_stated_rich_table
 from analysis.interventions.values import Cell
 from analysis.report.study_findings import to_plain
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, refuse_any
 from study.cluster.connection import THIS_PROCESS
 from study.confirmation.candidates import candidates, complete_seeds, is_crashed, keep_trained
 from study.confirmation.evidence import is_confirmed
@@ -19,7 +19,7 @@ from study.inputs.preparation import prepare
 from study.interventions.derived_spec import derive_spec, keep_fitting
 from study.interventions.diagnosing import diagnose_winner
 from study.interventions.forecast import check_round_cost, describe_reach, forecast_arms
-from study.interventions.stating import Round, propose_interventions, refuse_misfits, state_interventions
+from study.interventions.stating import CANNOT_BE_TRIED, Round, propose_interventions, state_interventions
 from study.open_study import OpenStudy, has_finished_search, list_rounds, load_study, next_round
 from study.results.findings import load_findings
 from study.stages.concluding import print_interventions
@@ -141,7 +141,7 @@ class Intervene(StudyStage):
         planned = Round(parent=parent, choosing=choosing, number=number, looks=looks, is_factorial=self.is_factorial)
         proposals, misfits = keep_fitting(planned, proposals, prepared)
         if misfits and (self.only or self.is_factorial or not proposals):
-            raise refuse_misfits(misfits)
+            refuse_any([f"{name}: {reason}" for name, reason in misfits.items()], CANNOT_BE_TRIED)
         seconds = forecast_arms(parent, choosing.source, proposals)
         stated = state_interventions(planned, proposals, {} if self.only else left_out | misfits, seconds, say)
         order = [one.arm for one in stated.interventions]

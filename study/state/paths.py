@@ -26,6 +26,8 @@ BASELINES = "baselines/baselines.json"
 BASELINES_ON_TEST = "baselines/test.json"
 BASELINES_CSV = "findings/baselines.csv"
 INTERVENTIONS = "interventions.json"
+# What a launch writes before the spec: one that is killed may leave these alone.
+BEFORE_SPEC = frozenset({LEASES, TRIAL_COSTS, WARM_START, INTERVENTIONS, PASSPORT})
 TEST_READS = "confirmation/test_reads"
 FINDINGS = "findings/findings.json"
 # Outcomes of an analysis that has not ended.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,13 @@ import torch
 from rich.console import Console
 
 from analysis.baselines.values import describe_baselines
-from analysis.formats.text_sections import InspectionSection, SectionTable
+from analysis.formats.text_sections import InspectionSection, SectionTable, make_section
 from analysis.images.appearance import draw_examples
 from analysis.images.inspection import inspect_features, inspect_images
 from analysis.images.values import ImageFindings, ImagePair, Inspection, NetworkFindings
 from analysis.report.inspection_page import build_inspection_page, describe_inspection
 from search_spaces.config import TrialConfig, Value
-from search_spaces.errors import Check, UserInputError, attempt, collect_problems
+from search_spaces.errors import UserInputError, attempt
 from study.baselines.measuring import preview_baselines
 from study.cluster.connection import LOCAL, THIS_PROCESS, check_cluster, connect_cluster, count_devices, make_workers
 from study.cluster.tasks import find_device, make_task
@@ -112,7 +111,7 @@ def print_inspection(
     if is_measured and not _find_missing_weights(spec):
         with console.status("baselines"):
             baselines = describe_baselines(preview_baselines(spec, gathered.prepared, address))
-        extra.append(InspectionSection(anchor="baselines", title="What a study must beat", lines=tuple(baselines)))
+        extra.append(make_section("baselines", "What a study must beat", baselines))
         print_section(extra[0], console)
     resources, problems = inspect_resources(spec, gathered.prepared, address, is_measured=is_measured)
     for section in resources:
@@ -138,20 +137,20 @@ def gather(spec: StudySpec, text: str | None = None) -> Gathered:
         fitted = fit_defaults(spec, text, image_set, splits)
         spec = fitted.spec
     audit = audit_image_set(image_set, splits)
-    checks: list[Check] = [("", partial(preparation.check_class_groups, spec, image_set))]
+    problems, model_problems, missing = [*audit.problems], list[str](), _find_missing_weights(spec)
+    attempt(problems, preparation.check_class_groups, spec, image_set)
     if spec.analyze.human_counts is not None:
-        checks.append(("", partial(load_human_shares, spec.analyze.human_counts, image_set)))
-    missing = _find_missing_weights(spec)
+        attempt(problems, load_human_shares, spec.analyze.human_counts, image_set)
     weights = "none" if missing else preparation.locate_weights(spec.model.weights)
     prepared = preparation.assemble(spec, image_set, splits, weights)
-    model_problems = collect_problems([("", partial(preparation.check_models, spec, prepared))])
+    attempt(model_problems, preparation.check_models, spec, prepared)
     note = f"needs pretrained weights: {missing[0]}" if missing else ""
     if weights == "none" and not missing:
         note = 'needs pretrained weights, but model.weights is "none"; set it to "imagenet", a file or a folder'
     return Gathered(
         prepared=prepared,
         audit=audit,
-        problems=(*audit.problems, *collect_problems(checks), *missing, *model_problems),
+        problems=(*problems, *missing, *model_problems),
         weights_note=note,
         has_models=not model_problems,
         fitted=fitted,
@@ -347,7 +346,7 @@ def inspect_resources(
     """
     lines = [f"weights: {prepared.fixed['weights']}; arms: {', '.join(arm.name for arm in spec.arms())}"]
     problems: list[str] = []
-    tables: tuple[SectionTable, ...] = ()
+    table = SectionTable(columns=(), rows=())
     try:
         with connect_cluster(address) as cluster:
             lines.append(cluster.describe())
@@ -359,19 +358,12 @@ def inspect_resources(
                 seconds = measure_full_trials(spec, prepared, cluster)
                 line, table = describe_study_time(spec, seconds, count_devices(spec, cluster, most))
                 lines.append(line)
-                tables = (table,)
     except UserInputError as error:
         message = str(error)
         problems.append(message)
         lines.append(f"seconds per trial are not known: {message}")
-    resources = InspectionSection(
-        anchor="resources",
-        title="Weights, devices and time",
-        lines=tuple(lines),
-        tables=tables,
-        note="Measured on three batches of each arm, for trials that run every epoch; pruned trials take less.",
-    )
-    sections = [resources]
+    note = "Measured on three batches of each arm, for trials that run every epoch; pruned trials take less."
+    sections = [make_section("resources", "Weights, devices and time", lines, table.columns, table.rows, note=note)]
     if spec.contrasts():
         sections.append(describe_looks(spec, find_basis(spec, None), len(prepared.splits.test)))
     return tuple(sections), tuple(problems)

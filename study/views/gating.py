@@ -20,7 +20,7 @@ from analysis.comparison.values import GateAnswer, GateLook, ProjectPlace, Quest
 from analysis.external.outside_predictions import read_predictions_files
 from analysis.formats.numbers import escape_markdown, format_pp
 from analysis.statistics.arm_predictions import ArmPredictions, check_same_images, stack_predictions
-from search_spaces.errors import UserInputError, attempt, check_choice, first_line, list_some
+from search_spaces.errors import UserInputError, attempt, check_choice, first_line, list_some, refuse_any
 from study.open_study import load_study, read_passport
 from study.state.paths import SPEC, open_study
 from study.views.printing import print_line
@@ -74,9 +74,8 @@ def judge_sides(options: GateOptions) -> tuple[GateLook, list[str]]:
     sides = attempt(problems, _read_sides, (options.old, options.new), problems)
     if options.log is not None:
         attempt(problems, read_log, options.log, options.rate)
-    if sides is None or problems:
-        listed = "\n".join("- " + problem.replace("\n", "\n  ") for problem in problems)
-        raise UserInputError(f"this gate cannot answer:\n{listed}" if len(problems) > 1 else problems[0])
+    refuse_any(problems, "this gate cannot answer:" if len(problems) > 1 else "")
+    assert sides is not None
     return _judge(*sides, options)
 
 

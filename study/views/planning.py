@@ -10,8 +10,8 @@ from analysis.comparison import power as planning
 from analysis.comparison.paired_difference import MAX_SEEDS
 from analysis.comparison.power import LookForecast, PlannedTest, VarianceComponents
 from analysis.formats.numbers import format_seconds
-from analysis.formats.text_sections import InspectionSection, SectionTable
-from search_spaces.errors import UserInputError
+from analysis.formats.text_sections import InspectionSection, make_section
+from search_spaces.errors import UserInputError, refuse_any
 from study.inputs.fitted_defaults import fit_and_prepare
 from study.inputs.preparation import load_split_images
 from study.spec.sections import ConfirmSpec, PlanSpec
@@ -93,7 +93,7 @@ def forecast_spec(
     except UserInputError as error:  # a model that cannot be built here, such as one of code that is not trusted
         lines.append(f"full trials per arm and size on disk: not known, because {error}")
     looks = describe_looks(spec, basis, num_test_images)
-    return [looks, InspectionSection(anchor="costs", title="What it costs", lines=tuple(lines))]
+    return [looks, make_section("costs", "What it costs", lines)]
 
 
 def describe_launch(
@@ -209,7 +209,7 @@ def describe_looks(spec: StudySpec, basis: Basis, num_test_images: int) -> Inspe
     ]
     differences = [f"{100 * m * test.margin:.2f}" for m in planning.MULTIPLES]
     columns = ("seeds", "half-width (pp)", "80 % range", *(f"decided at {d} pp" for d in differences))
-    cells = tuple(
+    cells = (
         (
             str(found.num_seeds),
             f"{100 * found.half_width:.2f}",
@@ -218,8 +218,7 @@ def describe_looks(spec: StudySpec, basis: Basis, num_test_images: int) -> Inspe
         )
         for found in forecasts
     )
-    table = SectionTable(columns=columns, rows=cells)
-    return InspectionSection(anchor="looks", title="What the looks can decide", lines=tuple(lines), tables=(table,))
+    return make_section("looks", "What the looks can decide", lines, columns, cells)
 
 
 def describe_components(components: VarianceComponents) -> str:
@@ -280,8 +279,7 @@ def _check(spec: StudySpec, options: PlanOptions) -> None:
         problems.append(f"--pilot takes two or more seeds, but got {options.pilot}")
     if not ways and spec.plan is None:
         problems.append(f"a plan needs variances; give one of: {WAYS}")
-    if problems:
-        raise UserInputError("; ".join(problems))
+    refuse_any(problems)
 
 
 def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str | None, console: Console) -> Basis:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, check_choice
 from study.confirmation.candidates import runs_of
 from study.inputs.preparation import Prepared, prepare
 from study.inputs.provenance import list_differences, make_passport, package_versions
@@ -53,8 +53,8 @@ class ReproductionOutcome(StrEnum):
 def find_best_trial(study: OpenStudy, arm: str | None) -> TrialRecord:
     """Return the best search trial of an arm, or of all; raise UserInputError if there is none, or no such arm."""
     arms = [a.name for a in study.spec.arms()]
-    if arm is not None and arm not in arms:
-        raise UserInputError(f"the study has no arm {arm!r}{nearest_name(arm, arms)}")
+    if arm is not None:
+        check_choice("the study has no arm", arm, arms)
     best = best_trials(study.book.of_stage("search"), arm)
     if not best:
         whose = "this study" if arm is None else f"the arm {arm!r}"
@@ -74,8 +74,7 @@ def find_trial(study: OpenStudy, trial: str, arm: str | None) -> TrialRecord:
         raise UserInputError(f"--arm applies to --trial best, but the trial is {trial!r}; remove --arm")
     stage, _, trial_id = trial.rpartition("/")
     records = {r.trial_id: r for r in study.book if r.stage == (stage or "search")}
-    if trial_id not in records:
-        raise UserInputError(f"there is no {stage or 'search'} trial {trial_id!r}{nearest_name(trial_id, records)}")
+    check_choice(f"there is no {stage or 'search'} trial", trial_id, records)
     if not records[trial_id].epochs:
         raise UserInputError(f"trial {trial} has no recorded epoch to compare with")
     return records[trial_id]

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from analysis.baselines.values import describe_baselines
-from analysis.formats.text_sections import InspectionSection, SectionTable
+from analysis.formats.text_sections import InspectionSection, SectionTable, make_section
 from analysis.search.values import EpochProfile, compute_epoch_profiles
 from search_spaces.errors import UserInputError
 from study.confirmation.plan import count_test_reads
@@ -112,8 +112,8 @@ def describe_epochs(profiles: Sequence[EpochProfile]) -> InspectionSection:
         ]
         for part in profiles[0].seconds
     }
-    table = SectionTable(columns=columns, rows=tuple((part, *cells) for part, cells in shares.items()))
-    return InspectionSection(anchor="epochs", title="Time of an epoch by part", tables=(table,))
+    rows = ((part, *cells) for part, cells in shares.items())
+    return make_section("epochs", "Time of an epoch by part", (), columns, rows)
 
 
 def find_studies(root: str) -> list[dict[str, Any]]:

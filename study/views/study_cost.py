@@ -13,14 +13,13 @@ from search_spaces.config import TrialConfig
 from search_spaces.designs import Arm
 from search_spaces.errors import UserInputError
 from study.cluster.connection import Cluster, make_workers
-from study.cluster.tasks import Task
+from study.cluster.tasks import find_device, make_task
 from study.inputs.preparation import Prepared
 from study.scheduling.sampler import ArmSampler
 from study.spec.study_spec import StudySpec, list_backbone_configs
 from study.state.record_book import MemoryBook
 from study.views.forecast_basis import Basis
 from study.views.live_view import plan_confirmation_trials
-from trainables.devices import choose_device
 from trainables.models.backbones import build_model, count_forward_flops
 from trainables.processes import prepare_to_train, share_threads
 from trainables.records.trial_files import NUM_CHECKPOINTS_KEPT
@@ -168,12 +167,9 @@ def measure_full_trials(spec: StudySpec, prepared: Prepared, cluster: Cluster) -
     workers = make_workers(cluster, spec, prepared.data)
     costs = {}
     for arm in spec.arms():
-        cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
-        tasks = [
-            Task(arguments=(config, prepared.weights, spec.resources.device, cpu, gpu), cpu=cpu, gpu=gpu)
-            for config in _representatives(spec, arm, prepared)
-        ]
-        costs[arm.name] = max(workers.run_tasks(_measure_trial, tasks)) * (gpu or cpu)
+        given = prepared.weights, spec.resources.of_arm("cpu", arm.name)
+        tasks = [make_task(spec, arm.name, config, *given) for config in _representatives(spec, arm, prepared)]
+        costs[arm.name] = max(workers.run_tasks(_measure_trial, tasks)) * spec.resources.count_devices(arm.name)
     check_device_seconds(spec, costs)
     return costs
 
@@ -201,7 +197,7 @@ def _representatives(spec: StudySpec, arm: Arm, prepared: Prepared) -> list[Tria
     return list_backbone_configs(arm, chosen, prepared.fixed) or [without]
 
 
-def _measure_trial(config: TrialConfig, weights: str, device: str, cpu: float, gpu: float, *, data: TrialData) -> float:
+def _measure_trial(config: TrialConfig, weights: str, cpu: float, *, data: TrialData) -> float:
     prepare_to_train(share_threads(cpu, config.whole("processes")))
-    cost = measure_trial_cost(config, data, device=choose_device(device, gpu), weights=weights)
+    cost = measure_trial_cost(config, data, device=find_device(), weights=weights)
     return cost.of_epochs(config.whole("max_epochs"))

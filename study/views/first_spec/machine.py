@@ -10,6 +10,7 @@ import torch
 from joblib import cpu_count
 
 from search_spaces.config import TrialConfig
+from study.cluster.process_workers import own_threads
 from study.inputs.preparation import fixed_settings
 from study.spec.study_spec import StudySpec
 from trainables.data.splits import Splits
@@ -142,17 +143,14 @@ def measure_costs(
         class_names=tuple(map(str, range(num_classes))),
     )
     fixed = fixed_settings(spec, splits, "none")
-    num_threads = torch.get_num_threads()
     costs = {}
-    try:
+    with own_threads():
         for arm in spec.arms():
             cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
             config = TrialConfig(arm=arm.name, seed=0, hyperparameters=arm.space.middle(), fixed=fixed)
             prepare_to_train(share_threads(cpu, config.whole("processes")))
             device = choose_device(spec.resources.device, gpu)
             costs[arm.name] = measure_trial_cost(config, data, device=device, weights="none")
-    finally:
-        torch.set_num_threads(num_threads)
     return costs
 
 

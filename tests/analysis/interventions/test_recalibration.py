@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from analysis.interventions import intervention
-from analysis.interventions.intervention import Recalibration, fit_recalibration, load_recalibrations
+from analysis.interventions.intervention import Recalibration, load_recalibrations
 from analysis.interventions.registry import load_interventions
 from analysis.statistics.interval import Interval
+from benchmarks.validation.validate_interventions import fit_recalibration
 from tests.docs.markdown import ROOT
 from trainables.seeds import numpy_generator
 

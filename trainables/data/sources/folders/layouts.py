@@ -53,11 +53,6 @@ class Layout:
             encode=lambda chosen: DiskImages.of_files([self.files[i] for i in chosen]),
         )
 
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Return a sentence per kind of problem, with at most twenty names and the advice."""
-        return tuple(map(str, self.found_problems))
-
     def count_splits(self) -> dict[Split, int]:
         """Return the number of images by published split, in the order of `SPLIT_ORDER`."""
         counts = Counter(file.split for file in self.files)
@@ -86,7 +81,7 @@ def find_layout(path: str | Path, *, group: str | None = None) -> Layout:
         group: what the folders of the last level are, such as "patient", or the manifest's column of groups.
 
     Raises:
-        UserInputError: if the path does not exist; everything else is in `problems`.
+        UserInputError: if the path does not exist; everything else is in `found_problems`.
     """
     given = Path(path).expanduser()
     if given.is_file():

@@ -181,7 +181,7 @@ def test_images_beside_class_folders_are_left_out_and_named(tmp_path: Path, layo
     if layout == "splits":
         write_image(tmp_path / "val" / "poster.png", 6)
     found = find_layout(tmp_path)
-    assert (len(found.files), found.problems) == (num_images, ())
+    assert (len(found.files), found.found_problems) == (num_images, ())
     names = ["poster.png", "val/poster.png"] if layout == "splits" else ["poster.png"]
     assert [file.name for file in found.skipped] == names
     assert all("move it into the folder of" in file.reason for file in found.skipped)
@@ -386,7 +386,7 @@ def test_folders_of_splits_without_classes_are_no_classes(tmp_path: Path) -> Non
         for i in range(8):
             write_image(tmp_path / name / f"{i}.png", 100 * start + i)
     write_table(tmp_path / "train.csv", ["id", "breed"], [[str(i), "collie"] for i in range(8)])
-    message = str(find_layout(tmp_path).problems)
+    message = "; ".join(map(str, find_layout(tmp_path).found_problems))
     assert "folders of splits without a folder for each class" in message
     assert "call the columns of the table path and label; train.csv has the columns id, breed" in message
     refuse(tmp_path, "folders of splits without a folder for each class")
