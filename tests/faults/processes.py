@@ -132,7 +132,8 @@ def kill_rounds(folder: Path, count: int) -> Outcome:
     for name in ("undisturbed", "killed"):
         root = shutil.copytree(parent.root, folder / name / "faulty")
         rounds.append(Campaign(folder / name, parent=str(root), preset="faulty-intervene-1", overrides=ROUND_OPTIONS))
-    return _kill_and_compare(*rounds, count, "intervene", "R18 driver killed in a round of interventions")
+    undisturbed, killed = rounds
+    return _kill_and_compare(undisturbed, killed, count, "intervene", "R18 driver killed in a round of interventions")
 
 
 def _kill_and_compare(undisturbed: Campaign, killed: Campaign, count: int, command: str, fault: str) -> Outcome:
