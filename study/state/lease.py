@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from search_spaces.errors import UserInputError
 from study.state.paths import LEASES
 from study.state.record_book import StudyInterrupted, now_utc
+from trainables.data.problems import make_printable
 from trainables.processes import read_boot_id, read_pid_namespace, read_start_time, uptime_seconds
 from trainables.storage.durable import make_folder
 from trainables.storage.store import StorageError, StorageRefusedError, Store
@@ -83,7 +84,7 @@ class LeaseFile(BaseModel):
 
     def describe(self) -> str:
         """Return who holds the lease since when."""
-        return f"process {self.pid} on {self.host} since {self.since}"
+        return make_printable(f"process {self.pid} on {self.host} since {self.since}")
 
     def renew(self) -> "LeaseFile":
         """Return the content with the present time."""

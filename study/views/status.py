@@ -63,9 +63,8 @@ def study_state(study: OpenStudy) -> str:
 def print_status(study: OpenStudy, console: Console) -> None:
     """Print the study's state, the progress of its stages, and notes, failures and retries of its trials."""
     print_line(f"{study.name} at {study.store.root}: {study_state(study)}", console)
-    holder = read_holder(study.store)
-    if holder is not None:
-        console.print(f"driven by process {holder.pid} on {holder.host} since {holder.since}", highlight=False)
+    if (holder := read_holder(study.store)) is not None:
+        print_line(f"driven by {holder.describe()}", console)
     stored = read_baselines(study)
     print_lines(() if stored is None else describe_baselines(stored.findings), console)
     stages: tuple[Stage, ...] = ("search", "confirmation")

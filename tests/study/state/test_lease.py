@@ -15,14 +15,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from search_spaces.errors import UserInputError
 from study.open_study import create_to_drive, load_study, open_to_drive
 from study.scheduling.search_director import SearchDirector
 from study.state import lease as lease_module
 from study.state.lease import acquire_lease, hold_lease, read_holder
+from study.state.paths import PASSPORT
 from study.state.record_book import RecordBook, StudyInterrupted, now_utc
-from study.state.sealed_files import FencedStore
+from study.state.sealed_files import FencedStore, write_sealed_json
+from study.views.status import print_status
 from tests.study.command_line import run_cli
 from tests.study.searched import simulate, simulate_confirmed
 from tests.study.simulated import FIXED, make_report, make_spec
@@ -298,18 +301,21 @@ def test_damaged_lease_is_taken_only_if_no_driver_rewrites_it(tmp_path: Path, da
         {**ELSEWHERE, "renewed": "2026-12-01T10:00:00"},
         {**ELSEWHERE, "renewed": "1970-01-01T00:00:00+00:00"},
         {**ELSEWHERE, "uptime": math.nan},
+        {**ELSEWHERE, "host": "[/red]\x1b[2J"},
         {"pid_namespace": "pid:[1]", "uptime": 1e12},
     ],
     ids=str,
 )
 def test_a_lease_written_by_hand_stops_no_view_and_no_driver_for_long(
-    tmp_path: Path, changes: dict[str, object]
+    tmp_path: Path, changes: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = Store(tmp_path)
-    write_lease(store, **changes)
-    read_holder(store)
-    with hold_lease(store) as lease:
+    study = simulate(tmp_path, max_events=1)
+    write_sealed_json(study.store, PASSPORT, {"num_devices": 1})
+    write_lease(study.store, **changes)
+    print_status(study, Console())
+    with hold_lease(Store(study.store.root)) as lease:
         assert lease.token == 8
+    assert "\x1b" not in "".join(capsys.readouterr())
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
