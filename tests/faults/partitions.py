@@ -47,7 +47,7 @@ def cut_off_nodes(folder: Path, count: int) -> Outcome:
             storage=uri,
             address=cluster.address,
             environment={**cluster.environment, **CREDENTIALS},
-            num_trials=max(8, 6 * count),
+            num_trials=max(8, 10 * count),
             max_epochs=4,
             num_images=1200,
             retries=10,
