@@ -147,6 +147,15 @@ class Tuner:
         self._num_trials = 0
         self._is_finished = False
 
+    @property
+    def _trial_to_actor(self) -> dict[_Trial, Actor]:
+        return {trial: trial.actor for trial in self._trials if trial.actor is not None}
+
+    @property
+    def _actor_manager(self) -> SimpleNamespace:
+        live = {actor: (actor, None) for actor in self._trial_to_actor.values()}
+        return SimpleNamespace(_live_actors_to_ray_actors_resources=live)
+
     def fit(self) -> None:
         """Run trials until the searcher has no more."""
         task = current()
