@@ -183,9 +183,13 @@ def hold_lease(store: Store) -> Iterator[Lease]:
 
 @contextmanager
 def _exiting_on_signals() -> Iterator[None]:
-    """Let the first SIGTERM or SIGHUP raise SystemExit, if it would end the process at once; with `nohup` it does not."""
+    """Let the first SIGTERM or SIGHUP raise SystemExit, if it would end the process at once; with `nohup` it does not.
+
+    Ray, where the signal comes while it waits, raises one with the status 1 in its place.
+    """
     driver, is_main = os.getpid(), threading.current_thread() is threading.main_thread()
     ending = [n for n in (signal.SIGTERM, signal.SIGHUP) if is_main and signal.getsignal(n) == signal.SIG_DFL]
+    received: list[int] = []
 
     def leave(number: int, _: object) -> None:
         is_driver = os.getpid() == driver
@@ -194,12 +198,17 @@ def _exiting_on_signals() -> Iterator[None]:
                 signal.signal(other, signal.SIG_IGN if is_driver else signal.SIG_DFL)
         if not is_driver:  # a process that was forked
             signal.raise_signal(number)
+        received.append(number)
         sys.exit(128 + number)
 
     for number in ending:
         signal.signal(number, leave)
     try:
         yield
+    except SystemExit:
+        if received:
+            sys.exit(128 + received[0])
+        raise
     finally:
         for number in ending:
             if signal.getsignal(number) in {leave, signal.SIG_IGN}:

@@ -21,11 +21,12 @@ from tests.faults.process_tree import is_alive, kill, wait_until
 from trainables.records.record import TrialState
 from trainables.storage.store import Store
 
-# Fields of findings.json that are measured on the machine, follow from measurements alone (points of a curve), or hold them.
+# Fields of findings.json that are measured on the machine or follow from measurements alone (points of a curve), hold them, or
+# name the place of a study.
 MEASURED = frozenset({
     "checksum", "created", "passport", "study", "warnings", "device_seconds", "peak_memory_bytes", "train_images_per_second",
     "predict_images_per_second", "points_per_device_hour", "cost_ratio", "saved_device_seconds", "saved_fraction", "share",
-    "points", "basis",
+    "points", "basis", "parent",
 })  # fmt: skip
 ROUND_OPTIONS = ("--only", "weighted_loss", "--seeds", "2")
 IN_ORDER = ("resources.max_concurrent=1",)

@@ -79,8 +79,11 @@ import sys, time
 from study.state.lease import hold_lease
 from trainables.storage.store import Store
 with hold_lease(Store(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
+    try:
+        print("held", flush=True)
+        time.sleep(60)
+    except SystemExit:
+        sys.exit(1)  # as Ray does
 """
 
 
