@@ -17,7 +17,7 @@ from trainables.training.predictions import Predictions
 SUM_TOLERANCE = 1e-3
 # Sums of half-precision probabilities are less exact.
 HALF_SUM_TOLERANCE = 1e-2
-# Values of the table of rows by classes that predicted classes alone are spread over.
+# Values of a table of rows by classes that predicted classes alone are spread over, and of one of classes by classes.
 MAX_CELLS = 2**29
 EXAMPLE = """Example of a file:
   probabilities = torch.cat([model(images).softmax(1).cpu() for images, _ in loader]).numpy()
@@ -303,11 +303,11 @@ def _to_logits(
         num_classes = most if names is None else max(len(names), 2)
         _check_range("labels", labels, num_classes, problems)
         _check_range("predicted classes", predicted, num_classes, problems)
-        if num_classes * len(labels) > MAX_CELLS:
+        if num_classes * max(num_classes, len(labels)) > MAX_CELLS:
             problems.append(
                 f"classes reach {num_classes - 1:,}, too many for {len(labels):,} rows; number them from 0 on without gaps"
             )
-        return None if problems else np.eye(num_classes, dtype=np.float32)[predicted]
+        return None if problems else np.equal.outer(predicted, np.arange(num_classes)).astype(np.float32)
     if np.array_equal(scores, scores.astype(np.float16), equal_nan=True):
         tolerance = HALF_SUM_TOLERANCE
     num_classes = scores.shape[1]
