@@ -40,7 +40,7 @@ SPEC: dict[str, Any] = {
         "fixed": {"interpolation": "bicubic", "label_smoothing": 0.0, "class_weighting": "none"},
     },
     "confirm": {"margin": 0.05},
-    "analyze": {"num_panels": 2, "num_audit_images": 20},
+    "analyze": {"num_panels": 2, "num_audit_images": 40},
     # Each process of Ray takes seconds of both cores to start; trials of several at once are those of two nodes.
     "resources": {"max_concurrent": 1},
 }
