@@ -132,19 +132,6 @@ def test_forensics_compute_on_the_nodes_and_nothing_in_the_driver(driver: subpro
     assert not list((study / AUDIT_PARTS).iterdir())
 
 
-def test_the_nodes_are_listed_with_the_storage_that_they_share(nodes: LocalCluster, tmp_path: Path) -> None:
-    """The workers count a GPU each that torch does not find."""
-    words = ("check-cluster", nodes.address, "--storage", tmp_path)
-    checked = start(nodes, *words, RAY_ADDRESS=nodes.address, COLUMNS="250")
-    output, _ = checked.communicate(timeout=100)
-    assert checked.returncode == 1, output
-    lines = output.splitlines()
-    assert len(lines) == 1 + 3
-    assert sum("Ray counts 1 GPU(s), torch finds 0" in line for line in lines) == 2
-    assert not any("storage" in line for line in lines)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_wrong_token_is_refused(intruder: subprocess.Popen[str], nodes: LocalCluster, folder: Path) -> None:
     output, _ = intruder.communicate(timeout=200)
     assert intruder.returncode == 2, output

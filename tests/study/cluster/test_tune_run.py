@@ -1,4 +1,4 @@
-"""Runs of Ray Tune: faulty, hanging, slow and large trials and faulty nodes on one Ray, and what Tune does, without it."""
+"""Runs of Ray Tune: faulty, hanging and slow trials on one local Ray, and what Tune does to trials, without it."""
 
 import json
 import math
@@ -17,11 +17,9 @@ import pytest
 import ray
 import torch
 from ray import tune
-from ray.cluster_utils import Cluster as NodeCluster
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from study.cluster import tune_run
 from study.cluster.connection import Cluster, connect_cluster
 from study.cluster.ray_workers import RayWorkers
 from study.cluster.tasks import Task
@@ -42,27 +40,18 @@ from study.views.replaying import replay_search
 from tests.faults.nodes import local_cluster
 from tests.study import simulated
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_stage
-from trainables.devices import DeviceMemoryError
 from trainables.records.record import TrialState, best_trials
 from trainables.storage.store import Store
-from trainables.tune_adapter import TrialTrainable, decode_report, encode_report, request_resources
+from trainables.tune_adapter import encode_report, request_resources
 
 TIMEOUT = 3.0
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[NodeCluster]:
-    """The Ray of all runs here: a node with a logical GPU, to which a test adds another."""
-    head = {"num_cpus": 4, "num_gpus": 1, "include_dashboard": False}
-    started = NodeCluster(initialize_head=True, head_node_args=head)
-    yield started
-    started.shutdown()
-
-
-@pytest.fixture(scope="module")
-def cluster(nodes: NodeCluster) -> Iterator[Cluster]:
-    with connect_cluster(nodes.address) as connected:
-        yield connected
+def cluster() -> Iterator[Cluster]:
+    """The Ray of all runs here."""
+    with connect_cluster(None) as started:
+        yield started
 
 
 def make_spec(resources: dict[str, Any], **search: Any) -> StudySpec:
@@ -202,71 +191,6 @@ def test_a_process_that_starts_slowly_is_not_replaced_by_one_that_is_free(cluste
     users = {place[2]: place[1] for place in places if place[0] == "trial"}
     assert len(processes) == 2, "every process that was started runs trials"
     assert set(users) == processes
-
-
-@pytest.mark.ray_cluster
-@pytest.mark.long_faults
-def test_a_trial_that_does_not_fit_tries_once_more_alone(cluster: Cluster) -> None:
-    """Trial 00000 needs a whole GPU from its second epoch on, and trial 00001 more than one."""
-
-    def train(trial_id: str, epoch: int, held: float) -> float:
-        if epoch >= 2 and (held < 1 or trial_id == "00001"):
-            raise DeviceMemoryError(f"too large for {held:g} of a GPU")
-        return 0.5
-
-    resources = {"gpu": 0.5, "cpu": 0.5, "device": "cpu", "retries": 5}
-    spec = make_spec(resources, num_trials=2, pruning="none")
-    book = MemoryBook()
-    director, trainable = SearchDirector(book, spec, FIXED), make_trainable(train)
-    run_trials(director, make_stage(2), resources=spec.resources, scratch=cluster.scratch, trainable=trainable)
-    fits, too_large = book.of_stage("search")
-    assert [fits.state, too_large.state] == [TrialState.COMPLETE, TrialState.FAILED]
-    assert fits.attempts == 2
-    assert "too large for 0.5 of a GPU" in fits.retry_causes[0]
-    # The attempt that is alone holds a whole GPU, which is counted: it trains from its start, since no checkpoint was kept.
-    assert fits.epochs[0].device_seconds == 0.5
-    assert fits.epochs[-1].device_seconds - fits.epochs[-2].device_seconds == 1.0
-    assert "too large for 1 of a GPU" in too_large.reason
-    assert len(too_large.retry_causes) == 2
-
-
-@pytest.mark.ray_cluster
-@pytest.mark.timeout(240)
-def test_a_node_whose_gpu_fails_every_start_is_left_out_and_the_study_ends(
-    nodes: NodeCluster, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two nodes of one logical GPU each; every process on the second one fails at once, and one failure excludes it."""
-    monkeypatch.setattr(tune_run, "MAX_FAILED_TRIALS", 1)
-    added = nodes.add_node(num_cpus=4, num_gpus=1)
-    bad = added.node_id
-    base = make_trainable(lambda *_: time.sleep(0.1) or 0.5)
-
-    class OnNode(base):  # type: ignore[misc, valid-type]
-        node_name, _naming_node = TrialTrainable.node_name, TrialTrainable._naming_node
-
-        def setup(self, config: dict[str, Any]) -> None:
-            with self._naming_node():
-                if ray.get_runtime_context().get_node_id() == bad:
-                    raise ValueError("CUDA error: the GPU has fallen off the bus")
-                super().setup(config)
-
-        def step(self) -> dict[str, str]:
-            return encode_report(decode_report(super().step()).model_copy(update={"node": self.node_name()}))
-
-    spec = make_spec({"gpu": 1.0, "cpu": 1.0, "device": "cpu", "retries": 1}, num_trials=5, pruning="none")
-    book = MemoryBook()
-    director = SearchDirector(book, spec, FIXED)
-    try:
-        run_trials(director, make_stage(2), resources=spec.resources, scratch=cluster.scratch, trainable=OnNode)
-    finally:
-        nodes.remove_node(added)
-    records = book.of_stage("search")
-    assert [record.state for record in records] == [TrialState.COMPLETE] * 5
-    causes = [cause for record in records for cause in record.retry_causes]
-    # Another one may have begun to start there by then.
-    assert 1 <= len(causes) <= 2
-    assert all(f"/{bad[:8]})" in cause for cause in causes)
-    assert not any(record.node.endswith(bad[:8]) for record in records)
 
 
 GPU_LOG = "gpus.jsonl"
@@ -504,21 +428,3 @@ def test_the_node_of_an_error_is_in_its_last_line_and_the_retry_avoids_it(
     )
     assert changed == [request_resources({**config, "avoided_nodes": (alive[0],)})]
     assert changed[0] != request_resources({**config, "avoided_nodes": ()})
-
-
-def test_a_trial_without_a_retry_left_fails_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    director = SearchDirector(MemoryBook(), make_spec({}), FIXED)
-    record = director.next_trial()
-    assert record is not None
-    scheduler = DirectedScheduler(Asker(director), make_spec({"retries": 0}).resources)
-
-    def refuse(_: object) -> None:
-        raise ValueError("Cannot update resources while Trial is running.")
-
-    # As Tune has it where it does not retry: the trial is still "running".
-    config = {"trial_id": record.trial_id, "num_gpus": 0.5, "num_cpus": 1}
-    trial: Any = SimpleNamespace(status=Trial.RUNNING, config=config, update_resources=refuse, max_failures=0)
-    monkeypatch.setattr(scheduler.watch, "take_cause", lambda _: f"{DeviceMemoryError.__name__}: too large")
-    scheduler.on_trial_error(None, trial)
-    assert config["num_gpus"] == 0.5
-    assert "too large" in director.book.get("search", record.trial_id).retry_causes[0]

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.cluster_utils import Cluster as NodeCluster
 from rich.console import Console
 
 from study.cluster.connection import Cluster
 from study.views import cluster_check
 from study.views.cluster_check import NodeState, examine_node, list_node_problems, print_cluster_check, read_back
+from tests.study.command_line import run_cli
 
 VERSIONS = ("NVIDIA A10G", "torch 2.13.0, CUDA 13.0, driver 580.65.06", "3.11.9", "numpy 2.4.0")
 
@@ -82,4 +84,22 @@ def test_a_row_for_each_node_also_for_one_that_does_not_answer(tmp_path: Path, m
     assert lines[1].rstrip().endswith("nothing") or "/dev/shm has" in lines[1]
     assert "two/22222222" in lines[2]
     assert "does not answer: the node died" in lines[2]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.ray_cluster
+@pytest.mark.timeout(240)
+def test_the_nodes_of_a_cluster_are_listed_with_the_storage_that_they_share(tmp_path: Path) -> None:
+    """Two nodes of this machine, one of which counts a GPU that torch does not find."""
+    nodes = NodeCluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        nodes.add_node(num_cpus=1, num_gpus=1)
+        done = run_cli("check-cluster", nodes.address, "--storage", tmp_path, width=250)
+    finally:
+        nodes.shutdown()
+    lines = done.output.splitlines()
+    assert done.status == 1
+    assert len(lines) == 3
+    assert sum("Ray counts 1 GPU(s), torch finds 0" in line for line in lines) == 1
+    assert not any("storage" in line for line in lines)
     assert list(tmp_path.iterdir()) == []
