@@ -23,6 +23,7 @@ from study.results.comparison import choose_handover, compute_comparison, comput
 from study.results.findings import load_findings
 from study.state import paths
 from tests.built_values import arm_of
+from tests.made_once import random_weights
 from tests.study.command_line import run_cli
 from tests.study.small_study import write_small_study
 from trainables.models.backbones import prepare_inputs
@@ -43,9 +44,7 @@ def write_spec(folder: Path, weights: str = "none") -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study whose "pretrained" weights are a random network's."""
     folder = tmp_path_factory.mktemp("baselines")
-    torch.manual_seed(0)
-    torch.save(torchvision.models.resnet18().state_dict(), folder / "resnet18.pt")
-    write_spec(folder, str(folder / "resnet18.pt"))
+    write_spec(folder, str(random_weights() / "resnet18.pt"))
     outcome = run_cli("run", folder / "spec.toml", "--storage", folder, "--local", width=200)
     assert outcome.status == 0, outcome
     (folder / "printed.txt").write_text(outcome.output)
