@@ -93,16 +93,12 @@ def test_one_core_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         paired_study.choose_cores()
 
 
-def test_a_search_that_fails_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    search: Future[float] = Future()
-    search.set_exception(subprocess.CalledProcessError(2, "study"))
+def test_a_search_that_fails_or_ends_early_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed, search = Future[float](), Future[float]()
+    failed.set_exception(subprocess.CalledProcessError(2, "study"))
     monkeypatch.setattr(paired_study, "read_search", lambda _: [])
     with pytest.raises(subprocess.CalledProcessError):
-        list(paired_study.follow_search("nowhere", search, 2))
-
-
-def test_a_search_that_ends_early_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    search: Future[float] = Future()
+        list(paired_study.follow_search("nowhere", failed, 2))
     search.set_result(1.0)
     monkeypatch.setattr(paired_study, "read_search", lambda _: [SimpleNamespace(trial_id="0")])
     with pytest.raises(RuntimeError, match="ended after 1 of 2 trials"):
