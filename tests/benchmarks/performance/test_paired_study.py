@@ -31,7 +31,8 @@ def _two_threads() -> Iterator[None]:
 @needs_two_cores
 @pytest.mark.usefixtures("_two_threads")
 def test_a_small_pair_trains_the_same_configurations_on_the_other_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = []
+    """Without Ray, which the search has in the benchmark."""
+    trained, start = [], subprocess.run
 
     def train(config: TrialConfig, num_images: int) -> list[float]:
         trained.append((config, os.sched_getaffinity(0)))
@@ -39,6 +40,7 @@ def test_a_small_pair_trains_the_same_configurations_on_the_other_core(monkeypat
         assert torch.get_num_threads() == 1
         return seconds
 
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: start([*command, "--local"], **options))
     monkeypatch.setattr(paired_study, "train_one", train)
     monkeypatch.setattr(study_ratios, "SPEC", study_ratios.SPEC.replace("max_epochs = 5", "max_epochs = 1"))
     found = paired_study.run_pair(CORES[1], CORES[0], num_images=300, num_trials=2)
