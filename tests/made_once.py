@@ -5,7 +5,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+import torchvision
 from filelock import FileLock
+
+from trainables.models.catalog import RESNETS
 
 # Beside the folders of the workers, which are gone after a run that passed; set by tests/conftest.py.
 places: list[Path] = []
@@ -23,3 +27,15 @@ def made_once(kind: str, make: Callable[[Path], object]) -> Path:
             make(unfinished)
             unfinished.rename(folder)
     return folder
+
+
+def random_weights() -> Path:
+    """Return a folder with resnet18.pt and resnet50.pt, random weights in place of pretrained ones. To be read alone."""
+
+    def write(folder: Path) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for name in RESNETS:
+                torch.save(torchvision.models.get_model(name).state_dict(), folder / f"{name}.pt")
+
+    return made_once("random weights", write)

@@ -5,9 +5,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-import torch
-import torchvision
 
+from tests.made_once import random_weights
 from tests.messy_folder import write_messy_folder
 from tests.study.command_line import Outcome, run_cli
 from trainables.data.sources.planted_scenes import make_planted_scenes
@@ -44,9 +43,7 @@ def test_the_commands_of_the_tutorial_run(tmp_path: Path, monkeypatch: pytest.Mo
     folder = write_messy_folder(
         tmp_path / "photos", scenes.images, scenes.labels, scenes.class_names[:NUM_CLASSES], most=MOST
     )
-    (tmp_path / "weights").mkdir()
-    for name in ("resnet18", "resnet50"):
-        torch.save(torchvision.models.get_model(name).state_dict(), tmp_path / "weights" / f"{name}.pt")
+    (tmp_path / "weights").symlink_to(random_weights())
     outcomes: dict[str, Outcome] = {}
     for command in read_commands():
         outcomes[command[0]] = run_cli(*command, *SMALL.get(command[0], []), width=10_000)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.models import resnet18
 
 from search_spaces.format import FORMAT
 from study.state.sealed_files import write_sealed_toml
+from tests.made_once import random_weights
 from tests.study.command_line import run_cli
 from tests.trainables.data.sources.layout_files import write_classes
+from trainables.models.catalog import RESNETS
 from trainables.storage.store import Store
 
 SPEC = """
@@ -158,8 +159,8 @@ def test_class_missing_from_a_split_is_named(refuse: Callable[..., str], tmp_pat
 
 
 def test_weights_of_another_architecture_are_refused(refuse: Callable[..., str], tmp_path: Path) -> None:
-    torch.save(resnet18(weights=None).state_dict(), tmp_path / "resnet50.pt")
-    torch.save(resnet18(weights=None).state_dict(), tmp_path / "resnet18.pt")
+    for name in RESNETS:
+        (tmp_path / f"{name}.pt").symlink_to(random_weights() / "resnet18.pt")
     refuse(f"model.weights={tmp_path}", mentions=("resnet50",))
 
 

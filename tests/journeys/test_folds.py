@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision
 from safetensors.torch import load, load_file
 
 from analysis.arms.arm_evidence import find_judges, take_judges
@@ -23,6 +22,7 @@ from study.open_study import OpenStudy, load_study, read_baselines
 from study.results import confirmed_models
 from study.results.findings import load_findings
 from study.state import paths
+from tests.made_once import random_weights
 from tests.study.command_line import run_cli
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
@@ -60,9 +60,7 @@ num_audit_images = 20
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> OpenStudy:
     folder = tmp_path_factory.mktemp("folds")
-    torch.manual_seed(0)
-    torch.save(torchvision.models.resnet18().state_dict(), folder / "resnet18.pt")
-    (folder / "spec.toml").write_text(SPEC.format(weights=folder / "resnet18.pt"))
+    (folder / "spec.toml").write_text(SPEC.format(weights=random_weights() / "resnet18.pt"))
     outcome = run_cli("run", folder / "spec.toml", "--storage", folder, "--local", width=200)
     assert outcome.status == 0, outcome
     assert "interventions are chosen on one half of the test images" in outcome.output

@@ -27,7 +27,9 @@ STUDY = Path(sys.executable).parent / "study"
 def start(root: Path, command_name: str, *more: str) -> subprocess.Popen[str]:
     """Start or resume the study in a session of its own, as a shell would."""
     train = {"image_size": 32, "batch_size": 16}
-    write_small_study(root / "spec.toml", "stopped", train=train, search=SEARCH)
+    # Each process of Ray takes seconds of both cores to start.
+    one = {"max_concurrent": 1}
+    write_small_study(root / "spec.toml", "stopped", train=train, search=SEARCH, resources=one)
     options = [str(root / "spec.toml"), "--storage", str(root)]
     if command_name == "resume":
         options = [str(root / "stopped"), "--search-only"]

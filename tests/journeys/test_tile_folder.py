@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torchvision
 
 from study.inputs.preparation import load_split_images
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from study.views.first_spec import init
 from tests.leaks import CHOICES, judge_leaks
+from tests.made_once import random_weights
 from tests.study.command_line import Outcome, run_cli
 from tests.tile_folder import LOOSE, TILES, TileFolder, write_tile_folder
 from trainables.data.splits import SPLIT_NAMES
@@ -42,12 +41,7 @@ def tiles(work: Path) -> TileFolder:
 @pytest.fixture(scope="module")
 def first(work: Path, tiles: TileFolder) -> Outcome:
     """Return what `study init` says; an epoch costs a second, and the weights are random."""
-    (work / "weights").mkdir()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for name in RESNETS:
-            torch.save(torchvision.models.get_model(name).state_dict(), work / "weights" / f"{name}.pt")
-    options = ("--to", work / "tiles.toml", "--weights", work / "weights", "--image-size", "32")
+    options = ("--to", work / "tiles.toml", "--weights", random_weights(), "--image-size", "32")
     outcome = run_cli("init", tiles.root / "MT_Free" / "..", *options, width=10_000)
     assert outcome.status == 0, outcome
     return outcome

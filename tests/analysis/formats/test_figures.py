@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import re
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +17,7 @@ from PIL import Image
 from analysis.arms.render import plot_class_f1
 from analysis.comparison.render import plot_interval_bars
 from analysis.confusions.render import plot_confusion
-from analysis.formats.figures import figure_to_png
+from analysis.formats.figures import figure_to_png, figure_to_svg
 from analysis.heat_maps.render import plot_cam_panel
 from analysis.search.render import plot_arm_shares, plot_learning_curves
 from search_spaces.errors import UserInputError
@@ -212,3 +214,24 @@ def test_degenerate_maps_are_labeled_and_others_scaled_to_their_maximum() -> Non
 def test_figures_without_data_can_be_drawn() -> None:
     for figure in (plot_class_f1([]), plot_interval_bars([]), plot_learning_curves({}), plot_arm_shares([])):
         assert figure_to_png(figure, dots_per_inch=40).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["interval_bars", "arm_shares", "learning_curves"])
+def test_drawings_are_reproducible_and_contain_their_text(name: str) -> None:
+    svg = figure_to_svg(DRAWINGS[name](10))
+    assert svg == figure_to_svg(DRAWINGS[name](10))
+    root = ElementTree.fromstring(svg)
+    texts = "".join(text for element in root.iter() if element.tag.endswith("text") for text in element.itertext())
+    assert "resnet18" in texts
+    assert "<script" not in svg.decode()
+    assert not re.search(r'(?:href|src)="(?!#)', svg.decode())
+
+
+def test_black_and_white_turn_on_a_dark_page() -> None:
+    svg = figure_to_svg(DRAWINGS["interval_bars"](10)).decode()
+    style, drawing = re.findall(r"<style>(.*?)</style>(.*)", svg, re.DOTALL)[0]
+    turned = set(re.findall(r'\[style\*="(fill|stroke): (#\w+)"\]', style))
+    used = set(re.findall(r"(fill|stroke): (#\w+)", drawing))
+    grays = {(kind, color) for kind, color in used if color[1:3] == color[3:5] == color[5:7]}
+    assert grays
+    assert grays <= turned, "a gray that stays as it is"

@@ -100,15 +100,22 @@ def test_every_augmentation_is_in_a_row_of_its_own_or_in_the_default_set() -> No
 
 
 WITHOUT_RAY = """
-import sys
+import pkgutil, sys
 for name in ("ray", "optuna", "pytorch_grad_cam", "cleanlab", "plotly", "matplotlib", "jinja2"):
     sys.modules[name] = None
 from importlib import import_module
 from pathlib import Path
 import torch
+import search_spaces, trainables
 from benchmarks.performance import bench
 from benchmarks.ratios import Ratio
 from search_spaces.settings import PRESET_KEYS
+for package in (search_spaces, trainables):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        try:
+            import_module(module.name)
+        except ModuleNotFoundError as error:
+            print(module.name, "needs", error.name.partition(".")[0])
 for number in ("P2", "P3", "P4", "P5", "P10", "P13", "P14", "P15", "P17"):
     entry = bench.BENCHES[number]
     getattr(import_module(f"benchmarks.performance.{entry.module}"), entry.function)
@@ -121,12 +128,15 @@ bench.main([], "cpu")
 """
 
 
-def test_gpu_tests_and_gpu_rows_need_neither_ray_nor_optuna(tmp_path: Path) -> None:
+def test_trials_gpu_tests_and_gpu_rows_need_neither_ray_nor_optuna(tmp_path: Path) -> None:
+    """Of what trains, only the adapter needs Ray and only the distributions need Optuna."""
     run = subprocess.run(
         [sys.executable, "-c", WITHOUT_RAY, str(tmp_path)], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert "Traceback" not in run.stderr or "Exit" in run.stderr.splitlines()[-1], run.stderr
     lines = run.stdout.splitlines()
+    needed = [line for line in lines if " needs " in line]
+    assert needed == ["search_spaces.distributions needs optuna", "trainables.tune_adapter needs ray"]
     assert sum(line.startswith("gpu tests:") for line in lines) >= 3
     left_out = {line.split()[0] for line in lines if "is not installed" in line}
     assert left_out == {"P1", "P6", "P8", "P9", "P11", "P16", "P18", "P19"}

@@ -88,12 +88,14 @@ def test_a_running_trial_is_left_out(tmp_path: Path) -> None:
     assert export_study(study, str(tmp_path / "out")).num_running == len(running)
 
 
-def test_a_configuration_outside_the_space_is_named(searched: OpenStudy) -> None:
+def test_a_configuration_outside_the_space_and_an_invalid_time_are_named(searched: OpenStudy) -> None:
     record = searched.book.of_stage("search")[0]
     config = replace(record.config, hyperparameters={**record.config.hyperparameters, "max_lr": 7.0})
     arm = next(a for a in searched.spec.arms() if a.name == record.config.arm)
     with pytest.raises(UserInputError, match=r"trial 00000 does not fit the space 'transfer_learning'"):
         build_optuna_study([record.updated(config=config)], arm.space)
+    with pytest.raises(DamagedFileError, match=r"trial 00000 is damaged: it has ended, but 'noon' is not a time"):
+        build_optuna_study([record.updated(ended="noon")], arm.space)
 
 
 def test_given_configurations_with_a_backbone_of_timm_fit_their_space(searched: OpenStudy) -> None:
@@ -114,13 +116,6 @@ def test_given_configurations_with_a_backbone_of_timm_fit_their_space(searched: 
     ]
     whole = build_optuna_study(records, spec.search_space())
     assert [trial.params["backbone"] for trial in whole.trials] == ["timm:test_resnet"] * 2
-
-
-def test_an_invalid_time_is_named(searched: OpenStudy) -> None:
-    record = searched.book.of_stage("search")[0]
-    arm = next(a for a in searched.spec.arms() if a.name == record.config.arm)
-    with pytest.raises(DamagedFileError, match=r"trial 00000 is damaged: it has ended, but 'noon' is not a time"):
-        build_optuna_study([record.updated(ended="noon")], arm.space)
 
 
 def test_times_of_another_zone_become_utc(searched: OpenStudy) -> None:

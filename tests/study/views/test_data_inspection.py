@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import torchvision
 from PIL import Image
 from rich.console import Console
 
@@ -22,6 +20,7 @@ from study.spec.study_spec import StudySpec
 from study.views import data_inspection as inspection
 from study.views.data_inspection import Gathered, audit_stages, gather, inspection_config, print_inspection
 from study.views.study_cost import count_search_trials, describe_study_time
+from tests.made_once import random_weights
 from tests.study.command_line import run_cli
 from tests.trainables.data.sources.layout_files import write_classes
 
@@ -132,11 +131,9 @@ def test_quick_leaves_the_network_out_and_reports_its_steps(gathered: Gathered) 
 
 
 @pytest.fixture(scope="module")
-def with_weights(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> StudySpec:
+def with_weights(folder: Path) -> StudySpec:
     """The spec with weights that stand in for pretrained ones."""
-    file = tmp_path_factory.mktemp("weights") / "resnet18.pt"
-    torch.save(torchvision.models.resnet18().state_dict(), file)
-    return make_spec(folder, weights=str(file))
+    return make_spec(folder, weights=str(random_weights() / "resnet18.pt"))
 
 
 def test_on_a_cluster_a_task_computes_the_probes(with_weights: StudySpec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,25 +170,19 @@ def test_live_view_draws_arms_and_progress_in_a_terminal(tmp_path: Path) -> None
     assert [line for line in text.splitlines() if "arm" in line and "━" in line] == []
 
 
-def test_without_a_terminal_lines_are_printed_now_and_then(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_without_a_terminal_lines_are_printed_now_and_then(tmp_path: Path, is_readable: bool) -> None:
+    """Progress that cannot be read is said, and the study goes on."""
     study = open_simulated(tmp_path, max_events=30)
+    if not is_readable:
+        study.store.delete(PASSPORT)
     console = Console(file=io.StringIO(), width=100)
     with LiveView(console) as view:
         for _ in range(5):
             view.update(study, "search")
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.count("search:") == 1
-
-
-def test_progress_that_cannot_be_read_is_said_and_the_study_goes_on(tmp_path: Path) -> None:
-    study = open_simulated(tmp_path, max_events=30)
-    study.store.delete(PASSPORT)
-    console = Console(file=io.StringIO(), width=100)
-    with LiveView(console) as view:
-        for _ in range(5):
-            view.update(study, "search")
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert text.count("search: its progress cannot be shown now") == 1
+    assert text.count("search: its progress cannot be shown now") == (not is_readable)
 
 
 def test_table_has_a_row_per_arm(tmp_path: Path) -> None:

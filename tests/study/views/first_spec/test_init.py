@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torchvision
 from PIL import Image
 
 from search_spaces.errors import UserInputError
@@ -19,6 +17,7 @@ from study.spec.study_spec import StudySpec
 from study.views.first_spec import init, machine, spec_text
 from study.views.first_spec.machine import choose_weights, measure_costs
 from tests.lit_objects import write_lit_objects
+from tests.made_once import random_weights
 from tests.study.command_line import Outcome, run_cli
 from tests.trainables.data.sources import layout_files
 from tests.trainables.data.sources.parquet_files import encode, make_pixels, write_parquet
@@ -152,13 +151,8 @@ def write_ends(root: Path) -> Path:
 
 def test_how_images_become_squares_is_measured_and_proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "weights").mkdir()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for name in RESNETS:
-            torch.save(torchvision.models.get_model(name).state_dict(), tmp_path / "weights" / f"{name}.pt")
     file = tmp_path / "first.toml"
-    words = ("--to", file, "--weights", tmp_path / "weights", "--image-size", "32")
+    words = ("--to", file, "--weights", random_weights(), "--image-size", "32")
     got = run_cli("init", write_ends(tmp_path / "ends"), *words, width=10_000)
     assert got.status == 0, got
     (line,) = [line for line in got.output.splitlines() if line.startswith("sides differ")]
@@ -417,11 +411,8 @@ def test_costs_are_measured_by_training() -> None:
 
 def test_a_folder_of_very_unequal_classes_gets_weights_a_probe_to_beat_and_steps(tmp_path: Path) -> None:
     folder = write_unequal_folder(tmp_path / "scenes", counts=(90, 40, 12, 8), side=32)
-    for name in ("resnet18", "resnet50"):
-        torch.save(torchvision.models.get_model(name).state_dict(), tmp_path / f"{name}.pt")
-    outcome = run_cli(
-        "init", folder, "--weights", tmp_path, "--minutes", "1", "--to", tmp_path / "spec.toml", width=400
-    )
+    words = ("--weights", random_weights(), "--minutes", "1", "--to", tmp_path / "spec.toml")
+    outcome = run_cli("init", folder, *words, width=400)
     assert outcome.status == 0, outcome
     assert "to beat: majority class" in outcome.output
     assert "to beat: linear probe on resnet18 (frozen features" in outcome.output
