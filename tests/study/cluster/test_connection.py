@@ -27,6 +27,16 @@ def test_an_error_of_ray_without_words_is_explained_by_the_one_behind_it(monkeyp
         pass
 
 
+def test_a_node_that_starts_too_slowly_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    message = "^Ray could not be started on this machine: The current node timed out during startup.$"
+    with pytest.raises(UserInputError, match=message), connect_cluster(None):
+        pass
+
+
 @pytest.mark.parametrize(
     ("cpu", "gpu", "expected"),
     [(1, 1, 5), (2, 1, 5), (1, 0.5, 10), (1, 0.6, 5), (1, 0.3, 11), (0, 0.25, 20), (1, 2, 2), (3, 0, 3)],
