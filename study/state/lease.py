@@ -138,8 +138,10 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Release the lease; if the storage fails, it expires instead."""
+        """Release the lease; if the storage fails, or has not answered the last renewals, it expires instead."""
         self._released.set()
+        if not self._store.is_local and uptime_seconds() - self._renewed > LEASE_SECONDS / 2:
+            return  # each request would be retried for more than a minute
         with self._lock, contextlib.suppress(OSError):
             self._look()
             if not self._lost:

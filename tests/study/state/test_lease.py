@@ -21,7 +21,7 @@ from search_spaces.errors import UserInputError
 from study.open_study import create_to_drive, load_study, open_to_drive
 from study.scheduling.search_director import SearchDirector
 from study.state import lease as lease_module
-from study.state.lease import acquire_lease, hold_lease, read_holder
+from study.state.lease import LEASE_SECONDS, acquire_lease, hold_lease, read_holder
 from study.state.paths import PASSPORT
 from study.state.record_book import RecordBook, StudyInterrupted, now_utc
 from study.state.sealed_files import FencedStore, write_sealed_json
@@ -103,9 +103,21 @@ def test_a_driver_that_is_told_to_end_releases_the_lease(
                 driver.wait(0.3)
             driver.kill()
         else:
-            assert driver.wait(20) == 128 + number
+            assert driver.wait(60) == 128 + number
     lease = json.loads((tmp_path / "lease/000001").read_text())
     assert bool(lease["holder"]) is is_ignored
+
+
+def test_the_release_does_not_wait_for_an_object_store_that_has_not_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In R19 a driver that had stopped went on for minutes, in which it told nobody."""
+    lease, asked = acquire_lease(Store(tmp_path)), list[float]()
+    monkeypatch.setattr(Store, "is_local", False)
+    monkeypatch.setattr(lease, "_look", lambda: asked.append(lease._renewed))
+    monkeypatch.setattr(lease, "_renewed", lease._renewed - LEASE_SECONDS)
+    lease.release()
+    assert asked == []
 
 
 def test_the_signals_of_a_process_are_its_own_again(tmp_path: Path) -> None:
