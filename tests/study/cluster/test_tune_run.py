@@ -20,6 +20,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from study.cluster import tune_run
 from study.cluster.connection import Cluster, connect_cluster
 from study.cluster.ray_workers import RayWorkers
 from study.cluster.tasks import Task
@@ -138,8 +139,12 @@ def test_injected_faults_end_five_trials_and_the_study_ends_normally(cluster: Cl
 
 @pytest.mark.ray_cluster
 @pytest.mark.timeout(240)
-def test_slow_set_up_is_waited_for_and_a_trial_that_hangs_is_retried(cluster: Cluster, tmp_path: Path) -> None:
+def test_slow_set_up_is_waited_for_and_a_trial_that_hangs_is_retried(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first process of each trial is slow: trial 00000 in its set-up, trial 00001 in its second epoch."""
+    # On a busy machine, a process starts in more than the time that four time-outs of this test leave.
+    monkeypatch.setattr(tune_run, "SET_UP_TIMEOUTS", 20)
 
     def sleep_once(trial_id: str) -> None:
         if not (tmp_path / trial_id).exists():

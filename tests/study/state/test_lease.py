@@ -93,8 +93,9 @@ def test_a_driver_that_is_told_to_end_releases_the_lease(
     tmp_path: Path, number: signal.Signals, is_ignored: bool
 ) -> None:
     """A closed terminal sends SIGHUP, which a driver that was started with `nohup` ignores."""
-    ignore = f"import signal; signal.signal({number:d}, signal.SIG_IGN)\n" if is_ignored else ""
-    with subprocess.Popen([sys.executable, "-c", ignore + HELD, tmp_path], stdout=subprocess.PIPE, text=True) as driver:
+    # Also where these tests were started with `nohup`.
+    action = f"import signal; signal.signal({number:d}, signal.{'SIG_IGN' if is_ignored else 'SIG_DFL'})\n"
+    with subprocess.Popen([sys.executable, "-c", action + HELD, tmp_path], stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout is not None
         assert driver.stdout.readline() == "held\n"
         driver.send_signal(number)
