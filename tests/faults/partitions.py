@@ -25,7 +25,7 @@ NUM_NODES = 2
 def cut_off_nodes(folder: Path, count: int) -> Outcome:
     """R17: a node that computes a trial is cut off from the head, the store or both for longer than every time-out, then healed.
 
-    A node that has ended by then is started again, as by whoever started it.
+    A node that has ended in the meantime is started again, as its launcher would do.
     """
     sides = cycle((("head",), ("store",), tuple(NETWORKS)))
     variables = {**CREDENTIALS, "RAY_gcs_rpc_server_reconnect_timeout_s": str(RECONNECT_SECONDS)}
