@@ -1,5 +1,6 @@
 """Files of predictions that were made elsewhere: npz archives, and tables in parquet or csv."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,11 +86,16 @@ def find_accepted_name(key: str, present: Iterable[str]) -> str | None:
     return next((name for name in NAMES[key] if name in names), None)
 
 
+def spell_name(text: str) -> str:
+    """Return a name that is printable and in Unicode's NFC, so that two spellings of one accent are one name."""
+    return make_printable(unicodedata.normalize("NFC", text))
+
+
 def make_texts_printable(values: NDArray[Any]) -> NDArray[Any]:
-    """Return values of any shape with their texts printable; others, such as numbers and gaps, stay as they are."""
+    """Return values of any shape with their texts printable, in NFC; others, such as numbers and gaps, stay as they are."""
     if values.dtype.kind not in "OU":
         return values
-    texts = [make_printable(value) if isinstance(value, str) else value for value in values.ravel().tolist()]
+    texts = [spell_name(value) if isinstance(value, str) else value for value in values.ravel().tolist()]
     return np.array(texts, dtype=object).reshape(values.shape)
 
 
@@ -230,7 +236,7 @@ def read_table_file(path: Path) -> RawPredictions:
     except Exception as error:  # pandas raises almost any class for metadata that it did not write
         kind = "csv" if path.suffix.lower() == ".csv" else "parquet"
         raise UserInputError(f"{path} is not a readable {kind} file: {first_line(error)}") from None
-    table.columns = pd.Index([make_printable(str(name)) for name in table.columns])
+    table.columns = pd.Index([spell_name(str(name)) for name in table.columns])
     raw = RawPredictions(path=path)
     if table.empty:
         raw.problems.append("it has no rows")

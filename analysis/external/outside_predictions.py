@@ -8,10 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.external.outside_files import RawPredictions, make_texts_printable, read_array_file, read_table_file
+from analysis.external.outside_files import (
+    RawPredictions,
+    make_texts_printable,
+    read_array_file,
+    read_table_file,
+    spell_name,
+)
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError, list_some, nearest_name
-from trainables.data.problems import make_printable
+from trainables.data.problems import group_look_alikes
 from trainables.training.predictions import Predictions
 
 SUM_TOLERANCE = 1e-3
@@ -89,10 +95,16 @@ def read_predictions_files(
     if len(in_files) > 1:
         named = list_some(f"({list_some(names)})" for names in in_files)
         problems.append(f"the files need the same classes in the same order, but have {named}")
-    names = tuple(map(make_printable, class_names)) if class_names else in_files[0] if in_files else _infer_names(raws)
+    names = tuple(map(spell_name, class_names)) if class_names else in_files[0] if in_files else _infer_names(raws)
     _name_classes(raws, names)
     sizes = {raw.scores.shape[-1] for raw in raws if raw.scores is not None}
     problems += _check_names(names, sizes)
+    alike = group_look_alikes(names or ()) if not (class_names or in_files) else []
+    if listed := [f"({list_some(map(repr, found))})" for found in alike if len(found) > 1]:
+        problems.append(
+            f"some labels differ only in case or in blanks around them: {list_some(listed)}; spell each class in one way, or "
+            "give all names with --class-names if they are different classes"
+        )
     arms: ByArm = {}
     for raw in raws:
         if raw.problems:

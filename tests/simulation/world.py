@@ -249,6 +249,8 @@ class World:
         return self.rng.sample(kinds, self.rng.randint(4, len(kinds)))
 
     def _step(self, thread: Thread) -> None:
+        if self._num_left <= 0 and self.scheduler.now > self._storage_failed_until:
+            self._storage_faults.pending.clear()
         if self.scheduler.steps < self._next_fault or self._num_left <= 0:
             return
         if self._stage < self._focus and sum(self.faults.values()) >= NUM_EARLY:

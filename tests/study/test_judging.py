@@ -512,6 +512,17 @@ def test_names_of_classes_may_look_like_truth_values_or_numbers(tmp_path: Path) 
     assert read.first.predicted.tolist() == [0, 0, 1, 1, 1, 1]
 
 
+def test_two_spellings_of_an_accent_are_one_class_and_others_are_asked_about(tmp_path: Path) -> None:
+    file = tmp_path / "found.csv"
+    file.write_text("label,predicted\n" + "cafe\u0301,caf\u00e9\ntea,caf\u00e9\ncaf\u00e9,tea\n" * 4)
+    assert read_predictions_files([file]).class_names == ("caf\u00e9", "tea")
+    file.write_text("label,predicted\n" + "Tea,tea\ntea,rum\nrum,rum \n" * 4)
+    with pytest.raises(UserInputError, match=r"\('Tea', 'tea'\).*--class-names") as error:
+        read_predictions_files([file])
+    assert "('rum', 'rum ')" in str(error.value)
+    assert read_predictions_files([file], ["Tea", "tea", "rum", "rum "]).class_names == ("Tea", "tea", "rum", "rum ")
+
+
 def test_two_files_of_one_name_say_how_to_tell_them_apart(tmp_path: Path) -> None:
     labels, probabilities = single_network(num_classes=3)
     for folder in ("one", "two"):

@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,15 @@ def make_printable(text: str) -> str:
     """Return a name with what a terminal would execute, such as control characters, and bytes that are no text, as escapes."""
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def group_look_alikes(names: Iterable[str]) -> list[list[str]]:
+    """Return the names, sorted, in groups that differ only in case, in blanks around them or in their form of Unicode."""
+    alike: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        parts = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).lower()).split("/")
+        alike.setdefault("/".join(part.strip() for part in parts), []).append(name)
+    return list(alike.values())
 
 
 def _write_all(subject: str, problems: Iterable[Problem]) -> str:

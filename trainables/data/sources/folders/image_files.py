@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from trainables.data.images import SkippedFile
-from trainables.data.problems import Problem
+from trainables.data.problems import Problem, group_look_alikes
 
 # The suffixes that torchvision's ImageFolder reads.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -84,12 +84,9 @@ def merge_look_alikes(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list
     such classes have the first of the names, so that no other check has to mention it.
     """
     counts = Counter(file.class_name for file in files)
-    alike: dict[str, list[str]] = {}
-    for name in sorted(counts):
-        parts = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).lower()).split("/")
-        alike.setdefault("/".join(part.strip() for part in parts), []).append(name)
-    first = {name: unicodedata.normalize("NFC", names[0]) for names in alike.values() for name in names}
-    groups = tuple(tuple(f"{_show(n)} ({counts[n]})" for n in names) for names in alike.values() if len(names) > 1)
+    alike = group_look_alikes(counts)
+    first = {name: unicodedata.normalize("NFC", names[0]) for names in alike for name in names}
+    groups = tuple(tuple(f"{_show(n)} ({counts[n]})" for n in names) for names in alike if len(names) > 1)
     advice = "if one class is meant, rename the folders (or labels) to one name; else to names that differ in more"
     rule = "which names of classes are meant? These differ only in case, in blanks around them or in how accents are encoded"
     return _rename(files, first), [Problem(rule, groups, advice)] if groups else []
