@@ -100,9 +100,9 @@ def read_predictions_files(
     sizes = {raw.scores.shape[-1] for raw in raws if raw.scores is not None}
     problems += _check_names(names, sizes)
     alike = group_look_alikes(names or ()) if not (class_names or in_files) else []
-    if listed := [f"({list_some(map(repr, found))})" for found in alike if len(found) > 1]:
+    if doubtful := [f"({list_some(map(repr, names_alike))})" for names_alike in alike if len(names_alike) > 1]:
         problems.append(
-            f"some labels differ only in case or in blanks around them: {list_some(listed)}; spell each class in one way, or "
+            f"some labels differ only in case or in blanks around them: {list_some(doubtful)}; spell each class in one way, or "
             "give all names with --class-names if they are different classes"
         )
     arms: ByArm = {}
