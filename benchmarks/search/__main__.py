@@ -5,7 +5,6 @@
 Finished searches are kept in .venv/cache/worlds, so that a run that was stopped resumes. Needs the folder named by STUDY_DATA.
 """
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +22,7 @@ from benchmarks.search.pool_tables import (
     tabulate_excess,
     tabulate_pools,
     tabulate_pruning,
+    tabulate_random,
     tabulate_regrets,
 )
 from benchmarks.search.pools import POOLS, load_pool
@@ -59,6 +59,7 @@ def tabulate_searches(measured: Measured, pools: list[str]) -> list[Table]:
     """Return the tables of all pools, then those over pools."""
     tables = [tabulate_pools(pools), *(tabulate_regrets(measured, pool) for pool in pools)]
     tables += [tabulate_arms(measured, pool) for pool in pools if len(load_pool(pool).arms) > 1]
+    tables.append(tabulate_random(measured, [DEFAULT, "stock", TPE], pools))
     tables.append(tabulate_excess(measured, [DEFAULT, NO_PRUNING, "stock"], pools))
     return [*tables, tabulate_pruning(measured, [DEFAULT], NO_PRUNING, pools)]
 
@@ -72,7 +73,7 @@ def main(
     output: Path = PAGE,
 ) -> None:
     """Print the tables and write them to SEARCH.md."""
-    started, cache = time.perf_counter(), WorldCache(folder=folder)
+    cache = WorldCache(folder=folder)
     pools = [name for name, (_, _, _, use) in POOLS.items() if kept or use == "choosing"]
     plan = list_searches(pools)
     counts = {pool: NUM_SAMPLE if sample else NUM_LARGE if load_pool(pool).is_large else NUM_SMALL for pool in pools}
@@ -83,8 +84,7 @@ def main(
     )
     for table in tables:
         table.print()
-    minutes = (time.perf_counter() - started) / 60
-    write_page(output, [f"{today()}, {describe_machine('ray', 'optuna')}; {minutes:.1f} minutes.", *tables])
+    write_page(output, [f"{today()}, {describe_machine('ray', 'optuna')}.", *tables])
 
 
 if __name__ == "__main__":

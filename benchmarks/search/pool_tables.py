@@ -56,12 +56,13 @@ def _follow(trials: Sequence[Trial], pool: Pool, arm: str, *, is_stock: bool) ->
     """Return the truth of an arm's choice after 1 to n full trials, 0 before there is one, and the last choice's own score."""
     recorded, number = pool.arms_by_name[arm], pool.trials[-1]
     found, spent, score, truth = np.zeros(number), 0.0, -np.inf, 0.0
+    full_seconds = recorded.full_seconds
     for trial in trials:
         spent += trial.seconds
         if trial.score is not None and (trial.is_full or is_stock) and trial.score > score:
             score, truth = trial.score, float(recorded.truth[trial.number])
         # From the full trial on in whose time it ended; rounding must not move the last one.
-        found[max(0, int(np.ceil(spent / recorded.full_seconds - 1e-6)) - 1) :] = truth
+        found[max(0, int(np.ceil(spent / full_seconds - 1e-6)) - 1) :] = truth
     return found, score
 
 
@@ -160,15 +161,22 @@ def tabulate_excess(measured: Measured, names: Sequence[str], pools: Sequence[st
     rows = []
     for name in names:
         excess = [format_interval(compute_excess(measured, name, pools, part)) for part in (1, 2)]
-        each = [
-            format_interval(compute_mean_interval(measured.differ(pool, name, TPE, load_pool(pool).trials[2])))
-            for pool in pools
-        ]
+        each = [_format_difference(measured, pool, (name, TPE), load_pool(pool).trials[2]) for pool in pools]
         counts = [measured.count_stuck(pool, name) for pool in pools]
         stuck = [f"{number}/{total}" for number, total in counts]
         rows.append([name, *excess, *each, " ".join(stuck)])
     columns = ["", "above TPE's, of random's: middle", "at the end", *(f"{pool}, pp" for pool in pools), "stuck"]
     return Table("Regret above TPE's", columns, rows)
+
+
+def tabulate_random(measured: Measured, names: Sequence[str], pools: Sequence[str]) -> Table:
+    """Return each side's regret minus that of random search with the same seeds, after the last two numbers of trials."""
+    rows = [
+        [pool, str(number), *(_format_difference(measured, pool, (name, RANDOM), number) for name in names)]
+        for pool in pools
+        for number in load_pool(pool).trials[1:]
+    ]
+    return Table("Regret minus random search's, pp", ["", "trials", *names], rows)
 
 
 def tabulate_pruning(measured: Measured, names: Sequence[str], without: str, pools: Sequence[str]) -> Table:
@@ -185,12 +193,16 @@ def tabulate_pruning(measured: Measured, names: Sequence[str], without: str, poo
                 f"{100 * (1 - value / number):.0f}" if value <= number else "none"
                 for value in (time.estimate, time.high, time.low)
             ]
-            difference = format_interval(compute_mean_interval(measured.differ(pool, name, without, number)))
+            difference = _format_difference(measured, pool, (name, without), number)
             rows.append(
                 [pool, name, f"{100 * side.saved.mean():.0f} %", f"{saved[0]} [{saved[1]}, {saved[2]}]", difference]
             )
     columns = ["", "", "of its trials not trained", "device time saved at equal regret, %", "regret at equal time, pp"]
     return Table(f"Pruning, against {without!r}", columns, rows)
+
+
+def _format_difference(measured: Measured, pool: str, sides: tuple[str, str], trials: int) -> str:
+    return format_interval(compute_mean_interval(measured.differ(pool, *sides, trials)))
 
 
 def _mean(values: FloatArray) -> Interval:
