@@ -3,12 +3,12 @@
 Token T is the file `lease/T`, created exclusively and then written by its holder alone. The driver with the largest token
 drives the study; an earlier one stops at its next write, before which it checks (`study.state.sealed_files`). No clocks of two
 machines are compared: a lease is stale if a driver that wants it saw its file unchanged for `LEASE_SECONDS`, by its own clock.
+On an object store, where no lock keeps others away, a driver whose renewals were late takes the next token itself, if nobody has.
 """
 
 import contextlib
 import errno
 import fcntl
-import math
 import os
 import platform
 import signal
@@ -92,13 +92,17 @@ class LeaseFile(BaseModel):
 
 
 class Lease:
-    """The lease that this process holds on the study at `store`; a thread renews it until `release`."""
+    """The lease that this process holds on the study at `store`; a thread renews it until `release`.
+
+    Attributes:
+        token: the largest one that this driver has taken.
+    """
 
     def __init__(self, store: Store, token: int, held: LeaseFile) -> None:
         self.token = token
         self._store = store
         self._held = held
-        self._renewed, self._lapsed = held.uptime, -math.inf
+        self._renewed = held.uptime
         self._lost = ""
         self._lock = threading.Lock()
         self._released = threading.Event()
@@ -119,17 +123,18 @@ class Lease:
     def check(self) -> None:
         """Raise as `writing` does.
 
-        On an object store this looks at the storage only where renewals were late a moment ago: else nobody can have taken over.
+        On an object store this asks the storage only where renewals are late: else nobody can have taken over.
 
         Raises:
             StorageRefusedError: Also if the lease may be lost and the storage does not say whether it is.
         """
         if self._released.is_set():
             raise RuntimeError(f"the lease on the study {self._store.root} was released; nothing can be written")
-        now = uptime_seconds()
-        if self._store.is_local or now - self._renewed > LEASE_SECONDS / 2 or now - self._lapsed < LEASE_SECONDS:
+        if self._store.is_local or self._is_late:
             try:
                 self._look()
+                if self._is_late:
+                    self._renew()
             except StorageError as error:
                 raise StorageRefusedError(f"nothing was written, since the lease may be lost: {error}") from None
         if self._lost:
@@ -140,7 +145,7 @@ class Lease:
     def release(self) -> None:
         """Release the lease; if the storage fails, or has not answered the last renewals, it expires instead."""
         self._released.set()
-        if not self._store.is_local and uptime_seconds() - self._renewed > LEASE_SECONDS / 2:
+        if self._is_late:
             return  # each request would be retried for more than a minute
         with self._lock, contextlib.suppress(OSError):
             self._look()
@@ -149,16 +154,31 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._released.wait(RENEW_SECONDS):
-            with self._lock, contextlib.suppress(OSError):  # a later renewal may succeed
+            with contextlib.suppress(OSError):  # a later renewal may succeed
                 self._look()
-                if self._lost or self._released.is_set():
+                if self._lost:
                     return
-                self._held = self._held.renew()
-                _write(self._store, self.token, self._held)
-                if uptime_seconds() - self._renewed > LEASE_SECONDS / 2:
-                    # Whoever saw it unchanged for long may be about to take over.
-                    self._lapsed = uptime_seconds()
-                self._renewed = self._held.uptime
+                self._renew()
+
+    @property
+    def _is_late(self) -> bool:
+        """Whether another driver may be about to take over, and no lock keeps it from that."""
+        return not self._store.is_local and uptime_seconds() - self._renewed > LEASE_SECONDS / 2
+
+    def _renew(self) -> None:
+        """Write the time of now; where renewals were late, into the next token, which one driver alone can take."""
+        with self._lock:
+            if self._released.is_set():
+                return
+            held = self._held.renew()
+            if not self._is_late:
+                _write(self._store, self.token, held)
+            elif self._store.create_bytes(_name(self.token + 1), _encode(held)):
+                self.token += 1
+            else:
+                self._look()
+                return
+            self._held, self._renewed = held, held.uptime
 
     def _look(self) -> None:
         """Find out whether another driver has the next token."""

@@ -13,6 +13,7 @@ from tests.simulation.world import LEAST_FAULTS, run_seed
 FAILED = {
     44: "the records in a folder whose creation had failed halfway were lost with the power",
     119: "after a suspension, a driver on an object store wrote for ten seconds beside the one that had taken over",
+    1819: "a driver that was suspended together with one that wanted the study wrote while that one took it over",
     128: "a driver that was cut off from the storage for a minute took the lease of one that had renewed it meanwhile",
 }
 SAMPLE_SECONDS = 8.0

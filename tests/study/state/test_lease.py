@@ -32,6 +32,7 @@ from tests.study.simulated import FIXED, make_report, make_spec
 from tests.study.state import suspended_driver
 from trainables.processes import read_boot_id, read_pid_namespace, read_start_time, uptime_seconds
 from trainables.storage import store as store_module
+from trainables.storage.durable import link_new
 from trainables.storage.store import StorageError, Store
 
 
@@ -265,21 +266,31 @@ def test_no_driver_takes_over_between_the_check_of_a_write_and_its_end(
     assert store.read_text("note") == "one"
 
 
-def test_on_an_object_store_a_driver_looks_before_a_write_only_while_renewals_are_or_were_late(
+def test_on_an_object_store_a_driver_whose_renewals_are_late_takes_the_next_token_before_it_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = list[int]()
-    with hold_lease(Store(tmp_path)) as lease:
+    """It was suspended with a driver that wanted to take over, saw no successor, and wrote while that one took over."""
+    store = Store(tmp_path)
+    with hold_lease(store) as lease:
         monkeypatch.setattr(Store, "is_local", False)
-        monkeypatch.setattr(lease, "_look", lambda: looks.append(1))
+        monkeypatch.setattr(
+            Store, "create_bytes", lambda _, name, data: link_new(tmp_path / "aside", tmp_path / name, data)
+        )
         lease.check()
-        assert not looks
+        assert lease.token == 1
         lease._renewed -= lease_module.LEASE_SECONDS / 2 + 1
         lease.check()
-        assert len(looks) == 1
-        lease._renewed = lease._lapsed = uptime_seconds()
+        assert lease.token == 2
+        assert read_holder(store) is not None
         lease.check()
-        assert len(looks) == 2
+        lease._renewed -= lease_module.LEASE_SECONDS / 2 + 1
+        # Another driver takes it between the look of the check and its end.
+        monkeypatch.setattr(
+            Store, "create_bytes", lambda *_: bool(write_lease(store, token=3, holder="the next driver"))
+        )
+        with pytest.raises(StudyInterrupted, match="lost the study"):
+            lease.check()
+        assert lease.token == 2
 
 
 def test_a_disk_that_cannot_be_written_is_named_by_who_wants_to_drive(tmp_path: Path) -> None:
