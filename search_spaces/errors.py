@@ -51,6 +51,12 @@ def list_some(
     return separator.join(shown) + more
 
 
+def count_noun(number: float, noun: str) -> str:
+    """Return the number with its noun in singular or plural, such as "3 copies"."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def first_line(error: object) -> str:
     """Return the first line of an error's text, or the name of its class where it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -20,7 +20,7 @@ from analysis.formats.text_sections import InspectionSection, Row, make_section
 from analysis.report.inspection_page import describe_inspection
 from analysis.report.rendering import render
 from analysis.report.summary import summarize
-from search_spaces.errors import UserInputError, list_some
+from search_spaces.errors import UserInputError, count_noun, list_some
 from search_spaces.extensions import import_extra
 from study.judging import JudgeOptions, judge_files
 from study.open_study import load_study
@@ -91,7 +91,7 @@ class Answers:
         """List the studies under the storage root: name, state, number of search trials, start."""
         rows = [tuple(map(str, study.values())) for study in find_studies(self.storage)]
         columns = ("name", "state", "trials", "started")
-        return [_section(f"{len(rows)} studies under {self.storage}", columns=columns, rows=rows)]
+        return [_section(f"{count_noun(len(rows), 'study')} under {self.storage}", columns=columns, rows=rows)]
 
     def status(self, study: str) -> Sections:
         """Say how far a study is: its state, its driver, trials by arm and state, notes and failures.

@@ -11,6 +11,7 @@ from analysis.formats.numbers import format_count, format_interval, format_perce
 from analysis.formats.text_sections import InspectionSection, Row, make_section
 from analysis.images.values import ODDITY_THRESHOLD, ImagePair, Inspection, Oddities, PairLoss, PairSeparability, Rung
 from analysis.statistics.interval import Interval
+from search_spaces.errors import count_noun
 from trainables.data.near_duplicates import MAX_DISTANCE, MIN_CORRELATION
 from trainables.data.splits import SPLIT_NAMES, describe_near_duplicates
 
@@ -117,8 +118,7 @@ def describe_duplicates(found: Inspection, most: int) -> InspectionSection:
     lines = []
     for name, pairs in (("exact duplicates", found.images.exact), ("near-duplicates", found.images.near)):
         across, num_conflicts = sum(p.is_across for p in pairs), sum(p.is_conflict for p in pairs)
-        count = f"{format_count(len(pairs))} pair{'' if len(pairs) == 1 else 's'}"
-        counted = f"{count}, {across} across splits, {num_conflicts} with different labels"
+        counted = f"{count_noun(len(pairs), 'pair')}, {across} across splits, {num_conflicts} with different labels"
         lines.append(f"{name}: {counted if pairs else 'none'}")
     lines += describe_near_duplicates(found.image_set, found.splits).values()
     pairs = (*found.images.exact, *found.images.near)

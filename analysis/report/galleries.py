@@ -15,7 +15,7 @@ from analysis.report.rendering import ReportFigure, embed_picture
 from analysis.report.study_findings import Findings
 from analysis.statistics.interval import TwoIntervals
 from analysis.statistics.metrics import IntArray
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, count_noun
 from trainables.data.image_array import ImageArray, read_images
 
 MAX_SIDE = 64
@@ -191,7 +191,7 @@ def _draw(
 ) -> Gallery:
     names = f"{cell.true_class} as {cell.predicted_class}"
     shown = len(cell.sample_ids)
-    count = f"{cell.num_images} image{'s' if cell.num_images > 1 else ''}"
+    count = count_noun(cell.num_images, "image")
     votes = ", ".join(map(str, cell.num_seeds))
     return Gallery(
         anchor=anchor,

@@ -20,6 +20,7 @@ from analysis.report.study_findings import Findings
 from analysis.search.values import SearchArm
 from analysis.shortcuts.values import AuditVerdict, ClassAudit
 from search_spaces.designs import NO_INTERACTION
+from search_spaces.errors import count_noun
 
 WHICH, CERTAINTY, FAILURES = "Which", "How sure", "Where it fails, and what helps"
 # Completed search trials of an arm below which its configuration was hardly chosen.
@@ -110,7 +111,7 @@ def _say_how_sure(findings: Findings, rows: Sequence[TableRow]) -> list[str]:
     sentences = []
     if rows:
         first = rows[0].value
-        seeds = f"{first.num_seeds} paired seed{'s' if first.num_seeds > 1 else ''}"
+        seeds = count_noun(first.num_seeds, "paired seed")
         scope = "new test images alone" if first.question is Question.MODELS else "new seeds and new test images"
         sentences.append(f"{seeds} and {format_count(first.num_images)} test images; the verdict holds for {scope}.")
     if findings.folds:
@@ -127,8 +128,7 @@ def _say_how_sure(findings: Findings, rows: Sequence[TableRow]) -> list[str]:
         counts = ", ".join(f"{arm.arm} {arm.num_completed}" for arm in few)
         sentences.append(f"Hardly searched, by complete trials: {counts}.")
     if findings.warnings:
-        count = len(findings.warnings)
-        sentences.append(f"{count} warning{'' if count == 1 else 's'} below.")
+        sentences.append(f"{count_noun(len(findings.warnings), 'warning')} below.")
     return sentences or ["One arm, so no arms were compared."]
 
 

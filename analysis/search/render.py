@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, arm_style, tidy
 from analysis.formats.numbers import format_seconds
 from analysis.search import values
+from search_spaces.errors import count_noun
 from trainables.records.confusion_figure import literal_text
 
 # Complete trials below which a rank correlation is not shown.
@@ -62,7 +63,7 @@ def format_correlation(rung: values.RungFinding) -> str:
     """
     missing = MIN_CORRELATED - rung.num_completed
     if missing > 0:
-        return f"needs {missing} more complete trial{'' if missing == 1 else 's'}"
+        return f"needs {count_noun(missing, 'more complete trial')}"
     if rung.rank_correlation is None:
         return "—"
     if rung.interval is None:

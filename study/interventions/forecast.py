@@ -14,7 +14,7 @@ from analysis.report.study_findings import Findings
 from analysis.statistics.arm_predictions import ArmPredictions
 from search_spaces.config import Value
 from search_spaces.designs import make_factorial_runs
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, count_noun
 from study.confirmation.evidence import load_evidence, require_plan
 from study.interventions.diagnosing import complete_configuration, diagnose_from_findings
 from study.interventions.stating import ProposedIntervention, Round, propose_interventions
@@ -48,7 +48,7 @@ class RoundCost:
         """Return the cost in words."""
         first, last = format_seconds(self.first_seconds), format_seconds(self.last_seconds)
         more = "" if last == first else f", at most {last} to the last look"
-        return f"{self.num_trials} trials, about {first} of device time{more}"
+        return f"{count_noun(self.num_trials, 'trial')}, about {first} of device time{more}"
 
 
 def forecast_cost(

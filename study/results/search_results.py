@@ -16,6 +16,7 @@ from analysis.report.pages import build_search_page
 from analysis.search import search_findings
 from analysis.search.render import describe_search_plot
 from analysis.search.values import ParameterImportance, RungFinding, RungScores, SearchArm, TuningCurve
+from search_spaces.errors import count_noun
 from study.open_study import OpenStudy
 from study.results.optuna_export import build_optuna_study, compute_importances, negated_value
 from study.scheduling.search_director import compute_rungs
@@ -92,8 +93,7 @@ def view_search(study: OpenStudy) -> SearchView:
         if MIN_COMPLETE_TRIALS <= num_complete < MIN_IMPORTANCE_TRIALS:
             missing = MIN_IMPORTANCE_TRIALS - num_complete
             notes.append(
-                f"{arm.name}: the importances of the hyperparameters need {missing} more complete trial"
-                f"{'' if missing == 1 else 's'}."
+                f"{arm.name}: the importances of the hyperparameters need {count_noun(missing, 'more complete trial')}."
             )
         elif num_complete >= MIN_IMPORTANCE_TRIALS:
             found, warned = compute_importances(own)

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from search_spaces.errors import count_noun
 from study.cluster.connection import count_devices, describe_idle_gpus
 from study.confirmation.plan import read_plan
 from study.inputs.fitted_defaults import fit_and_prepare
@@ -97,7 +98,7 @@ class Launch(StudyStage):
             say([sentence])
         if self.dry_run:
             arms = ", ".join(arm.name for arm in spec.arms())
-            trials = f"{max_concurrent} trials at once on {session.cluster.describe()}"
+            trials = f"{count_noun(max_concurrent, 'trial')} at once on {session.cluster.describe()}"
             say([f"{spec.name}: {describe_budget(spec)} for {arms}, {trials}; dry run, nothing written"])
         else:
             create_study(session, store, spec, costs=costs, warm_start=warm_start)
@@ -120,7 +121,7 @@ def print_place(session: Session) -> None:
 def describe_budget(spec: StudySpec) -> str:
     """Return the search's budget in words."""
     if spec.num_trials is not None:
-        return f"{spec.num_trials} trials"
+        return count_noun(spec.num_trials, "trial")
     return f"{spec.search.device_seconds:g} device-seconds"
 
 

@@ -18,7 +18,7 @@ from analysis.formats.table_formats import to_csv
 from analysis.report.pages import build_model_card
 from analysis.report.study_findings import Findings, to_plain
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, count_noun
 from search_spaces.settings import BUILT_IN_LOOP
 from study.baselines.measuring import read_probe_weights, read_test_predictions
 from study.confirmation.candidates import find_whole, planned_runs
@@ -84,7 +84,9 @@ def run_export(store: Store, to: str | None, optuna_url: str | None, console: Co
         if BUILT_IN_LOOP not in study.spec.trainables_of(own):
             console.print(f"no ONNX of {own.name}: a custom training loop has no network", markup=False)
     if exported.num_running:
-        console.print(f"{exported.num_running} trials of the search still run and are in no Optuna study")
+        console.print(
+            f"in no Optuna study, because it still runs: {count_noun(exported.num_running, 'trial')} of the search"
+        )
     for arm in exported.missing:
         reason = "none of its trials has run every epoch, or all of its confirmation diverged"
         console.print(f"no weights of {arm}: {reason}", markup=False)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from analysis.formats.numbers import format_seconds
 from analysis.formats.text_sections import SectionTable
-from search_spaces.errors import UserInputError, first_line
+from search_spaces.errors import UserInputError, count_noun, first_line
 from study.confirmation.candidates import count_ranking_trials
 from study.confirmation.plan import confirmation_seeds, read_plan
 from study.open_study import OpenStudy, has_finished_search, read_passport
@@ -215,9 +215,9 @@ def describe_progress(progress: StageProgress) -> str:
     idle = "" if progress.idle_fraction is None else f", {progress.idle_fraction:.0%} idle"
     spent = sum(arm.device_seconds for arm in progress.arms)
     trials = (
-        f"{progress.num_finished} of {progress.num_planned} trials"
+        f"{progress.num_finished} of {count_noun(progress.num_planned, 'trial')}"
         if progress.num_planned is not None
-        else f"{progress.num_finished} trials, {spent:.0f} of {progress.budget_device_seconds:.0f} device-seconds"
+        else f"{count_noun(progress.num_finished, 'trial')}, {spent:.0f} of {progress.budget_device_seconds:.0f} device-seconds"
     )
     return f"{progress.stage}: {trials}, {format_seconds(progress.elapsed_seconds)} elapsed, ETA {eta}{idle}"
 

@@ -14,7 +14,7 @@ from analysis.report.rendering import mark_code
 from analysis.report.study_findings import Findings
 from analysis.report.summary import summarize
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, count_noun
 from search_spaces.extensions import trusting_code
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.trained_models import load_model
@@ -105,7 +105,7 @@ class Study:
         """Return the first answers and the A/B table of an analyzed study; else how far it is."""
         title = f"<b>{html.escape(self.name)}</b>"
         if not self._opened.store.exists(FINDINGS):
-            return f"{title}: {len(list(self._opened.book))} trials; not analyzed yet"
+            return f"{title}: {count_noun(len(list(self._opened.book)), 'trial')}; not analyzed yet"
         findings = replace(self.findings(), argument=self._opened.store.argument)
         rows = build_table_rows(findings.rows)
         answers = "".join(

@@ -11,7 +11,7 @@ from analysis.comparison.paired_difference import MAX_SEEDS
 from analysis.comparison.power import LookForecast, PlannedTest, VarianceComponents
 from analysis.formats.numbers import format_seconds
 from analysis.formats.text_sections import InspectionSection, make_section
-from search_spaces.errors import UserInputError, refuse_any
+from search_spaces.errors import UserInputError, count_noun, refuse_any
 from study.inputs.fitted_defaults import fit_and_prepare
 from study.inputs.preparation import load_split_images
 from study.spec.sections import ConfirmSpec, PlanSpec
@@ -199,10 +199,9 @@ def describe_looks(spec: StudySpec, basis: Basis, num_test_images: int) -> Inspe
     """Return the section on what the looks of a spec can decide, and what would decide its margin."""
     test = plan_test(spec, num_test_images)
     forecasts = planning.forecast_looks(basis.components, test)
-    rows = "1 row" if test.num_rows == 1 else f"{test.num_rows} rows"
     lines = [
-        f"{spec.name}: {rows}, looks at {', '.join(map(str, test.looks))} seeds, margin {100 * test.margin:.2f} pp, "
-        f"{test.num_images:,} test images",
+        f"{spec.name}: {count_noun(test.num_rows, 'row')}, looks at {', '.join(map(str, test.looks))} seeds, "
+        f"margin {100 * test.margin:.2f} pp, {test.num_images:,} test images",
         f"variances: {basis.source}: {describe_components(basis.components)}",
         *([MODERATED] if spec.confirm.intervals == "moderated" else []),
         *_describe_margin(basis.components, test, forecasts),

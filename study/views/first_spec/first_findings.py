@@ -10,9 +10,10 @@ from rich.console import Console
 from analysis.formats.numbers import format_percent, format_seconds
 from analysis.images.render import describe_sizes
 from analysis.images.values import AspectChoice
+from search_spaces.errors import count_noun
 from study.views.first_spec.proposal import OVERHEAD_SECONDS
 from study.views.first_spec.spec_text import FirstSpec, takes_crops
-from study.views.first_spec.survey import Survey, count_noun, describe_bad, name_files
+from study.views.first_spec.survey import Survey, describe_bad, name_files
 from study.views.printing import print_line, print_lines
 from trainables.data.image_audit import AuditReport, name_images
 from trainables.data.images import ImageSet, SkippedFile

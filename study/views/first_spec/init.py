@@ -15,7 +15,7 @@ from rich.console import Console
 from analysis.baselines.values import describe_baselines
 from analysis.images.aspects import choose_aspect
 from analysis.images.render import describe_class_counts, describe_cut
-from search_spaces.errors import UserInputError, attempt
+from search_spaces.errors import UserInputError, attempt, count_noun
 from study.baselines.measuring import preview_baselines
 from study.inputs import preparation
 from study.inputs.fitted_defaults import list_weightings
@@ -26,7 +26,7 @@ from study.views.first_spec import first_findings as findings
 from study.views.first_spec.machine import choose_weights, find_machine, measure_costs
 from study.views.first_spec.proposal import Proposal, consider_folds, count_split_images, propose
 from study.views.first_spec.spec_text import CROP_MIN_AREA, MARGIN, FirstSpec, make_name, takes_crops, write_spec_text
-from study.views.first_spec.survey import Survey, count_noun, describe_bad, survey_images
+from study.views.first_spec.survey import Survey, describe_bad, survey_images
 from study.views.planning import describe_launch, find_chance
 from study.views.printing import print_line, print_lines, print_section
 from trainables.data.image_audit import AuditReport, audit_image_set, check_image_set

@@ -10,6 +10,7 @@ import torch
 from joblib import cpu_count
 
 from search_spaces.config import TrialConfig
+from search_spaces.errors import count_noun
 from study.cluster.process_workers import own_threads
 from study.inputs.preparation import fixed_settings
 from study.spec.study_spec import StudySpec
@@ -58,8 +59,8 @@ class Machine:
 
     def describe(self) -> str:
         """Return the devices in words."""
-        cores = f"{self.num_cores} CPU core{'s' if self.num_cores > 1 else ''}"
-        return f"{self.num_gpus} GPU{'s' if self.num_gpus > 1 else ''} and {cores}" if self.num_gpus else cores
+        cores = count_noun(self.num_cores, "CPU core")
+        return f"{count_noun(self.num_gpus, 'GPU')} and {cores}" if self.num_gpus else cores
 
 
 def find_machine() -> Machine:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.formats.numbers import format_seconds
+from search_spaces.errors import count_noun
 from study.inputs.fitted_defaults import WEIGHTING, choose_batch_size, list_weightings
 from study.inputs.preparation import DEFAULT_TEST_FRACTION
 from study.views.first_spec.machine import Machine, estimate_probe_cost
@@ -169,7 +170,9 @@ class Proposal:
     def describe_steps(self) -> str:
         """Return the steps and epochs of a full trial in words."""
         epochs, per_epoch = self.max_epochs, self.steps_per_epoch
-        return f"A full trial has {epochs * per_epoch:,} steps, {epochs} epochs of {per_epoch:,}"
+        return (
+            f"A full trial has {count_noun(epochs * per_epoch, 'step')}, {count_noun(epochs, 'epoch')} of {per_epoch:,}"
+        )
 
     def describe_arms(self) -> str:
         """Return what is compared, and why ResNet50 is left out if it is."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from search_spaces.errors import count_noun
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.decode_set import STORED_SIDE_RATIO
 from trainables.data.decoding.encoded_files import BadImageError
@@ -175,9 +176,3 @@ def describe_bad(bad: Sequence[SkippedFile], advice: str = "replace or remove th
 def name_files(files: Sequence[SkippedFile]) -> tuple[str, ...]:
     """Return the names of files with the reasons why they are not used."""
     return tuple(f"{file.name} ({file.reason})" for file in files)
-
-
-def count_noun(number: int, noun: str) -> str:
-    """Return the number with its noun in singular or plural, such as "3 copies"."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
