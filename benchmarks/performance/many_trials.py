@@ -135,7 +135,6 @@ def run_many_trials(num_trials: int, workers: int) -> ManyTrials:
     recorded = list_curves()
     max_epochs = max(len(c) for arm in recorded.values() for c in arm)
     every = max(1, num_trials // 10)
-    # The default sampler's Gaussian process would add a quarter of a second to each of the first 150 trials of an arm.
     search = {"num_trials": num_trials, "max_epochs": max_epochs, "sampler": "tpe_multivariate"}
     resources = {"cpu": 1 / workers, "max_concurrent": workers}  # All workers share one core.
     sections = {"data": {"source": "planted"}, "model": {"weights": "none"}, "search": search, "resources": resources}
