@@ -99,12 +99,8 @@ def read_predictions_files(
     _name_classes(raws, names)
     sizes = {raw.scores.shape[-1] for raw in raws if raw.scores is not None}
     problems += _check_names(names, sizes)
-    alike = group_look_alikes(names or ()) if not (class_names or in_files) else []
-    if doubtful := [f"({list_some(map(repr, names_alike))})" for names_alike in alike if len(names_alike) > 1]:
-        problems.append(
-            f"some labels differ only in case or in blanks around them: {list_some(doubtful)}; spell each class in one way, or "
-            "give all names with --class-names if they are different classes"
-        )
+    if not (class_names or in_files):
+        problems += _check_spelling(names or ())
     arms: ByArm = {}
     for raw in raws:
         if raw.problems:
@@ -385,6 +381,17 @@ def _describe_differences(arms: Mapping[str, Mapping[int, Predictions]], image_n
             listed = ", ".join(differences)
             problems.append(f"{name} differs from {first_name}: {listed}; all need the same images{named}")
     return problems
+
+
+def _check_spelling(names: Sequence[str]) -> list[str]:
+    """Return what is doubtful about names of classes that were inferred from the labels."""
+    alike = [f"({list_some(map(repr, found))})" for found in group_look_alikes(names) if len(found) > 1]
+    if not alike:
+        return []
+    return [
+        f"some labels differ only in case or in blanks around them: {list_some(alike)}; spell each class in one way, or give all "
+        "names with --class-names if they are different classes"
+    ]
 
 
 def _check_names(names: Sequence[str] | None, sizes: Set[int]) -> list[str]:
