@@ -105,7 +105,7 @@ def test_a_process_and_an_address_exclude_each_other_but_the_environment_does_no
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     dry = run_cli("launch", tmp_path / "spec.toml", "--storage", tmp_path, "--local", "--dry-run", width=200)
     assert dry.status == 0, dry
-    assert "1 trials at once on this process" in dry.output
+    assert "1 trial at once on this process" in dry.output
     assert "twice the margin, with a chance of" in " ".join(dry.output.split())
 
 
