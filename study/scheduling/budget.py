@@ -122,8 +122,11 @@ class ArmAllocator:
 
     def _list_open(self, records: Sequence[TrialRecord]) -> list[str]:
         """Return the arms that may have another trial."""
-        most, numbers = self._spec.search.max_trials_per_arm, Counter(record.config.arm for record in records)
-        return [arm for arm in self._arms if most is None or numbers[arm] < most]
+        most = self._spec.search.max_trials_per_arm
+        if most is None:
+            return [*self._arms]
+        numbers = Counter(record.config.arm for record in records)
+        return [arm for arm in self._arms if numbers[arm] < most]
 
     def _measure(self, records: Sequence[TrialRecord]) -> DeviceTimeLedger:
         """Return the device-seconds of every arm; those of an epoch are `search.epoch_cost` where the spec gives it."""

@@ -17,7 +17,7 @@ from study.scheduling.warm_start import EarlierTrial
 from study.spec.sections import AshaSpec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
-from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState, best_trials
+from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState, best_trials, ran_every_epoch
 from trainables.seeds import derive_seed
 
 # Trials in a row of an arm that may fail before their first epoch. They cost no device time, so that a budget of device-seconds
@@ -156,9 +156,8 @@ class SearchDirector(Director):
         suggested = self._suggest(arm, trial_id)
         config = TrialConfig(arm=arm, seed=seed, hyperparameters=suggested, fixed=self._fixed)
         # With the seed of a trial that trains the same network, the head alone is fitted.
-        seeds = (record.config.seed for record in records)
-        found = next((s for s in seeds if self.book.find_network(config.with_seed(s), _USABLE) is not None), seed)
-        record = self.start_trial(trial_id, config.with_seed(found))
+        network = self.book.find_network(config, _USABLE, (record.config.seed for record in records))
+        record = self.start_trial(trial_id, config if network is None else config.with_seed(network.config.seed))
         if arm in self._pruners:
             self._pruners[arm].add(trial_id)
         return record
@@ -175,7 +174,7 @@ class SearchDirector(Director):
         """Report the end of a trial to its sampler, and delete its checkpoints and the weights that it makes needless."""
         self._report_end(record)
         super().on_end(record)
-        if self._spec.num_kept_weights is None:
+        if self._spec.num_kept_weights is None or not ran_every_epoch(record):
             return
         ranked = best_trials(self.book.of_stage(self.stage), record.config.arm)
         for needless in ranked[self._spec.num_kept_weights :]:

@@ -6,7 +6,7 @@ If that process stops before the end, the study can be resumed from them: `Study
 import os
 import platform
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import count
@@ -69,23 +69,30 @@ class MemoryBook:
         return [record for record in self.of_stage(stage) if self._fingerprint(record) == configuration]
 
     def find_network(
-        self, config: TrialConfig, states: Collection[TrialState] = (TrialState.COMPLETE,)
+        self,
+        config: TrialConfig,
+        states: Collection[TrialState] = (TrialState.COMPLETE,),
+        seeds: Iterable[int] | None = None,
     ) -> TrialRecord | None:
         """Return a trial that trains the very network whose head `config` fits anew: it differs in `head_refit` alone, if at all.
 
         Args:
             config: of a trial.
             states: of the trial that is returned.
+            seeds: one of which the trial has that is returned; None for the seed of `config`.
 
         Returns:
             None where there is none with weights, and for a configuration that fits no head anew.
         """
         if not _has_refit(config):
             return None
-        wanted = (config.seed, config.fold, _describe_network(config))
+        allowed = {config.seed} if seeds is None else {*seeds}
+        wanted = (config.fold, _describe_network(config))
         for record in self:
             own, is_usable = record.config, record.state in states and not record.weights_dropped
-            if is_usable and not _has_refit(own) and (own.seed, own.fold, _describe_network(own)) == wanted:
+            if not is_usable or own.seed not in allowed or _has_refit(own):
+                continue
+            if (own.fold, _describe_network(own)) == wanted:
                 return record
         return None
 
