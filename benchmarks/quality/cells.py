@@ -82,7 +82,7 @@ def measure_cells(side: Iterator[Predictor], cells: Sequence[Cell], judging: Pat
                 predicted = predict(predictor)
                 values["macro_f1"] = float(compute_macro_f1(labels, predicted, labels.max() + 1))
                 values["predictions"] = hashlib.sha256(predicted.tobytes()).hexdigest()
-                np.savez(cell.locate(results).with_suffix(".npz"), labels=labels, predicted=predicted)
+                np.savez_compressed(cell.locate(results).with_suffix(".npz"), labels=labels, predicted=predicted)
             cell.locate(results).write_text(json.dumps(cell._asdict() | values, indent=1) + "\n")
 
 

@@ -1,5 +1,8 @@
 """P20, quality at equal time: ``python -m benchmarks.quality.equal_time``; about three hours, and a stopped run resumes.
 
+What was measured lies in ``benchmarks/quality/measured/``, with its predictions, and is committed: a run goes on where another
+one stopped, of another machine too. Delete a cell's two files to measure it again.
+
 A study and three recipes get the same images, weights and minutes. Each hands over one model, which is judged on images that no
 side was given.
 """
@@ -19,7 +22,8 @@ from benchmarks.quality.recipes import Material, run_fastai, run_probe, run_tuto
 from benchmarks.quality.study_side import ROOT, THIS_STUDY, run_study
 from search_spaces.errors import UserInputError
 
-PAGE, WORK = Path(__file__).parents[1] / "QUALITY.md", Path(".venv/cache/equal_time")
+PAGE, MEASURED = Path(__file__).parents[1] / "QUALITY.md", Path(__file__).with_name("measured")
+WORK = Path(".venv/cache/equal_time")
 RUNNERS = dict(zip(RECIPES, (run_probe, run_tutorial, run_fastai), strict=True))
 PLAN_BEFORE = [("refuse-600", 0, 15.0), ("cifar10-2000", 0, 15.0)]
 PRODUCT, OWN = ("study", "analysis", "trainables", "search_spaces"), ("benchmarks/quality/recipes.py",)
@@ -34,7 +38,7 @@ def main(
     study_command: Annotated[str, typer.Option(help="`study` of an earlier commit, for two cells of 15 min.")] = "",
     study_commit: Annotated[str, typer.Option(help="The commit of --study-command.")] = "",
 ) -> None:
-    """Measure the cells that have no file in .venv/cache/equal_time, and write QUALITY.md from those that have."""
+    """Measure the cells that have no file in benchmarks/quality/measured, and write QUALITY.md from those that have."""
     if unknown := ({*(side or ())} - {STUDY, *RECIPES}) | ({*(images or ())} - {*SETS}):
         raise typer.BadParameter(f"there is no {', '.join(unknown)}; --help lists sides and sets")
     if bool(study_command) != bool(study_commit):
@@ -42,29 +46,29 @@ def main(
     plan = PLAN_BEFORE if study_command else PLAN
     if minutes is not None:
         plan = [(name, 0, minutes) for name in SETS]
-    data = find_data()
+    data, results = find_data(), MEASURED if minutes is None else WORK.absolute() / "results"
     for name, split in dict.fromkeys(place[:2] for place in plan if not images or place[0] in images):
         limits = [place[2] for place in plan if place[:2] == (name, split)]
         for one in [BEFORE] if study_command else side or [STUDY, *RECIPES]:
             commit = study_commit or find_commit(*(OWN if one in RECIPES else PRODUCT))
             cells = [Cell(one, name, split, limit, commit) for limit in limits]
-            measure_side(cells, data, WORK.absolute(), study_command or THIS_STUDY)
+            measure_side(cells, data, WORK.absolute(), results, study_command or THIS_STUDY)
     if minutes is None:
-        write_results(WORK / "results", PAGE)
+        write_results(results, PAGE)
 
 
-def measure_side(cells: Sequence[Cell], data: Path, work: Path, command: str) -> None:
+def measure_side(cells: Sequence[Cell], data: Path, work: Path, results: Path, command: str) -> None:
     """Measure those cells of a side on one split that have no file yet: a recipe once for all, a study once for each."""
-    missing = [cell for cell in cells if not cell.locate(work / "results").exists()]
+    missing = [cell for cell in cells if not cell.locate(results).exists()]
     given, judging = draw_set(cells[0].images, cells[0].split, data, work / "sets")
     material = Material(given, data / "weights", cells[0].split)
     if missing and cells[0].side in RUNNERS:
         side = RUNNERS[cells[0].side](material, min(cell.minutes for cell in missing))
-        measure_cells(side, missing, judging, work / "results")
+        measure_cells(side, missing, judging, results)
     elif missing:
         for cell in missing:
             folder = cell.locate(work / "studies").with_suffix("")
-            measure_cells(run_study(material, cell.minutes, folder, command), [cell], judging, work / "results")
+            measure_cells(run_study(material, cell.minutes, folder, command), [cell], judging, results)
 
 
 def find_commit(*paths: str) -> str:

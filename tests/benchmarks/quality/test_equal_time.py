@@ -82,7 +82,7 @@ def test_a_recipe_is_measured_once_for_all_its_minutes(
     monkeypatch.setitem(equal_time.RUNNERS, "probe", run)
     asked = [Cell("probe", TINY, 1, minutes, "abc") for minutes in (5.0, 15.0)]
     for _ in range(2):
-        equal_time.measure_side(asked, data, tmp_path, "study")
+        equal_time.measure_side(asked, data, tmp_path, tmp_path / "results", "study")
     assert starts == [(Material(tmp_path / "sets" / f"{TINY}-1" / "given", data / "weights", 1), 5.0)]
     # One model is handed over for both, and predicts once.
     assert judged == [tmp_path / "sets" / f"{TINY}-1" / "judging"]
@@ -90,7 +90,7 @@ def test_a_recipe_is_measured_once_for_all_its_minutes(
     assert {cell[:5] for cell in found} == {cell[:5] for cell in asked}
     assert all(cell.macro_f1 == 1.0 and len(cell.predictions) == 64 and cell.looked_at for cell in found)
     # Another commit is another cell.
-    equal_time.measure_side([asked[0]._replace(commit="def")], data, tmp_path, "study")
+    equal_time.measure_side([asked[0]._replace(commit="def")], data, tmp_path, tmp_path / "results", "study")
     assert len(starts) == 2
 
 
@@ -106,7 +106,7 @@ def test_a_study_runs_anew_for_each_number_of_minutes(
     monkeypatch.setattr(equal_time, "run_study", run)
     asked = [Cell("study before", TINY, 0, minutes, "abc") for minutes in (5.0, 15.0)]
     for _ in range(2):
-        equal_time.measure_side(asked, data, tmp_path, "other study")
+        equal_time.measure_side(asked, data, tmp_path, tmp_path / "results", "other study")
     names = [f"{TINY}-0-{minutes}min-study-before-abc" for minutes in (5, 15)]
     assert starts == [(5.0, names[0], "other study"), (15.0, names[1], "other study")]
     # It handed over nothing.
