@@ -46,7 +46,8 @@ def main(
     plan = PLAN_BEFORE if study_command else PLAN
     if minutes is not None:
         plan = [(name, 0, minutes) for name in SETS]
-    data, results = find_data(), MEASURED if minutes is None else WORK.absolute() / "results"
+    data = find_data()
+    results = MEASURED if minutes is None else WORK.absolute() / "results"
     for name, split in dict.fromkeys(place[:2] for place in plan if not images or place[0] in images):
         limits = [place[2] for place in plan if place[:2] == (name, split)]
         for one in [BEFORE] if study_command else side or [STUDY, *RECIPES]:

@@ -17,7 +17,7 @@ from study.scheduling.warm_start import EarlierTrial
 from study.spec.sections import AshaSpec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
-from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState, best_trials, ran_every_epoch
+from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState, best_trials
 from trainables.seeds import derive_seed
 
 # Trials in a row of an arm that may fail before their first epoch. They cost no device time, so that a budget of device-seconds
@@ -174,7 +174,7 @@ class SearchDirector(Director):
         """Report the end of a trial to its sampler, and delete its checkpoints and the weights that it makes needless."""
         self._report_end(record)
         super().on_end(record)
-        if self._spec.num_kept_weights is None or not ran_every_epoch(record):
+        if self._spec.num_kept_weights is None:
             return
         ranked = best_trials(self.book.of_stage(self.stage), record.config.arm)
         for needless in ranked[self._spec.num_kept_weights :]:

@@ -77,7 +77,8 @@ def kill_drivers(folder: Path, count: int) -> Outcome:
     Two kills of three come within 45 s after trials have begun to train, so that many trials finish in between and the Gaussian
     process is fitted between kills; the third comes at any time after the start.
     """
-    campaign = Campaign(folder, num_trials=6 * count, max_epochs=3)
+    # The first kill comes up to 45 s after the start, in which twenty trials may end: a sample needs more than that.
+    campaign = Campaign(folder, num_trials=max(60, 6 * count), max_epochs=3)
     campaign.start()
     struck, known = 0, 0
     while struck < count:
