@@ -287,7 +287,7 @@ def _orphan_trials(folder: Path, count: int, fault: str, orphaning: Orphaning) -
     return campaign.outcome(
         fault,
         struck,
-        f"{ends.count('refused')} orphans were refused their checkpoint, {ends.count('gone')} ended before they wrote",
+        f"orphans that were refused their checkpoint: {ends.count('refused')}; that ended before: {ends.count('gone')}",
         survived=struck - ends.count("alive") if status == EXIT_DONE else 0,
         lost=(*find_late_writes(campaign), *find_other_decisions(campaign.root)),
     )

@@ -78,7 +78,7 @@ def cut_off_nodes(folder: Path, count: int) -> Outcome:
             "R17 node cut off",
             struck,
             f"each for {CUT_SECONDS:g} s, from head, store and both in turn; {num_ended} nodes had ended and were started "
-            f"again; {refused} attempts were refused their checkpoint",
+            f"again; attempts that were refused their checkpoint: {refused}",
             lost=(*find_late_writes(campaign), *find_other_decisions(campaign.root)),
         )
 

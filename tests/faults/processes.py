@@ -203,8 +203,8 @@ def hang_set_ups(folder: Path, count: int, timeout_seconds: float = 20.0) -> Out
     hung = sum(line.event == "hang" for line in campaign.lines())
     causes = [cause for r in campaign.records().values() for cause in r.retry_causes]
     ended = sum("no end of its set-up for" in cause for cause in causes)
-    seen = f"{ended} processes ended {4 * timeout_seconds:g} s after the begin of their set-up"
-    seen += f"; {hung - ended} trials were taken over by a process that became free before" if hung > ended else ""
+    seen = f"processes ended {4 * timeout_seconds:g} s after the begin of their set-up: {ended}"
+    seen += f"; trials that a process that became free took over before: {hung - ended}" if hung > ended else ""
     return campaign.outcome("R18 hang in set-up", hung, seen)
 
 
