@@ -1,7 +1,7 @@
 """The ratios P1 to P19 and P21 of the performance table: ``python -m benchmarks.performance.bench [P2 P3] [--device cuda]``.
 
 Figures are kept in results.json; RESULTS.md, or RESULTS-GPU.md, is written from all that were measured so far. With
---device cuda P2 to P5, P11 and P15 are measured on the GPU. A row whose package is not installed, such as Ray's, is left out.
+--device cuda P2 to P5, P11, P12 and P15 are measured on the GPU. A row whose package, such as Ray, is not installed is left out.
 """
 
 import json
@@ -53,6 +53,7 @@ BENCHES: dict[str, Bench] = {
     "P9": Bench("study_ratios", "measure_memory", "ray"),
     "P10": Bench("bootstrap_ratio", "measure_bootstrap"),
     "P11": Bench("forensics_speed", "measure_limits", "pytorch_grad_cam"),
+    "P12": Bench("training_ratios", "measure_packed"),
     "P13": Bench("decoding_ratios", "measure_decoding"),
     "P14": Bench("decoding_ratios", "measure_second_start"),
     "P15": Bench("checkpoint_ratios", "measure_stand_still"),
@@ -70,7 +71,7 @@ def main(
     only: Annotated[
         list[str] | None, typer.Argument(help="Numbers such as P2; all but P1-long where none is given.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda for P2 to P5, P11 and P15.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, or cuda for P2 to P5, P11, P12 and P15.")] = "cpu",
 ) -> None:
     """Measure; print each row and write it to the page at once."""
     unknown = sorted(set(only or ()) - set(BENCHES))
@@ -130,7 +131,6 @@ def tabulate_kept(device: str) -> Table:
         rows += [(*row, found["measured"]) for row in found["rows"]]
     searches = ("P7", "device time until the choice of a search stays good enough / that of another search")
     rows.append((*searches, "—", "—", "—", "in [SEARCH_MODELED.md](SEARCH_MODELED.md)", "", ""))
-    rows.append(("P12", "packed trials per GPU / one after the other, at most 64 px", ">= 1.3", *NOT_MEASURED, "", ""))
     return Table("", COLUMNS, rows)
 
 

@@ -3,8 +3,9 @@
 ``make gpu-wheels`` fills the folder gpu-wheels beforehand, on a machine with a network and the same Python, with the few other
 packages that are needed (under 40 MB); ``make gpu`` installs them from there into a folder of its own. It runs the tests marked
 `gpu`, and looks at what cannot be seen on a CPU: whether augmentation waits for the device, whether a trial has the same bits
-under a limit of memory, and what is raised where memory is missing; then P4, P5 and P2 as long as the time lasts. Without a GPU
-each step says that it ran on the CPU, or why it was left out. Writes benchmarks/GPU.md.
+under a limit of memory, and what is raised where memory is missing; then ratios of the performance table as long as the time
+lasts, which go to RESULTS-GPU.md too. Without a GPU each step says that it ran on the CPU, or why it was left out. Writes
+benchmarks/GPU.md.
 """
 
 import os
@@ -57,7 +58,7 @@ STEPS = (
     Step("augmentation waits for the device", (*LOOK, "waits"), needs_gpu=True),
     Step("bits of a trial, and under a limit of memory", (*LOOK, "bits")),
     Step("errors where memory is missing", (*LOOK, "memory"), needs_gpu=True),
-    *(Step(f"{number} of RESULTS-GPU.md", (*BENCH, number), needs_gpu=True) for number in ("P4", "P5", "P2")),
+    *(Step(f"{number} of the ratios", (*BENCH, number)) for number in ("P4", "P12", "P15", "P11", "P5", "P2")),
 )
 
 
@@ -92,7 +93,7 @@ def install_missing() -> None:
 
 
 def run_step(step: Step, device: str, seconds: float) -> str:
-    """Run a step; return its last line, or why it did not end well."""
+    """Run a step; return its last line, the lines of a ratio, or why it did not end well."""
     if step.needs_gpu and device == "cpu":
         return "left out: torch finds no CUDA device here"
     if seconds <= 0:
@@ -105,9 +106,9 @@ def run_step(step: Step, device: str, seconds: float) -> str:
         return "stopped: its time was over"
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     where = "on the CPU: " if device == "cpu" else ""
-    return (
-        f"{where}{'' if done.returncode == 0 else f'status {done.returncode}: '}{lines[-1] if lines else 'no output'}"
-    )
+    status = "" if done.returncode == 0 else f"status {done.returncode}: "
+    of_ratio = [line for line in lines if line.startswith(f"{step.arguments[-1]}  ")]
+    return f"{where}{status}{'; '.join(of_ratio or lines[-1:]) or 'no output'}"
 
 
 def run_kit() -> None:

@@ -1,14 +1,16 @@
-"""P2 to P5: the training loop against the torchvision reference recipe and its own parts, bf16 against fp32. Without Ray."""
+"""P2 to P5, P12: the loop against torchvision's reference recipe, its own parts and itself, twice on a device. Without Ray."""
 
 import dataclasses
 import statistics
 import time
 from functools import partial
+from multiprocessing import get_context
+from typing import Any
 
 import torch
 
 from benchmarks.performance.reference_recipe import BATCH_SIZE, make_config, make_reference
-from benchmarks.ratios import NOT_JUDGED, REPEATS, Ratio, compare_sides, synchronize, take_turns
+from benchmarks.ratios import NOT_JUDGED, REPEATS, Ratio, compare_sides, measure_seconds, synchronize, take_turns
 from search_spaces.config import Value
 from trainables.data.augmentation.pipeline import AugmentationSettings, augment_batch
 from trainables.data.sources import load_image_set
@@ -24,7 +26,9 @@ NUM_IMAGES = 2000
 SCORED_EPOCHS = 4
 # Backbone, side in pixels and goal of P2, on a CPU and on a GPU.
 CPU_CASES = (("resnet18", 32, ">= 1.8"), ("resnet18", 64, ">= 1.8"))
-GPU_CASES = (("resnet18", 224, ">= 5"),)
+GPU_CASES = (("resnet18", 224, ">= 5"), ("resnet18", 64, NOT_JUDGED), ("resnet18", 32, NOT_JUDGED))
+# Trials of P12 at once, and the epochs of each turn.
+NUM_PACKED, PACKED_EPOCHS = 2, 3
 # What P3 measures beside the default set, each alone; the padding of pad-and-crop depends on the size.
 ADDITIONS: dict[str, dict[str, Value]] = {
     "random crops": {"crop_min_area": 0.35},
@@ -48,8 +52,8 @@ def load_data(image_size: int) -> TrialData:
     return TrialData(images=image_set.images, labels=image_set.labels, splits=splits, class_names=image_set.class_names)
 
 
-def _usual_size(device: torch.device) -> int:
-    return 224 if device.type == "cuda" else 32
+def _usual_sizes(device: torch.device) -> tuple[int, ...]:
+    return (224, 64, 32) if device.type == "cuda" else (32,)
 
 
 def _images_per_second(run: TrainingRun) -> float:
@@ -86,7 +90,7 @@ def _try_compilers(data: TrialData, plain: TrainingRun) -> str:
 
 def measure_augmentation(device: torch.device) -> list[Ratio]:
     """P3: the share of a step that gathering and augmenting takes; what each addition adds to it is shown, but not judged."""
-    size = _usual_size(device)
+    size = _usual_sizes(device)[0]
     data = load_data(size)
     default = make_config("resnet18", size, rotation_degrees=10.0, cutmix=0.5)
     run = TrainingRun(default, data, device=device)
@@ -136,7 +140,10 @@ def _tabulate_augmentation(turns: list[dict[str, float]], of: str) -> list[Ratio
 
 def measure_fixed_tensor(device: torch.device) -> list[Ratio]:
     """P4: images per second of the loop against the same model stepping on one fixed tensor."""
-    size = _usual_size(device)
+    return [_compare_with_fixed_tensor(device, size) for size in _usual_sizes(device)]
+
+
+def _compare_with_fixed_tensor(device: torch.device, size: int) -> Ratio:
     data = load_data(size)
     config = make_config("resnet18", size)
     run = TrainingRun(config, data, device=device)
@@ -161,20 +168,25 @@ def measure_fixed_tensor(device: torch.device) -> list[Ratio]:
 
     name = f"images/s trained / the same model stepping on one fixed tensor, resnet18 at {size} px"
     sides = {"this loop": partial(_images_per_second, run), "fixed tensor": step_on_fixed_tensor}
-    return [compare_sides("P4", name, ">= 0.95", sides, "images/s")]
+    return compare_sides("P4", name, ">= 0.95", sides, "images/s")
 
 
 def measure_precision(device: torch.device) -> list[Ratio]:
-    """P5: bf16 and channels_last against fp32, and the difference in macro-F1 over five seeds."""
-    size = _usual_size(device)
-    data = load_data(size)
-    configs = {"bf16": make_config("resnet18", size), "fp32": make_config("resnet18", size, **FP32)}
-    sides = {
-        name: partial(_images_per_second, TrainingRun(config, data, device=device)) for name, config in configs.items()
-    }
-    name = f"images/s in bf16 and channels_last / fp32, resnet18 at {size} px"
-    row = compare_sides("P5", name, ">= 1.7", sides, "images/s")
-    return [dataclasses.replace(row, note=f"{row.note}; {_compare_scores(data, size, device)}")]
+    """P5: bf16 and channels_last against fp32, and at the first size the difference in macro-F1 over five seeds."""
+    rows: list[Ratio] = []
+    for size in _usual_sizes(device):
+        data = load_data(size)
+        configs = {"bf16": make_config("resnet18", size), "fp32": make_config("resnet18", size, **FP32)}
+        sides = {
+            name: partial(_images_per_second, TrainingRun(config, data, device=device))
+            for name, config in configs.items()
+        }
+        name = f"images/s in bf16 and channels_last / fp32, resnet18 at {size} px"
+        row = compare_sides("P5", name, ">= 1.7", sides, "images/s")
+        rows.append(
+            row if rows else dataclasses.replace(row, note=f"{row.note}; {_compare_scores(data, size, device)}")
+        )
+    return rows
 
 
 def _compare_scores(data: TrialData, size: int, device: torch.device) -> str:
@@ -194,3 +206,41 @@ def _compare_scores(data: TrialData, size: int, device: torch.device) -> str:
         f"macro-F1 {statistics.fmean(differences):+.1f} pp in bf16, seed to seed "
         f"{statistics.stdev(scores[1]):.1f} pp ({REPEATS} seeds, {SCORED_EPOCHS} epochs)"
     )
+
+
+def measure_packed(device: torch.device) -> list[Ratio]:
+    """P12: trials that share a device, one thread each, against the same ones one after the other; judged on a GPU only."""
+    context = get_context("spawn")
+    barrier, results = context.Barrier(NUM_PACKED), context.SimpleQueue()
+    sizes = tuple(size for size in _usual_sizes(device) if size <= 64)
+    arguments = [(number, sizes, device, barrier, results) for number in range(NUM_PACKED)]
+    processes = [context.Process(target=_train_in_turns, args=own, daemon=True) for own in arguments]
+    for process in processes:
+        process.start()
+    found = [results.get() for _ in processes]
+    rows = []
+    for size in sizes:
+        turns = [[of_trial[size][turn] for of_trial in found] for turn in range(REPEATS)]
+        alone, packed = ([max(trial[side] for trial in turn) for turn in turns] for side in (0, 1))
+        name = f"packed trials on a device, {NUM_PACKED} at once / one after the other, resnet18 at {size} px"
+        note = f"one alone {statistics.median(alone):.3g}, {NUM_PACKED} at once {statistics.median(packed):.3g} s"
+        goal = ">= 1.3" if device.type == "cuda" else NOT_JUDGED
+        ratios = tuple(NUM_PACKED * own / both for own, both in zip(alone, packed, strict=True))
+        rows.append(Ratio("P12", name, goal, ratios, f"{note} for {PACKED_EPOCHS} epochs"))
+    return rows
+
+
+def _train_in_turns(number: int, sizes: tuple[int, ...], device: torch.device, barrier: Any, results: Any) -> None:
+    """Train in a process of its own; put the seconds, by size and turn, that the first trial alone and all at once took."""
+    torch.set_num_threads(1)
+    seconds: dict[int, list[tuple[float, float]]] = {}
+    for size in sizes:
+        run = TrainingRun(make_config("resnet18", size), load_data(size), device=device)
+
+        def train(run: TrainingRun = run, *, is_active: bool) -> float:
+            barrier.wait()
+            return measure_seconds(lambda: [run.run_epoch() for _ in range(PACKED_EPOCHS if is_active else 0)])
+
+        train(is_active=True)  # Does not count.
+        seconds[size] = [(train(is_active=number == 0), train(is_active=True)) for _ in range(REPEATS)]
+    results.put(seconds)

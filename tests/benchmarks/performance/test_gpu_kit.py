@@ -43,6 +43,8 @@ def test_a_step_says_where_it_ran_or_why_not() -> None:
     assert run_step(step, "cuda", 60) == "cuda cuda"
     assert run_step(step, "cuda", 0) == "left out: 8 minutes are over"
     assert run_step(Step("a", (), needs_gpu=True), "cpu", 60) == "left out: torch finds no CUDA device here"
+    ratio = Step("a", ("-c", "print('P4  one\\nP4  two\\nRESULTS.md'); raise SystemExit(1)", "P4"))
+    assert run_step(ratio, "cuda", 60) == "status 1: P4  one; P4  two"
     failing = Step("a", ("-c", "print('done'); raise SystemExit('why')"))
     assert run_step(failing, "cuda", 60) == "status 1: why"
     assert run_step(Step("a", ("-c", "import time; time.sleep(60)")), "cuda", 0.2) == "stopped: its time was over"
