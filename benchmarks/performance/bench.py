@@ -56,7 +56,7 @@ BENCHES: dict[str, Bench] = {
     "P12": Bench("training_ratios", "measure_packed"),
     "P13": Bench("decoding_ratios", "measure_decoding"),
     "P14": Bench("decoding_ratios", "measure_second_start"),
-    "P15": Bench("checkpoint_ratios", "measure_stand_still"),
+    "P15": Bench("checkpoint_ratios", "measure_stand_still", "pyarrow"),
     "P16": Bench("forensics_workers", "measure_workers", "ray"),
     "P17": Bench("mapped_ratio", "measure_mapped"),
     "P18": Bench("command_times", "measure_commands", "optuna"),
