@@ -3,6 +3,7 @@
 import dataclasses
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from typing import Any
@@ -27,8 +28,8 @@ SCORED_EPOCHS = 4
 # Backbone, side in pixels and goal of P2, on a CPU and on a GPU.
 CPU_CASES = (("resnet18", 32, ">= 1.8"), ("resnet18", 64, ">= 1.8"))
 GPU_CASES = (("resnet18", 224, ">= 5"), ("resnet18", 64, NOT_JUDGED), ("resnet18", 32, NOT_JUDGED))
-# Trials of P12 at once, and the epochs of each turn.
-NUM_PACKED, PACKED_EPOCHS = 2, 3
+# Trials of P12 at once, the epochs of each turn, and the longest wait of one for another.
+NUM_PACKED, PACKED_EPOCHS, TURN_SECONDS = 2, 3, 120.0
 # What P3 measures beside the default set, each alone; the padding of pad-and-crop depends on the size.
 ADDITIONS: dict[str, dict[str, Value]] = {
     "random crops": {"crop_min_area": 0.35},
@@ -211,13 +212,12 @@ def _compare_scores(data: TrialData, size: int, device: torch.device) -> str:
 def measure_packed(device: torch.device) -> list[Ratio]:
     """P12: trials that share a device, one thread each, against the same ones one after the other; judged on a GPU only."""
     context = get_context("spawn")
-    barrier, results = context.Barrier(NUM_PACKED), context.SimpleQueue()
     sizes = tuple(size for size in _usual_sizes(device) if size <= 64)
-    arguments = [(number, sizes, device, barrier, results) for number in range(NUM_PACKED)]
-    processes = [context.Process(target=_train_in_turns, args=own, daemon=True) for own in arguments]
-    for process in processes:
-        process.start()
-    found = [results.get() for _ in processes]
+    with context.Manager() as manager, ProcessPoolExecutor(NUM_PACKED, mp_context=context) as pool:
+        # Where one trial fails, the others do not wait for it for ever.
+        barrier = manager.Barrier(NUM_PACKED, timeout=TURN_SECONDS)
+        train = partial(_train_in_turns, sizes=sizes, device=device, barrier=barrier)
+        found = list(pool.map(train, range(NUM_PACKED)))
     rows = []
     for size in sizes:
         turns = [[of_trial[size][turn] for of_trial in found] for turn in range(REPEATS)]
@@ -230,8 +230,10 @@ def measure_packed(device: torch.device) -> list[Ratio]:
     return rows
 
 
-def _train_in_turns(number: int, sizes: tuple[int, ...], device: torch.device, barrier: Any, results: Any) -> None:
-    """Train in a process of its own; put the seconds, by size and turn, that the first trial alone and all at once took."""
+def _train_in_turns(
+    number: int, sizes: tuple[int, ...], device: torch.device, barrier: Any
+) -> dict[int, list[tuple[float, float]]]:
+    """Train in a process of its own; return the seconds, by size and turn, that the first trial alone and all at once took."""
     torch.set_num_threads(1)
     seconds: dict[int, list[tuple[float, float]]] = {}
     for size in sizes:
@@ -243,4 +245,4 @@ def _train_in_turns(number: int, sizes: tuple[int, ...], device: torch.device, b
 
         train(is_active=True)  # Does not count.
         seconds[size] = [(train(is_active=number == 0), train(is_active=True)) for _ in range(REPEATS)]
-    results.put(seconds)
+    return seconds
