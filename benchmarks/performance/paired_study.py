@@ -60,7 +60,7 @@ class PairedTimes:
 
 
 def measure_long_study() -> list[Ratio]:
-    """P1 with ten times the images, where the start of Ray and of its processes weighs less; 35 to 45 minutes on two cores.
+    """P1 with ten times the images, where the start of Ray and of its processes weighs less; 20 to 45 minutes on two cores.
 
     One side after the other measures the machine, where other users of a host make the speed of its cores drift by more than the
     goal within minutes. So both sides run at once, with one trial at a time and a core each, and then change the cores. What Ray
