@@ -31,6 +31,9 @@ MAX_BALANCED_RATIO = 1.2
 MIN_SCALE = 0.1
 # Bias of a class without training images.
 ABSENT = -30.0
+# Norm of the features of a head that is trained alone: with it, the rates and the steps of a first study regularize as the
+# strengths above do. With norm 1, the lower rates hardly leave the start.
+FEATURE_NORM = 8.0
 
 Labels = NDArray[np.int64]
 Scale = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -173,7 +176,7 @@ def prepare_head(
 
     With `head_init = "probe"`, head and frozen backbone together are the probe before the first step (Kumar et al. 2022,
     Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, ICLR). A head that is trained alone
-    standardizes its inputs in any case, and divides them by the root of their number.
+    standardizes its inputs in any case, and scales them to a norm of about `FEATURE_NORM`.
 
     Args:
         model: Placed model of `build_model`.
@@ -189,8 +192,7 @@ def prepare_head(
     if is_restored:
         head.standardize(torch.zeros(head.in_features), torch.ones(head.in_features))
         return
-    # Features of norm 1 or so, with which the rates of a search fit a regularized regression to a head that is trained alone.
-    factor = head.in_features**0.5 if config["tuning"] == PROBE else 1.0
+    factor = head.in_features**0.5 / FEATURE_NORM if config["tuning"] == PROBE else 1.0
     with borrow_backbone(model, config, device) as backbone:
         if config["head_init"] == PROBE:
             probe = measure_probe(backbone, data, images)

@@ -109,6 +109,13 @@ def test_a_head_that_starts_from_the_probe_is_the_probe() -> None:
     assert float(np.ptp(logits)) > 0.1
 
 
+@pytest.mark.parametrize("max_lr", [0.003, 0.02, 0.1])
+def test_the_rates_of_a_first_study_train_a_probe_within_300_steps(max_lr: float) -> None:
+    config = change(tuning="probe", max_epochs=50, max_lr=max_lr, batch_size=8)
+    run = train(make_run(config, DATA, device=CPU))
+    assert run.history[-1].search_loss < 0.1
+
+
 def test_a_run_that_started_from_the_probe_is_resumed_without_it(cache: Path) -> None:
     config = change(head_init="probe", max_epochs=2)
     whole = train(TrainingRun(config, DATA, device=CPU))
