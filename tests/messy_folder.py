@@ -1,5 +1,9 @@
-"""A folder of photographs as people have them: many sizes and modes, damaged and stray files, duplicates, imbalance."""
+"""A folder of photographs as people have them: many sizes and modes, damaged and stray files, duplicates, imbalance.
 
+``python -m tests.messy_folder TO`` writes that of docs/tutorial.md.
+"""
+
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trainables.data.sources.planted_scenes import make_planted_scenes
+
 # Images of the most frequent and of the rarest class in train/; val/ has a quarter of them.
 MOST, FEWEST = 400, 20
+CLASS_NAMES, NUM_SCENES = ("dog", "cat", "frog", "horse", "deer", "bird"), 5500
 MIN_SIDE, MAX_SIDE, MAX_RATIO = 40, 400, 3.0
 EXIF_ORIENTATION, ROTATED = 0x0112, 6
 
@@ -109,3 +116,8 @@ def _write_strays(folder: Path, name: str) -> tuple[Path, ...]:
     Image.open(folder / f"{name}_0007.jpg").save(gif)
     text.write_text("taken in spring\n")
     return gif, text
+
+
+if __name__ == "__main__":
+    scenes = make_planted_scenes(seed=0, num_images=NUM_SCENES).image_set
+    write_messy_folder(Path(sys.argv[1]), scenes.images, scenes.labels, CLASS_NAMES)
