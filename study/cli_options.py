@@ -60,7 +60,8 @@ Text = str | None
 Texts = list[str] | None
 
 SpecArgument = Annotated[
-    str, Argument(metavar="SPEC", help="A TOML file, or a preset: demo, demo-loop, cifar10, cifar10-cpu.")
+    str,
+    Argument(metavar="SPEC", help="A TOML file, or a preset: cifar10, cifar10-cpu, demo, demo-loop, frozen-or-not."),
 ]
 _FOLDER_HELP = (
     "A folder of images, a table of their paths and labels, parquet or tar files, or the URI of one of these. "

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import UserInputError
+from study.cli_options import SpecArgument
 from study.spec.reading import load_spec, parse_spec, preset_names
 
 
@@ -15,8 +16,10 @@ def test_every_preset_is_valid_and_its_text_reads_back_equal(name: str) -> None:
     assert len(spec.arms()) == 2
 
 
-def test_names_of_the_presets() -> None:
+def test_help_of_the_command_line_names_every_preset() -> None:
     assert preset_names() == ("cifar10", "cifar10-cpu", "demo", "demo-loop", "frozen-or-not")
+    (argument,) = SpecArgument.__metadata__  # type: ignore[attr-defined]
+    assert argument.help == f"A TOML file, or a preset: {', '.join(preset_names())}."
 
 
 def test_overrides_and_name_are_written_into_the_text() -> None:
