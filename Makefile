@@ -5,8 +5,8 @@ DEVICE ?= cpu
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Three workers for two cores, since tests wait for processes; they take the tests file by file, in the order of tests/conftest.py.
-PYTEST := $(BIN)/python -m pytest --durations=25 -n 3 --dist loadfile --no-loadscope-reorder
+# Two workers, which take the tests file by file, in the order of tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest --durations=25 -n 2 --dist loadfile --no-loadscope-reorder
 
 # Font caches and those of the tools go into .venv. Byte code lies where every Python looks for it: that which pip compiled must
 # also serve .venv/bin/study, or each process, each worker of Ray's too, compiles torch and all the rest anew.
