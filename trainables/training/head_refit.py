@@ -31,13 +31,20 @@ NONE, RING_SWAPS, GROUPS, BALANCED = "none", "ring_swaps", "groups", "balanced"
 NUM_SWAPS = 4
 # One to fit on and one to choose the regularization on.
 MIN_PER_CLASS = 2
+# Mean number of images of one group and class from which on weights per group are a remedy to try.
+MIN_GROUP_SIZE = 2
 
 
 def list_refits(data: TrialData) -> tuple[str, ...]:
     """Return the choices of `head_refit` that these data allow, and that weigh their images in another way than they are."""
-    counts = np.bincount(data.labels[data.splits.search], minlength=len(data.class_names))
+    rows = data.splits.search
+    labels = data.labels[rows]
+    counts = np.bincount(labels, minlength=len(data.class_names))
     is_unequal = counts.max() >= linear_probe.MAX_BALANCED_RATIO * counts.min()
-    kinds = (RING_SWAPS, GROUPS, *([BALANCED] if is_unequal else []))
+    # Where most groups have one image, as those of a few near-duplicates, images weigh about alike as they are.
+    num_groups = 0 if data.groups is None else len(np.unique([labels, data.groups[rows]], axis=1).T)
+    has_groups = MIN_GROUP_SIZE * num_groups <= len(rows)
+    kinds = (RING_SWAPS, *([GROUPS] if has_groups else []), *([BALANCED] if is_unequal else []))
     return tuple(kind for kind in kinds if not list_refit_problems(kind, data))
 
 

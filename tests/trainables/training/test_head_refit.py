@@ -166,6 +166,16 @@ def test_classes_are_weighed_alike_only_where_they_are_unequal() -> None:
     assert list_refits(replace(DATA, splits=replace(DATA.splits, search=unequal))) == ("ring_swaps", "balanced")
 
 
+@pytest.mark.parametrize(("num_groups", "is_proposed"), [(160, False), (4, True)])
+def test_groups_of_one_image_each_are_no_choice(num_groups: int, *, is_proposed: bool) -> None:
+    """As where a few images have near-duplicates: all weights would be alike."""
+    groups = np.arange(160) % num_groups
+    groups[:2] = 0
+    data = replace(DATA, groups=groups)
+    assert not list_refit_problems("groups", data), "who asks for it gets it"
+    assert ("groups" in list_refits(data)) == is_proposed
+
+
 def test_a_model_whose_head_is_not_at_its_end_is_refused() -> None:
     class Averaged(Reader):
         def forward(self, inputs: Tensor) -> Tensor:
