@@ -170,8 +170,8 @@ def _explain_nothing(effects: Sequence[InterventionEffect], margin: float, comma
     words += ["--design factorial"] if is_factorial and len(names) > 1 else []
     return (
         f"Nothing is recommended yet: {_list_names(names)} {'is' if len(names) == 1 else 'are'} BETTER on the target, but with "
-        f"{num_seeds} seeds a loss of {100 * margin:.2g} pp of macro-F1 is possible. More seeds decide it: "
-        f"`{command} {' '.join(words)} --seeds {2 * num_seeds}`."
+        f"{num_seeds} seeds a loss of {100 * margin:.2g} pp of macro-F1 is possible. More seeds may decide it: "
+        f"`{command} {' '.join(words)} --seeds {2 * num_seeds}`; with --dry-run it says how likely."
     )
 
 
