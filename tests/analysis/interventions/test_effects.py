@@ -191,7 +191,9 @@ def test_targets_that_are_reached_ask_for_more_seeds_where_macro_f1_is_open() ->
     assert found.arm == ""
     assert found.reason.startswith("Nothing is recommended yet: first and second are BETTER on the target")
     assert "study intervene studies/digits --again --only first --only second --seeds 8" in found.reason
-    assert "may decide it" in found.reason, "twice the seeds exclude a loss only with a chance, which the launch computes"
+    assert "may decide it" in found.reason, (
+        "twice the seeds exclude a loss only with a chance, which the launch computes"
+    )
     spaced = recommend([first], 0.005, "my studies/digits")
     assert "study intervene 'my studies/digits' --again --only first" in spaced.reason
     longer = replace(first, num_seeds=20)
