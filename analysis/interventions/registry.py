@@ -208,7 +208,7 @@ class HeadGroups(_HeadRefit, _AgainstConfusion):
 
     name = "head_groups"
     title = "a new classification layer, with equal weights of the groups"
-    no_change = "the images have no groups, most groups have one image, or a class has one group alone"
+    no_change = "the images have no groups, fewer than two images in a group on average, or one group alone in a class"
     refit = "groups"
 
 

@@ -41,10 +41,10 @@ def list_refits(data: TrialData) -> tuple[str, ...]:
     labels = data.labels[rows]
     counts = np.bincount(labels, minlength=len(data.class_names))
     is_unequal = counts.max() >= linear_probe.MAX_BALANCED_RATIO * counts.min()
-    # Where most groups have one image, as those of a few near-duplicates, images weigh about alike as they are.
-    num_groups = 0 if data.groups is None else len(np.unique([labels, data.groups[rows]], axis=1).T)
-    has_groups = MIN_GROUP_SIZE * num_groups <= len(rows)
-    kinds = (RING_SWAPS, *([GROUPS] if has_groups else []), *([BALANCED] if is_unequal else []))
+    # Groups of about one image each, as those of a few near-duplicates, leave the weights about as they are.
+    groups = np.zeros_like(labels) if data.groups is None else data.groups[rows]
+    is_grouped = MIN_GROUP_SIZE * np.unique([labels, groups], axis=1).shape[1] <= len(rows)
+    kinds = (RING_SWAPS, *([GROUPS] if is_grouped else []), *([BALANCED] if is_unequal else []))
     return tuple(kind for kind in kinds if not list_refit_problems(kind, data))
 
 

@@ -413,7 +413,7 @@ def test_a_study_that_goes_on_to_its_interventions_tries_all_that_a_confusion_as
         **dict.fromkeys(
             ["head_ring_swaps", "background_swap", "color_jitter", "leave_out_doubtful"], "no finding asks for it"
         ),
-        "head_groups": "the images have no groups, most groups have one image, or a class has one group alone",
+        "head_groups": "the images have no groups, fewer than two images in a group on average, or one group alone in a class",
         "head_balanced": "the classes have about equally many images, or one has too few in the split search",
     }
     report = load_round(tmp_path).store.read_text(paths.REPORT_MARKDOWN).replace("\\", "")
