@@ -5,6 +5,7 @@ A validation that was stopped resumes: outcomes of finished worlds are stored.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated
@@ -16,11 +17,13 @@ from benchmarks.pages import Table, publish_simulation
 from benchmarks.quality.drawn_sets import find_data
 from benchmarks.validation.goals import Goal, at_least, at_most, count_open, list_problems, tabulate_goals
 from benchmarks.validation.planted_photographs import (
+    FULL,
     IN_RING,
     SETS,
     PhotographOutcome,
     PhotographWorld,
     Planted,
+    Treatment,
     judge_photographs,
 )
 from benchmarks.validation.worlds import DEFAULT_FOLDER, WorldCache
@@ -28,6 +31,7 @@ from benchmarks.validation.worlds import DEFAULT_FOLDER, WorldCache
 PAGE = Path(__file__).parents[1] / "PHOTOGRAPHS.md"
 # Worlds of each row in a sample and in a whole run, and of the controls.
 NUM_WORLDS, NUM_CONTROLS = {True: 1, False: 5}, {True: 1, False: 15}
+HALF = 0.5
 EXTENTS = {False: "all classes", True: "one class"}
 
 Outcomes = Mapping[PhotographWorld, Sequence[PhotographOutcome]]
@@ -38,56 +42,33 @@ def list_worlds(data: Path, *, sample: bool) -> Iterator[tuple[PhotographWorld, 
     for photographs in SETS:
         yield PhotographWorld(photographs=photographs, planted=Planted.NOTHING, data=data), NUM_CONTROLS[sample]
         for planted in IN_RING:
+            half = PhotographWorld(photographs=photographs, planted=planted, data=data, rho=HALF)
             for only_one in EXTENTS:
-                for rho in (0.5, 0.8) if sample else (0.8,):
-                    world = PhotographWorld(
-                        photographs=photographs, planted=planted, data=data, rho=rho, only_one=only_one
-                    )
-                    yield world, NUM_WORLDS[sample]
+                yield replace(half, rho=FULL, only_one=only_one), NUM_WORLDS[sample]
+            yield half, 1
         yield PhotographWorld(photographs=photographs, planted=Planted.LABELS, data=data), NUM_WORLDS[sample]
-        yield (
-            PhotographWorld(photographs=photographs, planted=Planted.TEXTURE, data=data, rho=0.8),
-            NUM_WORLDS[sample],
-        )
+        texture = PhotographWorld(photographs=photographs, planted=Planted.TEXTURE, data=data, rho=FULL)
+        yield texture, NUM_WORLDS[sample]
 
 
 def tabulate_photographs(outcomes: Outcomes) -> tuple[list[Table], list[Goal]]:
     """Return the tables of audits, causes and interventions, and their goals."""
     audits, causes, treated = [], [], []
     for world, found in outcomes.items():
-        name = [world.photographs, world.planted, EXTENTS[world.only_one], f"{world.rho:.1f}", str(len(found))]
-        rings = [outcome.rings[0] for outcome in found]
-        audits.append(
-            [
-                *name,
-                f"{fmean(o.accuracy for o in found):.2f}",
-                f"{100 * fmean(ring.gap for ring in rings):.1f}",
-                f"{sum(ring.fails for ring in rings)} ({sum(ring.is_confirmed for ring in rings)})",
-                f"{sum(o.num_decided for o in found)} of {sum(o.num_classes for o in found)}",
-                f"{100 * fmean(o.half_width for o in found):.1f}",
-                f"{fmean(o.num_color_losses for o in found):.1f}",
-                f"{fmean(o.seconds for o in found):.0f}",
-            ]
-        )
+        name = [world.photographs, world.planted, EXTENTS[world.only_one], f"{world.rho:.1f}"]
+        if not world.is_pair:
+            audits.append([*name, *_describe_audits(found)])
         named = [outcome.cause for outcome in found if outcome.cause]
-        causes.append([*name, str(len(named)), *(str(named.count(c)) for c in ("texture", MIXED)), ", ".join(named)])
+        counts = [str(number) for number in (len(found), len(named), named.count("texture"), named.count(MIXED))]
+        causes.append([*name, *counts, ", ".join(named)])
         for intervention in found[0].treatments:
-            own = [outcome.treatments[intervention] for outcome in found]
-            treated.append(
-                [
-                    *name,
-                    intervention,
-                    f"{100 * fmean(t.before for t in own):.1f}",
-                    f"{100 * fmean(t.after for t in own):.1f}",
-                    str(sum(t.is_better for t in own)),
-                    f"{100 * fmean(t.accuracy for t in own):+.1f}",
-                    f"{fmean(t.seconds for t in own):.0f}",
-                ]
-            )
+            own = [outcome.treatments[intervention] for outcome in found if outcome.treatments]
+            treated.append([*name, str(len(own)), intervention, *_describe_treatments(own)])
     first = ["photographs", "planted", "in", "rho", "worlds"]
-    columns = ["accuracy", "gap, ring of 4 (pp)", "FAIL (confirmed)", "classes decided", "half-width (pp)"]
+    columns = ["accuracy", "gap, ring of 4 (pp)", "FAIL (confirmed)", "of 6 confirmed", "classes decided"]
+    last = ["half-width (pp)", "classes that lose without color", "seconds"]
     tables = [
-        Table("Audits of photographs", [*first, *columns, "classes that lose without color", "seconds"], audits),
+        Table("Audits of photographs", [*first, *columns, *last], audits),
         Table("Root causes of a pair", [*first, "measured", "texture", MIXED, "all"], causes),
         Table(
             "Interventions on the gap of the ring",
@@ -96,6 +77,31 @@ def tabulate_photographs(outcomes: Outcomes) -> tuple[list[Table], list[Goal]]:
         ),
     ]
     return tables, list(_judge(outcomes))
+
+
+def _describe_audits(found: Sequence[PhotographOutcome]) -> list[str]:
+    narrow, wide = zip(*(outcome.rings for outcome in found), strict=True)
+    return [
+        str(len(found)),
+        f"{fmean(o.accuracy for o in found):.2f}",
+        f"{100 * fmean(ring.gap for ring in narrow):.1f}",
+        f"{sum(ring.fails for ring in narrow)} ({sum(ring.is_confirmed for ring in narrow)})",
+        str(sum(ring.is_confirmed for ring in wide)),
+        f"{sum(o.num_decided for o in found)} of {sum(o.num_classes for o in found)}",
+        f"{100 * fmean(o.half_width for o in found):.1f}",
+        f"{fmean(o.num_color_losses for o in found):.1f}",
+        f"{fmean(o.seconds for o in found):.0f}",
+    ]
+
+
+def _describe_treatments(found: Sequence[Treatment]) -> list[str]:
+    return [
+        f"{100 * fmean(t.before for t in found):.1f}",
+        f"{100 * fmean(t.after for t in found):.1f}",
+        str(sum(t.is_better for t in found)),
+        f"{100 * fmean(t.accuracy for t in found):+.1f}",
+        f"{fmean(t.seconds for t in found):.0f}",
+    ]
 
 
 def _judge(outcomes: Outcomes) -> Iterator[Goal]:
@@ -110,17 +116,21 @@ def _judge(outcomes: Outcomes) -> Iterator[Goal]:
     controls = pool(Planted.NOTHING)
     yield at_most("controls whose ring audit is confirmed", sum(_alarms(o) for o in controls), len(controls), 0.05)
     for only_one, least in ((False, 0.8), (True, 0.6)):
-        found = pool(*IN_RING, only_one=only_one, rho=0.8)
+        found = pool(*IN_RING, only_one=only_one, rho=FULL)
         yield at_least(
             f"a shortcut of {EXTENTS[only_one]} fails", sum(o.rings[0].fails for o in found), len(found), least
         )
     texture, nulls = pool(Planted.TEXTURE), pool(Planted.LABELS, Planted.NOTHING)
     yield at_least("the texture is the cause", sum(o.cause == "texture" for o in texture), len(texture), 0.7)
     yield at_most("a cause without one", sum(o.cause not in ("", MIXED) for o in nulls), len(nulls), 0.05)
-    better = [any(t.is_better for t in o.treatments.values()) for o in pool(*IN_RING, only_one=False, rho=0.8)]
+    better = _find_better(pool(*IN_RING, only_one=False, rho=FULL))
     yield at_least("a new head or a swap is BETTER", sum(better), len(better), 0.7)
-    false = [any(t.is_better for t in o.treatments.values()) for o in controls]
+    false = _find_better(controls)
     yield at_most("a new head or a swap is BETTER in controls", sum(false), len(false), 0.05)
+
+
+def _find_better(found: Sequence[PhotographOutcome]) -> list[bool]:
+    return [any(t.is_better for t in o.treatments.values()) for o in found if o.treatments]
 
 
 def _alarms(outcome: PhotographOutcome) -> bool:
