@@ -160,9 +160,12 @@ def paste_textures(images: Images, shown: IntArray, num_classes: int) -> Images:
     return np.clip(np.rint(images + waves), 0, 255).astype(np.uint8)
 
 
-def load_photographs(world: PhotographWorld, seed: int) -> tuple[ImageSet, AuditImages]:
-    """Return photographs to train on and others to audit, both with what is planted."""
-    _, num_training, num_audited = SETS[world.photographs]
+def load_photographs(
+    world: PhotographWorld, seed: int, num_audited: int | None = None
+) -> tuple[TrialData, AuditImages]:
+    """Return photographs to train on and others to audit, as many as in `SETS` by default, both with what is planted."""
+    _, num_training, usual = SETS[world.photographs]
+    num_audited = usual if num_audited is None else num_audited
     files, judging = read_files(world.data / "data" / world.photographs)
     generator = numpy_generator(seed, "photographs", world.photographs)
     labels = _find_labels(files)
@@ -175,7 +178,9 @@ def load_photographs(world: PhotographWorld, seed: int) -> tuple[ImageSet, Audit
         pixels = np.stack([np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for _, content in own])
         parts.append(world.plant(pixels, _find_labels(own), len(names), seed, part))
     training = ImageSet(images=parts[0][0], labels=parts[0][1], class_names=names, source=world.photographs)
-    return training, AuditImages(images=parts[1][0], labels=parts[1][1], class_names=names)
+    splits = make_splits(training, seed=0, search_fraction=SEARCH, confirm_fraction=0.02, test_fraction=0.02)
+    data = TrialData(images=training.images, labels=training.labels, splits=splits, class_names=names)
+    return data, AuditImages(images=parts[1][0], labels=parts[1][1], class_names=names)
 
 
 def _find_labels(files: Sequence[tuple[str, bytes]]) -> IntArray:
@@ -256,9 +261,7 @@ def judge_photographs(world: PhotographWorld, seed: int) -> PhotographOutcome:
     """Train the networks of a world, audit them, and try what its findings would ask for."""
     is_treated = world.is_treated(seed)
     seed += FIRST_WORLD
-    training, audited = load_photographs(world, seed)
-    splits = make_splits(training, seed=0, search_fraction=SEARCH, confirm_fraction=0.02, test_fraction=0.02)
-    data = TrialData(images=training.images, labels=training.labels, splits=splits, class_names=training.class_names)
+    data, audited = load_photographs(world, seed)
     runs = train_networks(world, data)
     classify = make_classifier(read_logits(runs))
     classes = world.find_classes(len(audited.class_names), seed)

@@ -13,8 +13,10 @@ from typing import Annotated
 import typer
 
 from analysis.causes.values import MIXED
+from analysis.shortcuts.values import NUM_DONORS
 from benchmarks.pages import Table, publish_simulation
 from benchmarks.quality.drawn_sets import find_data
+from benchmarks.validation.donor_coverage import CoverageWorld, DonorCoverage, cover_gaps
 from benchmarks.validation.goals import Goal, at_least, at_most, count_open, list_problems, tabulate_goals
 from benchmarks.validation.planted_photographs import (
     FULL,
@@ -34,6 +36,9 @@ NUM_WORLDS, NUM_CONTROLS = {True: 1, False: 5}, {True: 1, False: 15}
 HALF = 0.5
 EXTENTS = {False: "all classes", True: "one class"}
 
+# Fine-tunings of which samples are audited, and their coverage.
+NUM_COVERED = 2
+Coverage = Sequence[Sequence[DonorCoverage]]
 Outcomes = Mapping[PhotographWorld, Sequence[PhotographOutcome]]
 
 
@@ -51,8 +56,8 @@ def list_worlds(data: Path, *, sample: bool) -> Iterator[tuple[PhotographWorld, 
         yield texture, NUM_WORLDS[sample]
 
 
-def tabulate_photographs(outcomes: Outcomes) -> tuple[list[Table], list[Goal]]:
-    """Return the tables of audits, causes and interventions, and their goals."""
+def tabulate_photographs(outcomes: Outcomes) -> list[Table]:
+    """Return the tables of audits, causes and interventions."""
     audits, causes, treated = [], [], []
     for world, found in outcomes.items():
         name = [world.photographs, world.planted, EXTENTS[world.only_one], f"{world.rho:.1f}"]
@@ -67,7 +72,7 @@ def tabulate_photographs(outcomes: Outcomes) -> tuple[list[Table], list[Goal]]:
     first = ["photographs", "planted", "in", "rho", "worlds"]
     columns = ["accuracy", "gap, ring of 4 (pp)", "FAIL (confirmed)", "of 6 confirmed", "classes decided"]
     last = ["half-width (pp)", "classes that lose without color", "seconds"]
-    tables = [
+    return [
         Table("Audits of photographs", [*first, *columns, *last], audits),
         Table("Root causes of a pair", [*first, "measured", "texture", MIXED, "all"], causes),
         Table(
@@ -76,7 +81,6 @@ def tabulate_photographs(outcomes: Outcomes) -> tuple[list[Table], list[Goal]]:
             treated,
         ),
     ]
-    return tables, list(_judge(outcomes))
 
 
 def _describe_audits(found: Sequence[PhotographOutcome]) -> list[str]:
@@ -104,7 +108,20 @@ def _describe_treatments(found: Sequence[Treatment]) -> list[str]:
     ]
 
 
-def _judge(outcomes: Outcomes) -> Iterator[Goal]:
+def tabulate_coverage(covered: Coverage) -> Table:
+    """Return the coverage of the intervals of classes, and their width, by the number of donors."""
+    rows = []
+    for own in zip(*covered, strict=True):
+        number, hits = sum(one.num_intervals for one in own), sum(one.num_covered for one in own)
+        figures = [f"{100 * fmean(one.half_width for one in own):.1f}", f"{fmean(one.seconds for one in own):.2f}"]
+        rows.append([str(own[0].num_donors), str(number), f"{hits / number:.3f}", *figures])
+    columns = ["donors of each kind", "intervals", "coverage", "half-width (pp)", "seconds"]
+    return Table("Intervals of a class's gap, 40 photographs of each class", columns, rows)
+
+
+def judge(outcomes: Outcomes, covered: Coverage) -> Iterator[Goal]:
+    """Yield the goals."""
+
     def pool(*planted: Planted, only_one: bool | None = None, rho: float | None = None) -> list[PhotographOutcome]:
         return [
             outcome
@@ -127,6 +144,9 @@ def _judge(outcomes: Outcomes) -> Iterator[Goal]:
     yield at_least("a new head or a swap is BETTER", sum(better), len(better), 0.7)
     false = _find_better(controls)
     yield at_most("a new head or a swap is BETTER in controls", sum(false), len(false), 0.05)
+    used = [one for own in covered for one in own if one.num_donors == NUM_DONORS]
+    number, hits = (sum(getattr(one, name) for one in used) for name in ("num_intervals", "num_covered"))
+    yield at_least(f"intervals of gaps cover with {NUM_DONORS} donors", hits, number, 0.93)
 
 
 def _find_better(found: Sequence[PhotographOutcome]) -> list[bool]:
@@ -145,10 +165,12 @@ def main(
 ) -> None:
     """Judge every world and print the tables; without --sample, write the page. Needs the folder named by STUDY_DATA."""
     started, cache = time.perf_counter(), WorldCache(folder=folder)
-    worlds = list(list_worlds(find_data(), sample=sample))
+    data = find_data()
+    worlds = list(list_worlds(data, sample=sample))
     found = iter(cache.compute(judge_photographs, [(world, seed) for world, count in worlds for seed in range(count)]))
     outcomes = {world: [next(found) for _ in range(count)] for world, count in worlds}
-    tables, goals = tabulate_photographs(outcomes)
+    covered = cache.repeat(cover_gaps, CoverageWorld(data=data), NUM_COVERED)
+    goals, tables = list(judge(outcomes, covered)), [*tabulate_photographs(outcomes), tabulate_coverage(covered)]
     tables = [tabulate_goals(goals), *tables]
     publish_simulation(started, tables, list_problems(goals), count_open(goals), None if sample else PAGE)
 

@@ -1,14 +1,17 @@
 """Planted photographs: what is pasted where, and how outcomes are counted."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from analysis.shortcuts.swaps import AuditImages
+from benchmarks.validation.donor_coverage import DonorCoverage, draw_sample
 from benchmarks.validation.goals import Judgement
 from benchmarks.validation.planted_audits import RingOutcome
 from benchmarks.validation.planted_photographs import PhotographOutcome, PhotographWorld, Planted, Treatment
-from benchmarks.validation.validate_photographs import list_worlds, tabulate_photographs
+from benchmarks.validation.validate_photographs import judge, list_worlds, tabulate_coverage, tabulate_photographs
 
 LABELS = np.arange(4000) % 10
 IMAGES = np.random.default_rng(0).integers(256, size=(4000, 32, 32, 3), dtype=np.uint8)
@@ -97,14 +100,38 @@ def test_goals_count_controls_and_planted_worlds_apart(tmp_path: Path) -> None:
         * (20 * count)
         for world, count in worlds
     }
-    tables, goals = tabulate_photographs(outcomes)
-    assert len(tables) == 3
+    covered = [[DonorCoverage(num_donors=8, num_intervals=600, num_covered=580, half_width=0.1, seconds=1.0)]] * 2
+    audits, causes, _ = tabulate_photographs(outcomes)
+    assert len(causes.rows) - len(audits.rows) == 4, "no ring is audited where a pair was planted"
+    assert tabulate_coverage(covered).rows == [["8", "1200", "0.967", "10.0", "1.00"]]
+    goals = list(judge(outcomes, covered))
     assert {goal.judgement for goal in goals} == {Judgement.MET}
     wrong = {world: [make_outcome(fails=True, cause="color", is_better=True)] * 40 for world, _ in worlds}
-    missed = {goal.name for goal in tabulate_photographs(wrong)[1] if goal.judgement is Judgement.MISSED}
+    narrow = [[replace(covered[0][0], num_covered=540)]] * 2
+    missed = {goal.name for goal in judge(wrong, narrow) if goal.judgement is Judgement.MISSED}
     assert missed == {
         "controls whose ring audit is confirmed",
         "the texture is the cause",
         "a cause without one",
         "a new head or a swap is BETTER in controls",
+        "intervals of gaps cover with 8 donors",
     }
+
+
+def test_samples_are_drawn_with_replacement_equally_many_of_each_class() -> None:
+    population = AuditImages(images=IMAGES[:50], labels=LABELS[:50], class_names=tuple("abcdefghij"))
+    sample = draw_sample(population, 80, np.random.default_rng(0))
+    assert (np.bincount(sample.labels) == 8).all()
+    assert {image.tobytes() for image in sample.images} < {image.tobytes() for image in population.images}
+
+
+def test_interventions_are_tried_where_a_full_shortcut_shows_all_classes_and_where_none_does() -> None:
+    whole = [
+        (world, sum(map(world.is_treated, range(count)))) for world, count in list_worlds(Path("data"), sample=False)
+    ]
+    assert {(world.planted, world.only_one, world.rho) for world, treated in whole if treated} == {
+        (Planted.NOTHING, False, 0.0),
+        (Planted.FRAME, False, 0.8),
+        (Planted.PATCH, False, 0.8),
+    }
+    assert {treated for _, treated in whole} == {0, 5}
