@@ -175,9 +175,9 @@ StrengthOption = Annotated[float | None, Option(help="Strength of the class weig
 _DESIGN_HELP = "One at a time against the winner, or all combinations: effects over all runs, and interactions."
 RoundDesignOption = Annotated[RoundDesign, Option("--design", help=_DESIGN_HELP)]
 _ROUND_BUDGET_HELP = "Most device-seconds that the round may take, up to its last look."
-RoundBudgetOption = Annotated[float | None, Option("--device-seconds", help=_ROUND_BUDGET_HELP, min=0.0)]
-_ROUND_SEEDS_HELP = "Paired seeds of the control and of each intervention. Default: the looks of the study."
-RoundSeedsOption = Annotated[int | None, Option("--seeds", help=_ROUND_SEEDS_HELP, min=2)]
+RoundBudgetOption = Annotated[float | None, Option("--device-seconds", help=_ROUND_BUDGET_HELP)]
+_ROUND_SEEDS_HELP = "Paired seeds of the control and of each intervention, 2 at least. Default: the looks of the study."
+RoundSeedsOption = Annotated[int | None, Option("--seeds", help=_ROUND_SEEDS_HELP)]
 AgainOption = Annotated[bool, Option("--again", help="Begin another round after a finished one, at half its alpha.")]
 InterveneOption = Annotated[bool, Option("--intervene", help="Go on to the interventions that the findings ask for.")]
 

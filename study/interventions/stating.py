@@ -76,7 +76,7 @@ def propose_interventions(
     Raises:
         UserInputError: listing everything that is wrong with the names, the changes, the strength and the design.
     """
-    problems = _list_unknown(only)
+    problems = list_unknown(only)
     found, left_out = [], {}
     for name, intervention in load_interventions().items():
         reason = intervention.find_reason(diagnosis)
@@ -136,13 +136,14 @@ def check_names(names: Sequence[str], *, is_asked: bool) -> None:
     Raises:
         UserInputError: listing the names that no intervention has, and that --intervene is missing.
     """
-    problems = _list_unknown(names)
+    problems = list_unknown(names)
     if not is_asked:
         problems.append("--only names interventions to go on to; add --intervene, or remove --only")
     refuse_any(problems, CANNOT_BE_TRIED)
 
 
-def _list_unknown(names: Sequence[str]) -> list[str]:
+def list_unknown(names: Sequence[str]) -> list[str]:
+    """Return what is wrong with names that no intervention has."""
     known = load_interventions()
     return [f"there is no intervention {name!r}{nearest_name(name, known)}" for name in names if name not in known]
 

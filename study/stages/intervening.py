@@ -9,7 +9,7 @@ from rich.console import Console
 from analysis.interventions.render import build_stated_rich_table
 from analysis.interventions.values import Cell
 from analysis.report.study_findings import to_plain
-from search_spaces.errors import UserInputError, refuse_any
+from search_spaces.errors import UserInputError, attempt, refuse_any
 from study.cluster.connection import THIS_PROCESS
 from study.confirmation.candidates import candidates, complete_seeds, is_crashed, keep_trained
 from study.confirmation.evidence import is_confirmed
@@ -19,7 +19,7 @@ from study.inputs.preparation import prepare
 from study.interventions.derived_spec import derive_spec, keep_fitting
 from study.interventions.diagnosing import diagnose_winner
 from study.interventions.forecast import check_round_cost, describe_reach, forecast_arms
-from study.interventions.stating import CANNOT_BE_TRIED, Round, propose_interventions, state_interventions
+from study.interventions.stating import CANNOT_BE_TRIED, Round, list_unknown, propose_interventions, state_interventions
 from study.open_study import OpenStudy, has_finished_search, list_rounds, load_study, next_round
 from study.results.findings import load_findings
 from study.stages.concluding import print_interventions
@@ -33,6 +33,8 @@ NOTHING_FOUND = (
     "nothing found on the test images that choose: no classes are confused more often than by chance or the tolerance, and no "
     "audit fails, so there is nothing to try"
 )
+
+MIN_SEEDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +73,14 @@ class Intervene(StudyStage):
         Raises:
             UserInputError: if the study has no findings yet, or for options that do not fit.
         """
+        target = self._check_options()
         session.study = load_study(self.store)
         load_findings(session.study)
         rounds = list_rounds(session.study)
         if self.as_json:
             session.console = Console(stderr=True)
         if not rounds or self.dry_run:
-            self._begin(session)
+            self._begin(session, target)
             return
         last = load_study(rounds[-1])
         problem = _find_obstacle(last)
@@ -90,7 +93,7 @@ class Intervene(StudyStage):
         elif not (is_over or self.again):
             self._show(last, session.console)
         else:
-            self._begin(session)
+            self._begin(session, target)
 
     def _continue(self, last: OpenStudy, session: Session) -> None:
         root = last.store.root
@@ -112,9 +115,21 @@ class Intervene(StudyStage):
             print_interventions(found, console)
             print_line(f"{place}; --again begins another one, at half its alpha", console)
 
-    def _begin(self, session: Session) -> None:
+    def _check_options(self) -> Cell | None:
+        """Return the target; refuse everything that is wrong with the options together, before anything is diagnosed."""
+        problems = list_unknown(self.only)
+        target = None if self.target is None else attempt(problems, parse_target, self.target)
+        if self.num_seeds is not None and self.num_seeds < MIN_SEEDS:
+            problems.append(f"--seeds is {self.num_seeds}, but a comparison needs {MIN_SEEDS} seeds or more")
+        if self.strength is not None and not 0 < self.strength <= 1:
+            problems.append(f"--strength is {self.strength:g}, but 0 < strength <= 1 must hold")
+        if self.device_seconds is not None and not self.device_seconds > 0:
+            problems.append(f"--device-seconds is {self.device_seconds:g}, but must be above 0")
+        refuse_any(problems, CANNOT_BE_TRIED)
+        return target
+
+    def _begin(self, session: Session, target: Cell | None) -> None:
         parent, console = session.study, session.console
-        target = None if self.target is None else parse_target(self.target)
         prepared = session.prepare()
         if self.dry_run and session.address is None:
             # Without a cluster a dry run diagnoses here, whatever devices the trials will need.
