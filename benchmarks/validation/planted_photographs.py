@@ -1,6 +1,7 @@
 """Photographs in which something was planted, so that the truth is known, and what the audits and interventions make of them.
 
-Frames and corner patches have the color of the class with a correlation; labels of two classes are exchanged; a texture is pasted
+Frames and corner patches have the color of the class with a correlation, in rings that otherwise tell nothing about it, since
+they come from other photographs; labels of two classes are exchanged; a texture is pasted
 that shows the class, but is the same in two classes. The rest is real: photographs, pretrained weights, fine-tuned networks.
 """
 
@@ -26,7 +27,7 @@ from analysis.interventions.target_predictions import measure_loss
 from analysis.interventions.values import TargetKind
 from analysis.shortcuts.frequency_audit import bound_color_losses, measure_color_losses
 from analysis.shortcuts.ring_audit import judge_ring, measure_rings
-from analysis.shortcuts.swaps import AuditImages, Images, make_classifier
+from analysis.shortcuts.swaps import AuditImages, Images, make_classifier, swap_ring
 from analysis.shortcuts.values import GAP_TOLERANCE, AuditVerdict
 from analysis.statistics.families import Scale
 from analysis.statistics.metrics import FloatArray, IntArray
@@ -35,6 +36,7 @@ from benchmarks.quality.drawn_sets import read_files
 from benchmarks.validation.planted_audits import RingOutcome, conclude_ring
 from benchmarks.validation.planted_models import FIRST_WORLD
 from search_spaces.config import Value
+from trainables.data.augmentation.mixing import RING_FRACTIONS, make_ring
 from trainables.data.images import ImageSet
 from trainables.data.splits import make_splits
 from trainables.data.stratified import choose_stratified
@@ -46,7 +48,7 @@ from trainables.training.trial_data import TrialData
 
 CPU = torch.device("cpu")
 # By set: side of the network's input, images to train on, and images of the audit.
-SETS: Mapping[str, tuple[int, int, int]] = {"cifar10": (32, 3000, 2000), "refuse": (48, 1500, 1000)}
+SETS: Mapping[str, tuple[int, int, int]] = {"cifar10": (32, 3000, 2000), "refuse": (48, 1500, 500)}
 # In the product's own precision, which audits four times as many photographs a second as float32 where a core has units for it.
 MAX_LR, MAX_EPOCHS = 0.02, 4
 TRAINING: Mapping[str, Value] = {"batch_size": 32, "brightness_fraction": 0.0}
@@ -66,6 +68,7 @@ class Planted(StrEnum):
     """What is planted."""
 
     NOTHING = "nothing"
+    RINGS = "rings of others"
     FRAME = "frame"
     PATCH = "corner patch"
     LABELS = "exchanged labels"
@@ -81,7 +84,8 @@ class PhotographWorld:
 
     Attributes:
         photographs: of `SETS`.
-        planted: with "nothing", frames have random colors.
+        planted: with "nothing", photographs are as they were taken. Else, where no pair is confused, each has the wide ring of
+            any other, which tells nothing about its class; with "rings of others", frames have random colors, too.
         rho: correlation with the class.
         only_one: whether it shows one class alone, which depends on the seed.
         data: folder of the sets and the weights.
@@ -132,6 +136,10 @@ class PhotographWorld:
             shown = np.where(labels == classes[1], classes[0], labels)
             shown = np.where(has_cue, shown, generator.integers(num_classes, size=len(labels)))
             return paste_textures(images, shown, num_classes), labels
+        if self.planted is Planted.NOTHING:
+            return images, labels
+        ring = make_ring(images.shape[1], images.shape[2], RING_FRACTIONS[-1])
+        images = swap_ring(images, images[generator.permutation(len(images))], ring)
         has_cue &= np.isin(labels, classes)
         shown = np.where(has_cue, labels, generator.integers(num_classes, size=len(labels)))
         return paint(images, shown, is_frame=self.planted is not Planted.PATCH), labels

@@ -33,6 +33,7 @@ from benchmarks.validation.worlds import DEFAULT_FOLDER, WorldCache
 PAGE = Path(__file__).parents[1] / "PHOTOGRAPHS.md"
 # Worlds of each row in a sample and in a whole run, and of the controls.
 NUM_WORLDS, NUM_CONTROLS = {True: 1, False: 5}, {True: 1, False: 15}
+NUM_NATURAL = {True: 1, False: 2}
 HALF = 0.5
 EXTENTS = {False: "all classes", True: "one class"}
 
@@ -45,7 +46,8 @@ Outcomes = Mapping[PhotographWorld, Sequence[PhotographOutcome]]
 def list_worlds(data: Path, *, sample: bool) -> Iterator[tuple[PhotographWorld, int]]:
     """Yield the worlds, each with the number of its seeds."""
     for photographs in SETS:
-        yield PhotographWorld(photographs=photographs, planted=Planted.NOTHING, data=data), NUM_CONTROLS[sample]
+        yield PhotographWorld(photographs=photographs, planted=Planted.RINGS, data=data), NUM_CONTROLS[sample]
+        yield PhotographWorld(photographs=photographs, planted=Planted.NOTHING, data=data), NUM_NATURAL[sample]
         for planted in IN_RING:
             half = PhotographWorld(photographs=photographs, planted=planted, data=data, rho=HALF)
             for only_one in EXTENTS:
@@ -130,14 +132,14 @@ def judge(outcomes: Outcomes, covered: Coverage) -> Iterator[Goal]:
             if world.planted in planted and only_one in (None, world.only_one) and rho in (None, world.rho)
         ]
 
-    controls = pool(Planted.NOTHING)
+    controls = pool(Planted.RINGS)
     yield at_most("controls whose ring audit is confirmed", sum(_alarms(o) for o in controls), len(controls), 0.05)
     for only_one, least in ((False, 0.8), (True, 0.6)):
         found = pool(*IN_RING, only_one=only_one, rho=FULL)
         yield at_least(
             f"a shortcut of {EXTENTS[only_one]} fails", sum(o.rings[0].fails for o in found), len(found), least
         )
-    texture, nulls = pool(Planted.TEXTURE), pool(Planted.LABELS, Planted.NOTHING)
+    texture, nulls = pool(Planted.TEXTURE), pool(Planted.LABELS, Planted.NOTHING, Planted.RINGS)
     yield at_least("the texture is the cause", sum(o.cause == "texture" for o in texture), len(texture), 0.7)
     yield at_most("a cause without one", sum(o.cause not in ("", MIXED) for o in nulls), len(nulls), 0.05)
     better = _find_better(pool(*IN_RING, only_one=False, rho=FULL))

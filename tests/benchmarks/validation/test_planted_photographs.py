@@ -12,6 +12,7 @@ from benchmarks.validation.goals import Judgement
 from benchmarks.validation.planted_audits import RingOutcome
 from benchmarks.validation.planted_photographs import PhotographOutcome, PhotographWorld, Planted, Treatment
 from benchmarks.validation.validate_photographs import judge, list_worlds, tabulate_coverage, tabulate_photographs
+from trainables.data.augmentation.mixing import RING_FRACTIONS, make_ring
 
 LABELS = np.arange(4000) % 10
 IMAGES = np.random.default_rng(0).integers(256, size=(4000, 32, 32, 3), dtype=np.uint8)
@@ -30,9 +31,14 @@ def test_a_frame_or_a_patch_has_the_color_of_the_class_with_rho_and_nothing_else
 ) -> None:
     images, labels = plant(planted)
     assert (labels == LABELS).all()
-    changed = (images != IMAGES).any(axis=3).mean(axis=0) > 0.5
-    assert changed.sum() == pixels
-    assert (images[:, ~changed] == IMAGES[:, ~changed]).all()
+    ring = make_ring(32, 32, RING_FRACTIONS[-1])
+    assert (images[:, ~ring] == IMAGES[:, ~ring]).all()
+    is_painted = (images == images[:, :1, :1]).all(axis=(0, 3))
+    assert is_painted.sum() == pixels
+    own = {image.tobytes() for image in IMAGES[:, ring & ~is_painted]}
+    moved = images[:, ring & ~is_painted]
+    assert {image.tobytes() for image in moved} == own, "the rings of other photographs"
+    assert (moved != IMAGES[:, ring & ~is_painted]).any(axis=(1, 2)).mean() > 0.99
     colors = images[:, 0, 0].astype(int)
     own = [np.unique(colors[labels == c], axis=0, return_counts=True) for c in range(10)]
     assert all(counts.max() / counts.sum() == pytest.approx(0.82, abs=0.06) for _, counts in own)
@@ -41,9 +47,12 @@ def test_a_frame_or_a_patch_has_the_color_of_the_class_with_rho_and_nothing_else
     assert (plant(planted, part="training")[0] != images).any()
 
 
-def test_one_class_or_none_is_shown() -> None:
+def test_one_class_or_none_is_shown_and_nothing_leaves_the_photographs() -> None:
+    assert (plant(Planted.NOTHING, 0.0)[0] == IMAGES).all()
     for only_one, expected in ((True, 1), (False, 0)):
-        images, labels = plant(Planted.FRAME, 0.8 if only_one else 0.0, only_one=only_one)
+        images, labels = plant(
+            Planted.FRAME if only_one else Planted.RINGS, 0.8 if only_one else 0.0, only_one=only_one
+        )
         shares = [np.unique(images[labels == c][:, 0, 0], axis=0, return_counts=True)[1].max() / 400 for c in range(10)]
         assert sum(share > 0.5 for share in shares) == expected
 
@@ -86,7 +95,7 @@ def make_outcome(*, fails: bool, cause: str, is_better: bool) -> PhotographOutco
 
 def test_goals_count_controls_and_planted_worlds_apart(tmp_path: Path) -> None:
     worlds = list(list_worlds(tmp_path, sample=False))
-    assert sum(count for world, count in worlds if world.planted is Planted.NOTHING) == 30
+    assert sum(count for world, count in worlds if world.planted is Planted.RINGS) == 30
     assert sum(count for world, count in worlds if world.planted is Planted.TEXTURE) == 10
     assert {world.rho for world, _ in list_worlds(tmp_path, sample=True)} == {0.0, 0.5, 0.8}
     outcomes = {
@@ -131,7 +140,8 @@ def test_interventions_are_tried_where_a_full_shortcut_shows_all_classes_and_whe
     ]
     assert {(world.planted, world.only_one, world.rho) for world, treated in whole if treated} == {
         (Planted.NOTHING, False, 0.0),
+        (Planted.RINGS, False, 0.0),
         (Planted.FRAME, False, 0.8),
         (Planted.PATCH, False, 0.8),
     }
-    assert {treated for _, treated in whole} == {0, 5}
+    assert {treated for _, treated in whole} == {0, 2, 5}
