@@ -31,9 +31,9 @@ from benchmarks.validation.planted_photographs import (
 from benchmarks.validation.worlds import DEFAULT_FOLDER, WorldCache
 
 PAGE = Path(__file__).parents[1] / "PHOTOGRAPHS.md"
-# Worlds of each row in a sample and in a whole run, and of the controls.
-NUM_WORLDS, NUM_CONTROLS = {True: 1, False: 5}, {True: 1, False: 15}
-NUM_NATURAL = {True: 1, False: 2}
+# Worlds of each row with a shortcut in a whole run, of the controls, of photographs as they are, and with exchanged labels and a
+# texture; a sample has one each.
+NUM_WORLDS, NUM_CONTROLS, NUM_NATURAL, NUM_EXCHANGED, NUM_TEXTURES = 3, 15, 2, 2, 5
 HALF = 0.5
 EXTENTS = {False: "all classes", True: "one class"}
 
@@ -46,16 +46,15 @@ Outcomes = Mapping[PhotographWorld, Sequence[PhotographOutcome]]
 def list_worlds(data: Path, *, sample: bool) -> Iterator[tuple[PhotographWorld, int]]:
     """Yield the worlds, each with the number of its seeds."""
     for photographs in SETS:
-        yield PhotographWorld(photographs=photographs, planted=Planted.RINGS, data=data), NUM_CONTROLS[sample]
-        yield PhotographWorld(photographs=photographs, planted=Planted.NOTHING, data=data), NUM_NATURAL[sample]
+        one = PhotographWorld(photographs=photographs, planted=Planted.RINGS, data=data)
+        worlds = [(one, NUM_CONTROLS), (replace(one, planted=Planted.NOTHING), NUM_NATURAL)]
         for planted in IN_RING:
-            half = PhotographWorld(photographs=photographs, planted=planted, data=data, rho=HALF)
-            for only_one in EXTENTS:
-                yield replace(half, rho=FULL, only_one=only_one), NUM_WORLDS[sample]
-            yield half, 1
-        yield PhotographWorld(photographs=photographs, planted=Planted.LABELS, data=data), NUM_WORLDS[sample]
-        texture = PhotographWorld(photographs=photographs, planted=Planted.TEXTURE, data=data, rho=FULL)
-        yield texture, NUM_WORLDS[sample]
+            full = replace(one, planted=planted, rho=FULL)
+            worlds += [(full, NUM_WORLDS), (replace(full, only_one=True), NUM_WORLDS)]
+            worlds += [(replace(full, rho=HALF), 1)] * sample
+        worlds.append((replace(one, planted=Planted.LABELS), NUM_EXCHANGED))
+        worlds.append((replace(one, planted=Planted.TEXTURE, rho=FULL), NUM_TEXTURES))
+        yield from ((world, 1 if sample else count) for world, count in worlds)
 
 
 def tabulate_photographs(outcomes: Outcomes) -> list[Table]:
