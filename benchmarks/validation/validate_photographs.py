@@ -21,7 +21,6 @@ from benchmarks.validation.goals import Goal, at_least, at_most, count_open, lis
 from benchmarks.validation.planted_photographs import (
     FULL,
     IN_RING,
-    SETS,
     PhotographOutcome,
     PhotographWorld,
     Planted,
@@ -31,9 +30,9 @@ from benchmarks.validation.planted_photographs import (
 from benchmarks.validation.worlds import DEFAULT_FOLDER, WorldCache
 
 PAGE = Path(__file__).parents[1] / "PHOTOGRAPHS.md"
-# Worlds of each row with a shortcut in a whole run, of the controls, of photographs as they are, and with exchanged labels and a
-# texture; a sample has one each.
-NUM_WORLDS, NUM_CONTROLS, NUM_NATURAL, NUM_EXCHANGED, NUM_TEXTURES = 3, 15, 2, 2, 5
+# Worlds of a whole run by set: controls, photographs as they are, each row with a shortcut, exchanged labels, textures. A sample
+# has one each.
+NUM_WORLDS: Mapping[str, tuple[int, int, int, int, int]] = {"cifar10": (15, 2, 3, 2, 5), "refuse": (10, 1, 2, 1, 2)}
 HALF = 0.5
 EXTENTS = {False: "all classes", True: "one class"}
 
@@ -45,15 +44,15 @@ Outcomes = Mapping[PhotographWorld, Sequence[PhotographOutcome]]
 
 def list_worlds(data: Path, *, sample: bool) -> Iterator[tuple[PhotographWorld, int]]:
     """Yield the worlds, each with the number of its seeds."""
-    for photographs in SETS:
+    for photographs, (controls, natural, shortcuts, exchanged, textures) in NUM_WORLDS.items():
         one = PhotographWorld(photographs=photographs, planted=Planted.RINGS, data=data)
-        worlds = [(one, NUM_CONTROLS), (replace(one, planted=Planted.NOTHING), NUM_NATURAL)]
+        worlds = [(one, controls), (replace(one, planted=Planted.NOTHING), natural)]
         for planted in IN_RING:
             full = replace(one, planted=planted, rho=FULL)
-            worlds += [(full, NUM_WORLDS), (replace(full, only_one=True), NUM_WORLDS)]
+            worlds += [(full, shortcuts), (replace(full, only_one=True), shortcuts)]
             worlds += [(replace(full, rho=HALF), 1)] * sample
-        worlds.append((replace(one, planted=Planted.LABELS), NUM_EXCHANGED))
-        worlds.append((replace(one, planted=Planted.TEXTURE, rho=FULL), NUM_TEXTURES))
+        worlds.append((replace(one, planted=Planted.LABELS), exchanged))
+        worlds.append((replace(one, planted=Planted.TEXTURE, rho=FULL), textures))
         yield from ((world, 1 if sample else count) for world, count in worlds)
 
 
@@ -167,10 +166,10 @@ def main(
     """Judge every world and print the tables; without --sample, write the page. Needs the folder named by STUDY_DATA."""
     started, cache = time.perf_counter(), WorldCache(folder=folder)
     data = find_data()
+    covered = cache.repeat(cover_gaps, CoverageWorld(data=data), NUM_COVERED)
     worlds = list(list_worlds(data, sample=sample))
     found = iter(cache.compute(judge_photographs, [(world, seed) for world, count in worlds for seed in range(count)]))
     outcomes = {world: [next(found) for _ in range(count)] for world, count in worlds}
-    covered = cache.repeat(cover_gaps, CoverageWorld(data=data), NUM_COVERED)
     goals, tables = list(judge(outcomes, covered)), [*tabulate_photographs(outcomes), tabulate_coverage(covered)]
     tables = [tabulate_goals(goals), *tables]
     publish_simulation(started, tables, list_problems(goals), count_open(goals), None if sample else PAGE)
