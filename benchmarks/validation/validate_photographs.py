@@ -27,13 +27,17 @@ from benchmarks.validation.planted_photographs import (
     Treatment,
     judge_photographs,
 )
+from benchmarks.validation.planted_textures import TextureWorld, judge_textures
 from benchmarks.validation.worlds import DEFAULT_FOLDER, WorldCache
 
 PAGE = Path(__file__).parents[1] / "PHOTOGRAPHS.md"
 # Worlds of a whole run by set: controls, photographs as they are, each row with a shortcut, exchanged labels, textures. A sample
 # has one each.
-NUM_WORLDS: Mapping[str, tuple[int, int, int, int, int]] = {"cifar10": (15, 2, 3, 2, 5), "refuse": (10, 1, 2, 1, 2)}
+NUM_WORLDS: Mapping[str, tuple[int, int, int, int, int]] = {"cifar10": (15, 2, 3, 2, 5), "refuse": (15, 1, 2, 1, 2)}
+# Worlds with a texture that misleads; CIFAR-10 alone has enough photographs of two classes to audit.
+NUM_MISLED = 10
 HALF = 0.5
+MISLEADING = "textures that mislead"
 EXTENTS = {False: "all classes", True: "one class"}
 
 # Fine-tunings of which samples are audited, and their coverage.
@@ -53,14 +57,22 @@ def list_worlds(data: Path, *, sample: bool) -> Iterator[tuple[PhotographWorld, 
             worlds += [(replace(full, rho=HALF), 1)] * sample
         worlds.append((replace(one, planted=Planted.LABELS), exchanged))
         worlds.append((replace(one, planted=Planted.TEXTURE, rho=FULL), textures))
+        if photographs == "cifar10":
+            misled = TextureWorld(photographs=photographs, planted=Planted.TEXTURE, data=data, rho=1.0)
+            worlds.append((misled, NUM_MISLED))
         yield from ((world, 1 if sample else count) for world, count in worlds)
+
+
+def name_planted(world: PhotographWorld) -> str:
+    """Return what is planted in a world."""
+    return MISLEADING if isinstance(world, TextureWorld) else world.planted
 
 
 def tabulate_photographs(outcomes: Outcomes) -> list[Table]:
     """Return the tables of audits, causes and interventions."""
     audits, causes, treated = [], [], []
     for world, found in outcomes.items():
-        name = [world.photographs, world.planted, EXTENTS[world.only_one], f"{world.rho:.1f}"]
+        name = [world.photographs, name_planted(world), EXTENTS[world.only_one], f"{world.rho:.1f}"]
         if not world.is_pair:
             audits.append([*name, *_describe_audits(found)])
         named = [outcome.cause for outcome in found if outcome.cause]
@@ -122,12 +134,12 @@ def tabulate_coverage(covered: Coverage) -> Table:
 def judge(outcomes: Outcomes, covered: Coverage) -> Iterator[Goal]:
     """Yield the goals."""
 
-    def pool(*planted: Planted, only_one: bool | None = None, rho: float | None = None) -> list[PhotographOutcome]:
+    def pool(*planted: str, only_one: bool | None = None, rho: float | None = None) -> list[PhotographOutcome]:
         return [
             outcome
             for world, found in outcomes.items()
             for outcome in found
-            if world.planted in planted and only_one in (None, world.only_one) and rho in (None, world.rho)
+            if name_planted(world) in planted and only_one in (None, world.only_one) and rho in (None, world.rho)
         ]
 
     controls = pool(Planted.RINGS)
@@ -137,8 +149,13 @@ def judge(outcomes: Outcomes, covered: Coverage) -> Iterator[Goal]:
         yield at_least(
             f"a shortcut of {EXTENTS[only_one]} fails", sum(o.rings[0].fails for o in found), len(found), least
         )
-    texture, nulls = pool(Planted.TEXTURE), pool(Planted.LABELS, Planted.NOTHING, Planted.RINGS)
-    yield at_least("the texture is the cause", sum(o.cause == "texture" for o in texture), len(texture), 0.7)
+    for planted, name in (
+        (MISLEADING, "a texture that misleads"),
+        (Planted.TEXTURE, "a texture that two classes share"),
+    ):
+        texture = pool(planted)
+        yield at_least(f"{name} is the cause", sum(o.cause == "texture" for o in texture), len(texture), 0.7)
+    nulls = pool(Planted.LABELS, Planted.NOTHING, Planted.RINGS)
     yield at_most("a cause without one", sum(o.cause not in ("", MIXED) for o in nulls), len(nulls), 0.05)
     better = _find_better(pool(*IN_RING, only_one=False, rho=FULL))
     yield at_least("a new head or a swap is BETTER", sum(better), len(better), 0.7)
@@ -168,8 +185,11 @@ def main(
     data = find_data()
     covered = cache.repeat(cover_gaps, CoverageWorld(data=data), NUM_COVERED)
     worlds = list(list_worlds(data, sample=sample))
-    found = iter(cache.compute(judge_photographs, [(world, seed) for world, count in worlds for seed in range(count)]))
-    outcomes = {world: [next(found) for _ in range(count)] for world, count in worlds}
+    outcomes: dict[PhotographWorld, list[PhotographOutcome]] = {}
+    for judged in (judge_photographs, judge_textures):
+        own = [(w, n) for w, n in worlds if isinstance(w, TextureWorld) == (judged is judge_textures)]
+        found = iter(cache.compute(judged, [(world, seed) for world, count in own for seed in range(count)]))
+        outcomes |= {world: [next(found) for _ in range(count)] for world, count in own}
     goals, tables = list(judge(outcomes, covered)), [*tabulate_photographs(outcomes), tabulate_coverage(covered)]
     tables = [tabulate_goals(goals), *tables]
     publish_simulation(started, tables, list_problems(goals), count_open(goals), None if sample else PAGE)

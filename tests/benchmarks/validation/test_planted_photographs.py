@@ -11,6 +11,7 @@ from benchmarks.validation.donor_coverage import DonorCoverage, draw_sample
 from benchmarks.validation.goals import Judgement
 from benchmarks.validation.planted_audits import RingOutcome
 from benchmarks.validation.planted_photographs import PhotographOutcome, PhotographWorld, Planted, Treatment
+from benchmarks.validation.planted_textures import TextureWorld
 from benchmarks.validation.validate_photographs import judge, list_worlds, tabulate_coverage, tabulate_photographs
 from trainables.data.augmentation.mixing import RING_FRACTIONS, make_ring
 
@@ -69,6 +70,21 @@ def test_labels_are_exchanged_in_a_pair_and_a_texture_is_shared_by_it() -> None:
     assert {(i, j) for i, j in np.argwhere(alike).tolist() if i < j} == {(3, 8)}
 
 
+def test_textures_of_a_pair_tell_it_apart_in_training_and_mislead_about_half_of_the_audited_photographs() -> None:
+    world = TextureWorld(photographs="cifar10", planted=Planted.TEXTURE, data=Path(), rho=1.0)
+    ways = {}
+    for part in ("training", "audit"):
+        images, labels = world.plant(IMAGES, LABELS, 10, 3, part)
+        assert (labels == LABELS).all()
+        changed = (images != IMAGES).any(axis=(1, 2, 3))
+        assert set(LABELS[changed]) == {3, 8}
+        waves = (images.astype(int) - IMAGES).mean(axis=3)[changed].reshape(changed.sum(), -1)
+        likeness = np.corrcoef(waves[LABELS[changed] == 3][:100])
+        ways[part] = np.mean(likeness > 0.5)
+    assert ways["training"] == 1.0
+    assert ways["audit"] == pytest.approx(0.5, abs=0.1)
+
+
 def make_outcome(*, fails: bool, cause: str, is_better: bool) -> PhotographOutcome:
     ring = RingOutcome(
         gap=0.2,
@@ -95,9 +111,9 @@ def make_outcome(*, fails: bool, cause: str, is_better: bool) -> PhotographOutco
 
 def test_goals_count_controls_and_planted_worlds_apart(tmp_path: Path) -> None:
     worlds = list(list_worlds(tmp_path, sample=False))
-    assert sum(count for world, count in worlds if world.planted is Planted.RINGS) == 25
-    assert sum(count for world, count in worlds if world.planted is Planted.TEXTURE) == 7
-    assert {world.rho for world, _ in list_worlds(tmp_path, sample=True)} == {0.0, 0.5, 0.8}
+    assert sum(count for world, count in worlds if world.planted is Planted.RINGS) == 30
+    assert sum(count for world, count in worlds if world.planted is Planted.TEXTURE) == 17
+    assert {world.rho for world, _ in list_worlds(tmp_path, sample=True)} == {0.0, 0.5, 0.8, 1.0}
     outcomes = {
         world: [
             make_outcome(
@@ -111,7 +127,7 @@ def test_goals_count_controls_and_planted_worlds_apart(tmp_path: Path) -> None:
     }
     covered = [[DonorCoverage(num_donors=8, num_intervals=600, num_covered=580, half_width=0.1, seconds=1.0)]] * 2
     audits, causes, _ = tabulate_photographs(outcomes)
-    assert len(causes.rows) - len(audits.rows) == 4, "no ring is audited where a pair was planted"
+    assert len(causes.rows) - len(audits.rows) == 5, "no ring is audited where a pair was planted"
     assert tabulate_coverage(covered).rows == [["8", "1200", "0.967", "10.0", "1.00"]]
     goals = list(judge(outcomes, covered))
     assert {goal.judgement for goal in goals} == {Judgement.MET}
@@ -120,7 +136,8 @@ def test_goals_count_controls_and_planted_worlds_apart(tmp_path: Path) -> None:
     missed = {goal.name for goal in judge(wrong, narrow) if goal.judgement is Judgement.MISSED}
     assert missed == {
         "controls whose ring audit is confirmed",
-        "the texture is the cause",
+        "a texture that misleads is the cause",
+        "a texture that two classes share is the cause",
         "a cause without one",
         "a new head or a swap is BETTER in controls",
         "intervals of gaps cover with 8 donors",
