@@ -7,7 +7,7 @@ from analysis.interventions import intervention
 from analysis.interventions.intervention import Recalibration, load_recalibrations
 from analysis.interventions.registry import load_interventions
 from analysis.statistics.interval import Interval
-from benchmarks.validation.validate_interventions import fit_recalibration
+from benchmarks.validation.validate_loops import fit_recalibration
 from tests.docs.markdown import ROOT
 from trainables.seeds import numpy_generator
 
@@ -74,6 +74,6 @@ def test_a_prediction_keeps_what_was_measured_and_says_what_it_was_recalibrated_
 
 
 def test_the_constants_are_those_of_the_page() -> None:
-    page = (ROOT / "benchmarks" / "INTERVENTIONS.md").read_text(encoding="utf-8")
+    page = (ROOT / "benchmarks" / "LOOPS.md").read_text(encoding="utf-8")
     for name, line in load_recalibrations().items():
         assert f"| {name} | {line.describe()} |" in page, name

@@ -13,7 +13,7 @@ from analysis.statistics.interval import Interval
 from benchmarks.pages import Table
 from benchmarks.validation.goals import Goal, Judgement
 from benchmarks.validation.planted_loops import NAME, NO_REASON, PAIR, LoopOutcome, LoopWorld, make_spec
-from benchmarks.validation.validate_interventions import KINDS, fit_recalibrations, tabulate_loops
+from benchmarks.validation.validate_loops import KINDS, fit_recalibrations, tabulate_loops
 from benchmarks.validation.worlds import WorldCache
 from study.spec.reading import validate_spec
 from tests.analysis.interventions.stated_values import make_target_effect
