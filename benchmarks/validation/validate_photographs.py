@@ -72,7 +72,8 @@ def tabulate_photographs(outcomes: Outcomes) -> list[Table]:
     """Return the tables of audits, causes and interventions."""
     audits, causes, treated = [], [], []
     for world, found in outcomes.items():
-        name = [world.photographs, name_planted(world), EXTENTS[world.only_one], f"{world.rho:.1f}"]
+        extent = "two classes" if world.is_pair else EXTENTS[world.only_one]
+        name = [world.photographs, name_planted(world), extent, f"{world.rho:.1f}"]
         if not world.is_pair:
             audits.append([*name, *_describe_audits(found)])
         named = [outcome.cause for outcome in found if outcome.cause]
