@@ -4,7 +4,7 @@ A custom intervention is a subclass with a constructor without arguments, in the
 of an installed package.
 
 New predictions are recalibrated by how measured changes followed predicted ones on planted scenes. The constants are those of
-recalibration.json, which the benchmark that measures them writes beside benchmarks/INTERVENTIONS.md.
+recalibration.json, which the benchmark that measures them writes beside benchmarks/LOOPS.md.
 """
 
 import json

@@ -36,7 +36,7 @@ PAGE = Path(__file__).parents[1] / "LOOPS.md"
 # Kinds of worlds, and whether an intervention may help there; whether it does, its mean effects say.
 KINDS = {"shared texture": True, "shortcut": True, "label noise": False}
 # Worlds of each kind that tune the recalibration, and those that are held out. A shared texture takes three times as long.
-NUM_WORLDS = {"shared texture": (4, 4), "shortcut": (4, 20), "label noise": (4, 20)}
+NUM_WORLDS = {"shared texture": (4, 4), "shortcut": (4, 20), "label noise": (4, 16)}
 # Without them an intervention gets no line.
 MIN_PREDICTIONS = 3
 MIN_HELPED, MAX_CLAIMED = 0.7, 0.05
