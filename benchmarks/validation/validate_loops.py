@@ -33,7 +33,7 @@ from benchmarks.validation.planted_loops import MARGIN, SEEDS, LoopOutcome, Loop
 from benchmarks.validation.worlds import DEFAULT_FOLDER, WorldCache
 
 PAGE = Path(__file__).parents[1] / "LOOPS.md"
-# Kinds of worlds, and whether an intervention may help there; whether it does, its mean effects say.
+# Kinds of worlds, and whether an intervention may be BETTER on its target there; whether it helps, `helps` says.
 KINDS = {"shared texture": True, "shortcut": True, "label noise": False}
 # Worlds of each kind that tune the recalibration, and those that are held out. A shared texture takes three times as long.
 NUM_WORLDS = {"shared texture": (4, 4), "shortcut": (4, 20), "label noise": (4, 16)}
@@ -61,9 +61,13 @@ def tabulate_loops(
         found = outcomes[kind] = cache.repeat(run_loop, LoopWorld(kind=kind, num_seeds=num_seeds), total)
         claimed = sum(outcome.is_claimed for outcome in found)
         if is_helped:
-            goals.append(at_least(f"worlds with {kind} in which an intervention helps", claimed, total, MIN_HELPED))
+            goals.append(
+                at_least(
+                    f"worlds with {kind} in which one asked for is BETTER on its target", claimed, total, MIN_HELPED
+                )
+            )
         else:
-            name = f"worlds with {kind} in which an intervention is claimed to help"
+            name = f"worlds with {kind} in which one asked for is claimed BETTER"
             goals.append(at_most(name, claimed, total, MAX_CLAIMED))
         tried = [effect for outcome in found for effect in outcome.effects]
         changes = [100 * effect.target.effect.estimate for effect in tried if effect.target is not None]
