@@ -13,8 +13,8 @@ from analysis.statistics.metrics import IntArray
 from benchmarks.validation.planted_photographs import PhotographOutcome, PhotographWorld, judge_photographs
 from trainables.seeds import numpy_generator
 
-# Height of the waves in gray levels and their period in pixels. Both were chosen, as what is planted was, on the first three worlds,
-# which must not count; benchmarks/PHOTOGRAPHS.md says how the others that were tried fared.
+# Height of the waves in gray levels and their period in pixels. Both were chosen, as what is planted was, on the first three
+# worlds, which must not count; benchmarks/PHOTOGRAPHS.md says how the others that were tried fared.
 HEIGHT, PERIOD = 25.0, 4.0
 FIRST_TEXTURE = 3
 # Share of audited photographs of the two classes that have the texture of the other.
