@@ -74,7 +74,7 @@ class ArmAudits(SwapAudits):
     Attributes:
         root_causes: of the strongest confused pairs.
         cam_admission: whether the arm's heat maps are evidence; None where that was not tested.
-        exported: the audit of the exported model alone; None in findings of versions that did not give it.
+        exported: the audit of the exported model alone; None for an arm in folds, where several models judge.
     """
 
     root_causes: tuple[RootCause, ...] = ()

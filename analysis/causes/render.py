@@ -54,7 +54,7 @@ def plot_root_causes(causes: Mapping[str, Sequence[RootCause]]) -> Figure:
     figure = Figure(figsize=(3.6 * columns + 0.6, 2.1 * rows + 0.6), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     for axes, (arm, cause) in zip(panels, measured, strict=False):
-        named = cause.cause or cause.recipe_cause or MIXED
+        named = cause.cause
         for place, found in enumerate(cause.effects):
             value = found.effect.models
             color = ARM_COLORS[0] if found.cue == named else BAND_COLOR

@@ -101,16 +101,11 @@ class _Judged:
     effects: tuple[TwoIntervals, ...]
     others: tuple[TwoIntervals, ...]
 
-    def name(self, first: int, side: Callable[[TwoIntervals], Interval | None]) -> str | None:
-        """Return the first cue if its effect is material and its other intervals lie above 0, else "mixed".
-
-        Where an interval is not defined, return None.
-        """
+    def name(self, first: int, side: Callable[[TwoIntervals], Interval | None]) -> str:
+        """Return the first cue if its effect is material and its other intervals lie above 0, all defined; else "mixed"."""
         effect, *others = (side(both) for both in (self.effects[first], *self.others))
-        found = [interval for interval in others if interval is not None]
-        if effect is None or len(found) < len(others):
-            return None
-        return cues.CUES[first] if effect.low > MATERIAL_EFFECT and all(other.low > 0 for other in found) else MIXED
+        is_above = all(other is not None and other.low > 0 for other in others)
+        return cues.CUES[first] if is_above and effect is not None and effect.low > MATERIAL_EFFECT else MIXED
 
 
 def _judge(measured: Sequence[_Measured], alpha: float) -> list[_Judged]:
@@ -249,9 +244,9 @@ def _contrast(margins: MatchedMargins, values: dict[frozenset[str], FloatArray],
 
 
 def _conclude(measured: _Measured, judged: _Judged, check: _Judged | None, note: str) -> RootCause:
-    def name(side: Callable[[TwoIntervals], Interval | None]) -> str | None:
+    def name(side: Callable[[TwoIntervals], Interval | None]) -> str:
         cause = judged.name(measured.first, side)
-        if measured.check is None or check is None or cause in (None, MIXED):
+        if measured.check is None or check is None:
             return cause
         return cause if check.name(measured.check.first, side) == cause else MIXED
 
@@ -259,7 +254,7 @@ def _conclude(measured: _Measured, judged: _Judged, check: _Judged | None, note:
         measured.finding,
         effects=tuple(CueEffect(cue=cue, effect=effect) for cue, effect in zip(cues.CUES, judged.effects, strict=True)),
         cause=name(lambda both: both.models),
-        recipe_cause=name(lambda both: both.recipe),
+        recipe_cause=None if judged.others[0].recipe is None else name(lambda both: both.recipe),
         lead=judged.others[0],
         note="; ".join(filter(None, (note, measured.finding.note))),
     )

@@ -25,12 +25,11 @@ class RootCause:
     Attributes:
         classes: the pair.
         effects: one per cue, with intervals simultaneous over the four cues; empty where they could not be measured.
-        cause: the cue with an interval above 0 and a significant lead over the next cue, else "mixed"; for these models. None in
-            findings of versions that did not give it.
+        cause: the cue with an interval above 0 and a significant lead over the next cue, else "mixed"; for these models.
         recipe_cause: the same for the recipe; None where it is not defined.
         lead: of the first cue over the second, at 95 %.
         num_images: confused images that were measured.
-        num_references: reference images, matched on the margin; 0 in findings of versions that did not match them.
+        num_references: reference images, matched on the margin.
         imbalance: difference of the margins of confused and reference images on the measuring seeds, in standard deviations.
         note: why the cause could not be measured, for one model that the images are its own errors, and which cues the images
             lack; else "".
@@ -39,7 +38,7 @@ class RootCause:
 
     classes: tuple[str, str]
     effects: tuple[CueEffect, ...]
-    cause: str | None
+    cause: str
     recipe_cause: str | None
     lead: TwoIntervals
     num_images: int

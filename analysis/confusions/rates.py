@@ -56,13 +56,14 @@ def compute_human_excess(
     cell = make_cell(arm, images, marks - human_rates)
     found = compute_two_intervals(cell, scale=Scale.DIFFERENCE, confidence=confidence)
     return HumanExcess(
-        human_rate=float(human_rates.mean()), excess=found, word=_word(found.models), recipe_word=_word(found.recipe)
+        human_rate=float(human_rates.mean()),
+        excess=found,
+        word=_word(found.models),
+        recipe_word=None if found.recipe is None else _word(found.recipe),
     )
 
 
-def _word(excess: Interval | None) -> str | None:
-    if excess is None:
-        return None
+def _word(excess: Interval) -> str:
     return MACHINE_SPECIFIC if excess.low > 0 else AMBIGUOUS if excess.high <= 0 else OPEN
 
 

@@ -54,13 +54,13 @@ class HumanExcess:
         human_rate: share of annotations on images of the two classes that name the other one.
         excess: confusion rate of the arm minus the human rate.
         word: "machine-specific" where the interval for these models lies above 0, "ambiguous to people" where none of it does,
-            else "undecided". None in findings of versions that did not give it.
+            else "undecided".
         recipe_word: the same for the recipe; None for one seed.
     """
 
     human_rate: float
     excess: TwoIntervals
-    word: str | None
+    word: str
     recipe_word: str | None
 
 
@@ -193,11 +193,10 @@ class ArmConfusions:
         confused_pairs: pairs of classes with a confusion rate above chance, the strongest first.
         clusters: groups of classes that such pairs connect.
         group_contrasts: between the named groups of classes; empty where there are no groups.
-        directed: cells of the confusion matrix, the highest rate first; empty in findings of versions that did not list them.
+        directed: cells of the confusion matrix, the highest rate first.
         num_directed: cells over which the intervals of `directed` are simultaneous, of which the highest and the material ones
             are listed.
-        examples: test images of the cells, those cells first with the most images; empty in findings of versions that did not
-            list them.
+        examples: test images of the cells, those cells first with the most images.
     """
 
     confused_pairs: tuple[ConfusedPair, ...]

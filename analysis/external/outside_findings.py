@@ -175,6 +175,21 @@ def _list_notes(predictions: OutsidePredictions, stacked: Sequence[ArmPrediction
             f"{len(absent)} of {len(predictions.names)} classes have no images: {list_some(absent)}. Macro-F1 is the mean over "
             "the others."
         )
+    if unused := _list_never_predicted(predictions, stacked):
+        notes.append(
+            f"Classes with images that no model of an arm predicts, so that their F1 is 0: {list_some(unused, separator='; ')}. "
+            "Check that the scores are in the order of the classes, and how the models were trained."
+        )
     if not predictions.has_scores:
         notes.append("There are no probabilities, so suspected label errors are not listed.")
     return notes
+
+
+def _list_never_predicted(predictions: OutsidePredictions, stacked: Sequence[ArmPredictions]) -> list[str]:
+    """Return a text for each arm with classes that have images, but are never predicted."""
+    found = []
+    for arm in stacked:
+        unused = np.setdiff1d(arm.labels, arm.predicted)
+        if unused.size:
+            found.append(f"{arm.name}: {list_some(predictions.names[c] for c in unused)}")
+    return found

@@ -120,9 +120,9 @@ def read_predictions_files(
     if not problems:
         problems = _describe_differences(arms, tuple(numbers))
     if problems:
-        where = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
+        where = f" of {paths[0]}" if len(paths) == 1 else ""
         listed = list_some((f"- {problem}" for problem in problems), separator="\n")
-        message = f"the predictions of {where} cannot be used:\n{listed}\nCorrect this, then repeat. {EXAMPLE}"
+        message = f"the predictions{where} cannot be used:\n{listed}\nCorrect this, then repeat. {EXAMPLE}"
         raise UserInputError(message)
     return OutsidePredictions(
         arms=arms,

@@ -44,10 +44,8 @@ def format_signed_pp(interval: Interval | TwoIntervals, unit: str = " pp") -> st
     return join_intervals(interval, lambda x: f"{100 * x + 0.0:+.1f}", unit)
 
 
-def join_verdicts(verdict: str | None, recipe_verdict: str | None) -> str:
+def join_verdicts(verdict: str, recipe_verdict: str | None) -> str:
     """Return the verdict for these models, then that for the recipe where it differs: "FAIL; recipe UNDECIDED"."""
-    if verdict is None:
-        return f"recipe {recipe_verdict}"
     return str(verdict) if recipe_verdict in (None, verdict) else f"{verdict}; recipe {recipe_verdict}"
 
 

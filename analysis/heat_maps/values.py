@@ -70,17 +70,16 @@ class CamAdmission(CamSource):
         tests: all that apply must be passed.
         is_admitted: whether all are.
         object_focus: share of the maps' energy on the object minus that inside other images' masks; None without masks.
-        method: of the maps; "Grad-CAM" in findings of versions that had no other.
-        candidates: methods and layers among which the maps were chosen on other images, the chosen one first; empty in findings
-            of versions that did not choose.
+        method: of the maps.
+        candidates: methods and layers among which the maps were chosen on other images, the chosen one first.
     """
 
     num_images: int
     tests: tuple[CamTest, ...]
     is_admitted: bool
     object_focus: TwoIntervals | None
-    method: str = "Grad-CAM"
-    candidates: tuple[CamCandidate, ...] = ()
+    method: str
+    candidates: tuple[CamCandidate, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ class _AgainstConfusion(Intervention):
         if cause is None or not cause.effects:
             why = f"root cause not measured{f': {cause.note}' if cause is not None and cause.note else ''}"
         else:
-            why = f"root cause {cause.cause or MIXED}"
+            why = f"root cause {cause.cause}"
         verdict = "more often than by chance" if found is None else str(found.verdict)
         return Reason(
             symptom=f"{true} is predicted as {called}{rate}",
@@ -81,7 +81,7 @@ class HardExamples(_AgainstConfusion):
     def predict(self, target: Target, diagnosis: Diagnosis, models: ChoosingModels) -> Prediction:
         """Return the change of the cells' rate without the cue that causes the confusion."""
         cause = find_cause(diagnosis)
-        named = cause.cause if cause is not None and cause.cause not in (None, MIXED) else None
+        named = cause.cause if cause is not None and cause.cause != MIXED else None
         change, cue = predict_without_cue(target, named, models, is_named=diagnosis.is_named)
         chosen = "the named root cause" if named else "the cue whose removal lowers the rate most on other images"
         cells = "these cells" if diagnosis.is_named else "the strongest cells of other images and models"
@@ -168,9 +168,9 @@ class BackgroundSwap(_AgainstReliance):
     def find_losses(self, diagnosis: Diagnosis) -> tuple[dict[str, TwoIntervals], AuditVerdict]:
         """Return the classes that fail the audit of the narrowest ring, or where it is undecided if none fails."""
         classes = diagnosis.audits.ring_audits[0].classes if diagnosis.audits.ring_audits else ()
-        verdicts = {c.verdict or c.recipe_verdict for c in classes}
+        verdicts = {c.verdict for c in classes}
         wanted = AuditVerdict.FAIL if AuditVerdict.FAIL in verdicts else AuditVerdict.UNDECIDED
-        return {c.class_name: c.gap for c in classes if (c.verdict or c.recipe_verdict) is wanted}, wanted
+        return {c.class_name: c.gap for c in classes if c.verdict is wanted}, wanted
 
     def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
         """Return the share of images with such a ring."""

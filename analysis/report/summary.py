@@ -165,7 +165,7 @@ def _say_confusion(winner: ArmFinding) -> str:
 def list_failing(winner: ArmFinding | ModelAudit) -> list[ClassAudit]:
     """Return the classes that fail the first Clever Hans audit of an arm or of a model."""
     classes = winner.ring_audits[0].classes if winner.ring_audits else ()
-    return [found for found in classes if (found.verdict or found.recipe_verdict) is AuditVerdict.FAIL]
+    return [found for found in classes if found.verdict is AuditVerdict.FAIL]
 
 
 def _say_what_helps(findings: Findings, rounds: Mapping[str, InterventionFindings]) -> list[str]:

@@ -7,7 +7,7 @@ audit of each model alone, without another forward pass.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -443,10 +443,17 @@ def judge_gap(gap: Interval) -> AuditVerdict:
     return AuditVerdict.PASS if gap.high < GAP_TOLERANCE else AuditVerdict.UNDECIDED
 
 
-def judge_both(gap: TwoIntervals) -> tuple[AuditVerdict | None, AuditVerdict | None]:
-    """Return the verdicts of `judge_gap` for these models and for the recipe; None where there is no interval."""
-    models, recipe = (None if interval is None else judge_gap(interval) for interval in (gap.models, gap.recipe))
-    return models, recipe
+def judge_both(gap: TwoIntervals) -> tuple[AuditVerdict, AuditVerdict | None]:
+    """Return the verdicts of `judge_gap` for these models and for the recipe; None where it has no interval."""
+    return judge_gap(gap.models), None if gap.recipe is None else judge_gap(gap.recipe)
+
+
+@overload
+def judge_classes(verdicts: Iterable[AuditVerdict]) -> AuditVerdict: ...
+
+
+@overload
+def judge_classes(verdicts: Iterable[AuditVerdict | None]) -> AuditVerdict | None: ...
 
 
 def judge_classes(verdicts: Iterable[AuditVerdict | None]) -> AuditVerdict | None:

@@ -1,7 +1,7 @@
 """Findings of the audits that swap or remove a part of the images: rings, frequencies, color.
 
-Where there are two verdicts, `verdict` is that for these models, and `recipe_verdict` that for the recipe (`TwoIntervals`). The
-first is None in findings of versions that did not give it, the second for one seed.
+Where there are two verdicts, `verdict` is that for these models, and `recipe_verdict` that for the recipe (`TwoIntervals`), None
+for one seed.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class ClassGap:
 
     class_name: str
     gap: TwoIntervals
-    verdict: AuditVerdict | None
+    verdict: AuditVerdict
     recipe_verdict: AuditVerdict | None
 
 
@@ -80,7 +80,7 @@ class RingAudit:
     ring_only_accuracy: TwoIntervals
     chance: float
     classes: tuple[ClassAudit, ...]
-    verdict: AuditVerdict | None
+    verdict: AuditVerdict
     recipe_verdict: AuditVerdict | None
     object_free_by: str
     num_object_free: int
@@ -113,14 +113,14 @@ class FrequencyAudit:
         gap: accuracy after swaps within the class minus after swaps across classes, over all classes, at 95 %.
         verdict: FAIL if a class fails, PASS if all pass, else UNDECIDED; for these models.
         recipe_verdict: the same for the recipe.
-        classes: one each; empty in findings of versions that judged the mean over classes.
+        classes: one each.
     """
 
     waves: tuple[tuple[int, int], ...]
     gap: TwoIntervals
-    verdict: AuditVerdict | None
+    verdict: AuditVerdict
     recipe_verdict: AuditVerdict | None
-    classes: tuple[ClassGap, ...] = ()
+    classes: tuple[ClassGap, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

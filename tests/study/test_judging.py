@@ -346,6 +346,20 @@ def test_arrays_of_seeds_and_arms(tmp_path: Path) -> None:
         )
 
 
+def test_a_class_that_no_model_of_an_arm_predicts_is_named(tmp_path: Path) -> None:
+    """Its F1 of 0 is as often a mistake of the export as one of the model."""
+    labels, probabilities = single_network(num_classes=4)
+    without = probabilities.copy()
+    without[:, 3] = 0.0
+    without /= without.sum(axis=1, keepdims=True)
+    files = [
+        write_arrays(tmp_path / f"{n}.npz", labels=labels, probabilities=p)
+        for n, p in (("all", probabilities), ("three", without))
+    ]
+    (note,) = (n for n in analyze_outside_arms(read_predictions_files(files)).notes if "predicts" in n)
+    assert "that no model of an arm predicts, so that their F1 is 0: three: class 3. Check" in note
+
+
 def test_classes_without_images_and_predicted_classes_alone(tmp_path: Path) -> None:
     """Macro-F1 is the mean over the classes with images, and names of images appear in the list of label errors."""
     labels, probabilities = single_network(num_classes=4)
@@ -357,6 +371,7 @@ def test_classes_without_images_and_predicted_classes_alone(tmp_path: Path) -> N
     )
     assert gap.arms[0].test_macro_f1.estimate == pytest.approx(plain.arms[0].test_macro_f1.estimate)
     assert "1 of 5 classes have no images: class 2" in gap.notes[1]
+    assert not any("no model of an arm predicts" in note for note in (*plain.notes, *gap.notes))
     ids = [f"image{i}.png" for i in range(len(labels))]
     named = analyze_outside_arms(
         read_predictions_files(
