@@ -125,7 +125,7 @@ def tabulate_verdicts(counts: Counts, goals: Goals) -> list[Table]:
             wrong = sum(f[1] for f in apart)
             where = f"{regime}, S = {num_seeds}"
             rates.append(Rate(name=f"wrong BETTER or WORSE, {where}", hits=claimed, count=len(none), most=ALPHA))
-            rates.append(Rate(name=f"wrong EQUIVALENT, {where}", hits=wrong, count=len(apart), most=ALPHA))
+            rates.append(Rate(name=f"wrong EQUIVALENT, {where}", hits=wrong, count=len(apart), most=ALPHA / 2))
             rows.append([regime, str(num_seeds), *(f"{hits / len(none):.4f}" for hits in (claimed, equivalent, wrong))])
     goals.judge(rates)
     head = [
