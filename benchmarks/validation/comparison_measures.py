@@ -11,6 +11,7 @@ from analysis.comparison.paired_difference import compare_arms, compute_differen
 from analysis.comparison.values import Verdict
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.crossed_interval import CrossedEstimate, compute_t_quantile
+from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import compute_weighted_macro_f1
 from analysis.statistics.variances import NO_GUARD
 from benchmarks.validation.statistics_simulation import World, first_seeds
@@ -33,10 +34,9 @@ def draw_pair(world: World, number: int, name: str) -> tuple[ArmPredictions, Arm
     return treatment, control
 
 
-def measure_interval(world: World, number: int) -> tuple[float, float]:
-    """Return the bounds of the product's interval."""
-    found = compute_difference(*draw_pair(world, number, "interval"), 1 - ALPHA).interval
-    return found.low, found.high
+def measure_interval(world: World, number: int) -> Interval:
+    """Return the product's interval."""
+    return compute_difference(*draw_pair(world, number, "interval"), 1 - ALPHA).interval
 
 
 def measure_groups(world: World, number: int) -> dict[str, tuple[float, float]]:

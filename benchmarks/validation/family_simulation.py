@@ -6,6 +6,7 @@ mean over images given the seed effects, and that for the recipe the mean over b
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special
@@ -58,6 +59,11 @@ class FamilyWorld:
     spread: float = 0.0
     tail_freedom: int = 0
 
+    @property
+    def confidence(self) -> float:
+        """Of each cell's interval, so that all of them hold together at 95 %."""
+        return 1 - ALPHA / len(self.sizes)
+
     def draw(self, generator: np.random.Generator) -> tuple[list[Cell], FloatArray, FloatArray]:
         """Return the cells, their true values for these models, and those for the recipe."""
         drawn = [self._draw_cell(i, generator) for i in range(len(self.sizes))]
@@ -93,18 +99,27 @@ class FamilyWorld:
         return generator.standard_t(self.tail_freedom, self.num_seeds) / scale
 
 
-def measure_family(world: FamilyWorld, number: int) -> dict[str, tuple[bool, float]]:
-    """Return per question whether all true values are covered simultaneously, and the mean half-width."""
+class FamilyFound(NamedTuple):
+    """One family's intervals for one question: whether all true values are covered, mean half-width, mean squared error."""
+
+    covered: bool
+    half_width: float
+    square: float
+
+
+def measure_family(world: FamilyWorld, number: int) -> dict[str, FamilyFound]:
+    """Return what is found of a family by question."""
     cells, *truths = world.draw(numpy_generator(number, f"family {world}"))
-    found = compute_family(cells, scale=SCALES[world.kind], confidence=1 - ALPHA / len(cells))
+    found = compute_family(cells, scale=SCALES[world.kind], confidence=world.confidence)
     measured = {}
     for question, truth in zip(("models", "recipe"), truths, strict=True):
         intervals = [getattr(both, question) for both in found]
         if intervals[0] is None:
             continue
-        low, high = np.array([[i.low, i.high] for i in intervals]).T
+        low, estimate, high = np.array([[i.low, i.estimate, i.high] for i in intervals]).T
         covered = bool(np.all((low <= truth + 1e-12) & (truth <= high + 1e-12)))
-        measured[question] = covered, float(np.mean(high - low)) / 2
+        square = float(np.mean((estimate - truth) ** 2))
+        measured[question] = FamilyFound(covered, float(np.mean(high - low)) / 2, square)
     return measured
 
 

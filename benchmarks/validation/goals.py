@@ -1,9 +1,12 @@
 """Goals of a validation, judged by exact intervals: met, missed or open."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from statistics import fmean
 
+from scipy import special
 from scipy.stats import binomtest
 
 from benchmarks.pages import Table
@@ -101,6 +104,16 @@ def format_share(number: int, total: int) -> str:
     return f"{number} of {total} = {number / total:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def compute_oracle(squares: Sequence[float], confidence: float = 0.95) -> float:
+    """Return the half-width of an oracle that knows the variances: the normal quantile times the root mean square error.
+
+    Args:
+        squares: squared errors of the estimates.
+        confidence: of the interval.
+    """
+    return float(special.ndtri(0.5 + confidence / 2)) * math.sqrt(fmean(squares))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
     """A simulated rate, and the bounds within which it should lie.
@@ -109,8 +122,8 @@ class Rate:
         name: what was counted.
         hits, count: the rate is hits / count.
         least, most: the goal; a bound of 0 or 1 bounds nothing.
-        beside: what is stated where a coverage exceeds .99, such as the half-width of its intervals, because intervals that cover
-            so often may be too wide to be of use; "" for other rates.
+        beside: what is stated where a coverage exceeds .99, such as the half-width of its intervals over an oracle's, because
+            intervals that cover so often may be too wide to be of use; "" for other rates.
     """
 
     name: str
@@ -121,9 +134,16 @@ class Rate:
     beside: str = ""
 
     @classmethod
-    def of_coverage(cls, name: str, hits: int, count: int, half_width_pp: float) -> "Rate":
-        """Return the coverage of 95 % intervals, whose goal is at least .93."""
-        beside = f"half-width {half_width_pp:.1f} pp"
+    def of_coverage(cls, name: str, hits: int, count: int, *, half_width: float, oracle: float) -> "Rate":
+        """Return the coverage of 95 % intervals, whose goal is at least .93.
+
+        Args:
+            name: what is covered.
+            hits, count: the rate is hits / count.
+            half_width: of the intervals, the mean.
+            oracle: that of `compute_oracle`.
+        """
+        beside = f"half-width x {half_width / oracle:.2f}" if oracle > 0 else "no error"
         return cls(name=name, hits=hits, count=count, least=LOWEST_COVERAGE, beside=beside)
 
     @property

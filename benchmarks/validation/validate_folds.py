@@ -23,7 +23,7 @@ from benchmarks.validation.fold_rounds import (
     measure_block,
     measure_truth,
 )
-from benchmarks.validation.goals import Goals, Rate, count_open, list_problems
+from benchmarks.validation.goals import Goals, Rate, compute_oracle, count_open, list_problems
 from benchmarks.validation.worlds import DEFAULT_FOLDER, WorldCache
 
 PAGE = Path(__file__).parents[1] / "FOLDS.md"
@@ -74,11 +74,17 @@ def tabulate(worlds: Sequence[FoldWorld], cache: WorldCache, num_blocks: int, go
             sum(one.low <= truth <= one.high for one in rounds),
             sum(one.low <= one.truth_here <= one.high for one in rounds),
         ]
+        oracles = [
+            100 * compute_oracle([(one.estimate - true) ** 2 for one, true in zip(rounds, truths, strict=True)])
+            for truths in ([truth] * count, [one.truth_here for one in rounds])
+        ]
         counts = {verdict: sum(one.verdict is verdict for one in rounds) for verdict in Verdict}
         wrong = counts[Verdict.BETTER] + counts[Verdict.WORSE] if is_null else counts[Verdict.WORSE]
         own = [
-            Rate.of_coverage(f"coverage, fresh sets, {name}", covered[0], count, width),
-            Rate.of_coverage(f"coverage, these images, {name}", covered[1], count, width),
+            *(
+                Rate.of_coverage(f"coverage, {where}, {name}", hits, count, half_width=width, oracle=oracle)
+                for where, hits, oracle in zip(("fresh sets", "these images"), covered, oracles, strict=True)
+            ),
             Rate(name=f"wrong BETTER or WORSE, {name}", hits=wrong, count=count, most=ALPHA),
         ]
         if not is_null:

@@ -8,21 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from benchmarks.pages import Table, publish_simulation
-from benchmarks.validation.goals import (
-    LOWEST_COVERAGE,
-    WIDE_COVERAGE,
-    Goals,
-    Judgement,
-    Rate,
-    count_open,
-    list_problems,
-)
+from benchmarks.validation.goals import WIDE_COVERAGE, Goals, Judgement, Rate, count_open, list_problems
 from benchmarks.validation.pool_rounds import (
     ALPHA,
     DECIDED,
@@ -130,16 +122,14 @@ class Measured:
     def count_coverage(self, name: str) -> Rate | None:
         """Return the coverage of the intervals of this name, beside their half-width over that of an oracle; None without any.
 
-        The oracle knows the variances: its half-width is the normal quantile times the root mean square error.
+        Both are over the normal quantile here: a mean width, and the root mean square error.
         """
         found = [one.found[name] for one in self.rounds if name in one.found]
         if not found:
             return None
-        error, width = math.sqrt(np.mean([one.square for one in found])), np.mean([one.width for one in found])
-        beside = f"half-width x {width / error:.2f}" if error > 0 else "no error"
-        hits = sum(one.covered for one in found)
-        name = self._label(f"coverage of {name}")
-        return Rate(name=name, hits=hits, count=len(found), least=LOWEST_COVERAGE, beside=beside)
+        name, hits = self._label(f"coverage of {name}"), sum(one.covered for one in found)
+        width, error = fmean(one.width for one in found), math.sqrt(fmean(one.square for one in found))
+        return Rate.of_coverage(name, hits, len(found), half_width=width, oracle=error)
 
     def count_flag(self, name: str) -> Rate | None:
         """Return how often a flag is raised; None where the rounds say nothing about it."""

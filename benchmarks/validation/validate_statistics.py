@@ -35,7 +35,7 @@ from benchmarks.validation.family_simulation import (
     FamilyWorld,
     measure_family,
 )
-from benchmarks.validation.goals import Goals, Rate, count_open, list_problems, tabulate_goals
+from benchmarks.validation.goals import Goals, Rate, compute_oracle, count_open, list_problems, tabulate_goals
 from benchmarks.validation.plan_simulation import tabulate_forecasts
 from benchmarks.validation.selection_simulation import (
     CHUNK,
@@ -83,10 +83,11 @@ def tabulate_coverage(counts: Counts, goals: Goals) -> list[Table]:
                 truth = case.compute_true_difference()
                 found = repeat(measure_interval, case, counts.coverage)
                 label = f"coverage, {name}, S = {num_seeds}, difference {100 * truth:.1f} pp"
-                hits = sum(low <= truth <= high for low, high in found)
-                width = 50 * float(np.mean([high - low for low, high in found]))
+                hits = sum(one.low <= truth <= one.high for one in found)
+                width = 50 * float(np.mean([one.high - one.low for one in found]))
+                oracle = 100 * compute_oracle([(one.estimate - truth) ** 2 for one in found])
                 rows[-1] += [f"{100 * truth:.2f}", f"{hits / len(found):.3f}", f"{width:.2f}", GOAL]
-                rates.append(Rate.of_coverage(label, hits, len(found), width))
+                rates.append(Rate.of_coverage(label, hits, len(found), half_width=width, oracle=oracle))
     head = ["seed noise", "S", *(["difference (pp)", "coverage", "half-width (pp)", "goal"] * 2)]
     title = f"Coverage of the product's 95 % intervals, {counts.coverage} comparisons a cell"
     return [Table(title, head, _insert_judgements(rows, goals.judge(rates)))]
@@ -191,11 +192,13 @@ def tabulate_families(families: Mapping[str, FamilyWorld], title: str, counts: C
             if question not in found[0]:
                 cells += ["-", "-", "-"]
                 continue
-            hits = sum(f[question][0] for f in found)
-            width = 100 * float(np.mean([f[question][1] for f in found]))
+            hits = sum(f[question].covered for f in found)
+            width = 100 * float(np.mean([f[question].half_width for f in found]))
+            oracle = 100 * compute_oracle([f[question].square for f in found], world.confidence)
             has_goal = name != EXTREME_SPREAD
             if has_goal:
-                rates.append(Rate.of_coverage(f"{title}, {name}, for the {question}", hits, len(found), width))
+                label = f"{title}, {name}, for the {question}"
+                rates.append(Rate.of_coverage(label, hits, len(found), half_width=width, oracle=oracle))
             cells += [f"{hits / len(found):.3f}", f"{width:.1f}", GOAL if has_goal else "-"]
         rows.append(cells)
     columns = [
@@ -213,7 +216,9 @@ def tabulate_groups(counts: Counts, goals: Goals) -> list[Table]:
         found = repeat(measure_groups, world, counts.families)
         hits = {n: sum(f[n][0] <= 0.0 <= f[n][1] for f in found) for n in found[0]}
         width = 50 * float(np.mean([f[CLUSTERED][1] - f[CLUSTERED][0] for f in found]))
-        rates.append(Rate.of_coverage(f"groups, S = {num_seeds}", hits[CLUSTERED], len(found), width))
+        oracle = 100 * compute_oracle([float(np.mean(f[CLUSTERED])) ** 2 for f in found])
+        label = f"groups, S = {num_seeds}"
+        rates.append(Rate.of_coverage(label, hits[CLUSTERED], len(found), half_width=width, oracle=oracle))
         rows.append([str(num_seeds), *(f"{h / len(found):.3f}" for h in hits.values()), GOAL])
     title = f"Coverage with groups of ten images that span classes, {counts.families} comparisons a row"
     return [Table(title, ["S", *hits, "goal"], _insert_judgements(rows, goals.judge(rates)))]

@@ -30,9 +30,9 @@ def _small(monkeypatch):
 def test_rates_are_judged_by_their_exact_interval():
     goals = Goals()
     cells = [
-        Rate.of_coverage("a", 3800, 4000, 1.0),
-        Rate.of_coverage("b", 3600, 4000, 1.0),
-        Rate.of_coverage("c", 19, 20, 1.0),
+        Rate.of_coverage("a", 3800, 4000, half_width=1.0, oracle=1.0),
+        Rate.of_coverage("b", 3600, 4000, half_width=1.0, oracle=1.0),
+        Rate.of_coverage("c", 19, 20, half_width=1.0, oracle=1.0),
         Rate(name="d", hits=80, count=2000, most=0.05),
         Rate(name="e", hits=130, count=2000, most=0.05),
         Rate(name="f", hits=800, count=1000, least=0.7, most=0.9),
@@ -53,7 +53,7 @@ def test_rates_are_judged_by_their_exact_interval():
 def test_the_interval_of_a_cell_is_corrected_over_the_cells_of_its_table():
     goals = Goals()
     error = Rate(name="error", hits=125, count=2000, most=0.05)
-    coverage = Rate.of_coverage("coverage", 1830, 2000, 1.0)
+    coverage = Rate.of_coverage("coverage", 1830, 2000, half_width=1.0, oracle=1.0)
     assert goals.judge([error]) == goals.judge([coverage]) == [Judgement.MISSED]
     assert goals.judge([error] * 20) == [Judgement.OPEN] * 20
     assert goals.judge([coverage] * 20) == [Judgement.OPEN] * 20
@@ -63,11 +63,11 @@ def test_the_interval_of_a_cell_is_corrected_over_the_cells_of_its_table():
     assert goals.judged[2].measured == f"0.0625 [{low:.4f}, {high:.4f}], 20 cells"
 
 
-def test_coverage_above_99_percent_is_met_and_stands_beside_the_half_width():
+def test_coverage_above_99_percent_is_met_and_stands_beside_its_half_width_over_that_of_an_oracle():
     goals = Goals()
-    assert goals.judge([Rate.of_coverage("wide", 3990, 4000, 5.36)]) == [Judgement.MET]
-    goals.judge([Rate.of_coverage("usual", 3800, 4000, 5.36)])
-    assert goals.judged[0].measured.endswith("]; half-width 5.4 pp")
+    assert goals.judge([Rate.of_coverage("wide", 3990, 4000, half_width=5.36, oracle=2.0)]) == [Judgement.MET]
+    goals.judge([Rate.of_coverage("usual", 3800, 4000, half_width=5.36, oracle=2.0)])
+    assert goals.judged[0].measured.endswith("]; half-width x 2.68")
     assert "half-width" not in goals.judged[1].measured
 
 
