@@ -223,7 +223,8 @@ def describe_few_discordant(found: Discordance, estimate: float, margin: float) 
     """Return why an UNDECIDED row with such an estimate cannot be EQUIVALENT; "" where enough images differ."""
     if found.number >= MIN_DISCORDANT or 2 * abs(estimate) >= margin:
         return ""
+    number = f"only {found.number}" if found.number else "none"
     return (
-        f"the predictions differ on only {found.number} of the {found.units}, and EQUIVALENT needs {MIN_DISCORDANT}; "
+        f"the predictions differ on {number} of the {found.units}, and EQUIVALENT needs {MIN_DISCORDANT}; "
         "more test images are needed"
     )

@@ -139,4 +139,4 @@ def test_predictions_that_hardly_differ_need_more_images() -> None:
     same = arm_of(labels, np.tile(labels, (4, 1)))
     found = judge_look(same, same, not_worse=False, margin=0.02, alpha=0.05)
     assert found.answer is GateAnswer.UNDECIDED
-    assert found.settles.startswith("the predictions differ on only 0 of the 40 test images")
+    assert found.settles.startswith("the predictions differ on none of the 40 test images")

@@ -114,7 +114,7 @@ def test_identical_arms_are_not_shown_to_be_equivalent():
         assert row.minimum_detectable_effect > row.effect.high
         assert row.p_value == 1.0
         assert (row.verdict, row.models_verdict) == (Verdict.UNDECIDED, Verdict.UNDECIDED)
-        assert row.settles.startswith("the predictions differ on only 0 of the 400 test images, and EQUIVALENT needs 5")
+        assert row.settles.startswith("the predictions differ on none of the 400 test images, and EQUIVALENT needs 5")
         wide = compare_arms(treatment, dataclasses.replace(treatment, name="copy"), **{**SETTINGS, "margin": 0.1})
         assert (wide.verdict, wide.effect) == (Verdict.UNDECIDED, row.effect)
     bootstrap = compute_crossed_bootstrap(
