@@ -231,9 +231,10 @@ def main(
     started, goals, cache = time.perf_counter(), Goals(), WorldCache(folder=folder)
     files = cache.make_files(POOL_MAKERS, ".npz")
     cells, num_blocks = list_cells(files), BLOCKS[sample]
-    calls = [(cell, block) for _, cell in cells for block in range(num_blocks)]
-    blocks = iter(cache.recall(measure_block, calls) if stored else cache.compute(measure_block, calls))
-    drawn = [(pool, cell, [next(blocks) for _ in range(num_blocks)]) for pool, cell in cells]
+    # One block of every cell after the other, so that a run that was stopped has as many of each.
+    calls = [(cell, block) for block in range(num_blocks) for _, cell in cells]
+    blocks = cache.recall(measure_block, calls) if stored else cache.compute(measure_block, calls)
+    drawn = [(pool, cell, blocks[place :: len(cells)]) for place, (pool, cell) in enumerate(cells)]
     measured = [
         Measured(cell=cell, pool=pool, rounds=[one for block in found if block for one in block])
         for pool, cell, found in drawn
