@@ -312,14 +312,16 @@ def _add_pseudo_differences(m: _Members, quantiles: FloatArray) -> Bounds:
 
     They keep an interval from a width of zero where all images agree (after Bonett and Price 2012, J. Educ. Behav. Stat. 37:479,
     who add one of each at 95 %). Where nearly all images that differ do so in one direction, the sampling distribution is
-    skewed, and the center moves towards its longer tail (Johnson 1978, JASA 73:536).
+    skewed, and the center moves towards its longer tail (Johnson 1978, JASA 73:536). As the pseudo-observations are symmetric,
+    they make it less skew; otherwise intervals of a higher confidence would not contain those of a lower one.
     """
     each = PSEUDO_DIFFERENCES * quantiles**2
     total = m.sizes + 2 * each
     mean = m.sizes * m.estimates / total
     second = (m.sizes * (m.images * m.sizes + m.estimates**2) + 2 * each) / total
     variance = (second - mean**2) / total
-    return mean + (1 + 2 * quantiles**2) / 6 * m.thirds / variance, variance
+    thirds = m.thirds * (m.sizes / total) ** 3
+    return mean + (1 + 2 * quantiles**2) / 6 * thirds / variance, variance
 
 
 def _to_intervals(estimates: FloatArray, bounds: Bounds) -> list[Interval]:

@@ -7,9 +7,10 @@ import pytest
 from sklearn import metrics as sk
 
 from analysis.comparison.exploratory import METRICS, _score, compute_class_differences, compute_side_metrics
+from analysis.statistics.arm_predictions import ArmPredictions
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World, first_seeds
 from search_spaces.errors import UserInputError
-from tests.built_values import predictions_of
+from tests.built_values import arm_of, predictions_of
 from trainables.training.predictions import Predictions
 
 NAMES = ("cat", "dog", "ship")
@@ -127,6 +128,20 @@ def test_three_seeds_do_not_make_the_intervals_useless(pair):
     """The crossed interval of one class alone has two degrees of freedom, and reaches beyond 30 pp here."""
     widths = [found.effect.high - found.effect.low for found in compute_class_differences(*pair, TEN)]  # type: ignore[call-arg]
     assert np.mean(widths) / 2 < 0.2
+
+
+def test_equal_arms_have_no_flagged_class_where_classes_have_five_images() -> None:
+    """Some of the 100 classes were flagged in each of 150 such draws."""
+    generator, labels = np.random.default_rng(0), np.repeat(np.arange(100), 5)
+    difficulty = generator.normal(size=len(labels))
+
+    def draw_arm() -> ArmPredictions:
+        wrong = difficulty + generator.normal(size=(3, len(labels))) > 1.2
+        return arm_of(labels, np.where(wrong, generator.integers(0, 100, wrong.shape), labels))
+
+    for _ in range(5):
+        found = compute_class_differences(draw_arm(), draw_arm(), [str(label) for label in range(100)])
+        assert not any(one.is_flagged for one in found)
 
 
 def test_one_seed_has_no_differences_for_new_seeds(pair):

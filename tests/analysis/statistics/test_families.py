@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -171,6 +173,23 @@ def test_p_is_the_level_whose_interval_for_the_recipe_touches_zero(scale):
         outside = compute_family(cells, scale=scale, confidence=1 - p * 1.001)[index].recipe if p < 0.999 else None
         assert inside.low <= 0 <= inside.high
         assert outside is None or outside.low > 0 or outside.high < 0
+
+
+@pytest.mark.parametrize("num_images", [3, 5, 20])
+def test_a_higher_confidence_contains_the_interval_of_a_lower_one(num_images):
+    """One image differs of few: the correction for skewness outgrew the half-width, so that a p-value was 0."""
+    labels = np.zeros(num_images, dtype=np.int64)
+    cells = [mean_cell(np.where(np.arange(num_images) < k, -1.0, 0.0) * np.ones((3, 1)), labels) for k in (1, 2)]
+    found = [
+        compute_family(cells, scale=Scale.DIFFERENCE, confidence=1 - alpha) for alpha in np.logspace(0, -15, 60)[1:]
+    ]
+    for narrow, wide in pairwise(found):
+        for one, other in zip(narrow, wide, strict=True):
+            assert other.models.low <= one.models.low + 1e-9
+            assert one.models.high <= other.models.high + 1e-9
+            assert other.recipe.low <= one.recipe.low + 1e-9
+            assert one.recipe.high <= other.recipe.high + 1e-9
+    assert compute_recipe_p_values(cells, scale=Scale.DIFFERENCE).min() > 1e-4
 
 
 def test_p_of_a_difference_of_nothing_is_one():
