@@ -31,10 +31,10 @@ def test_no_two_files_share_a_name_unless_a_pattern_asks_for_it() -> None:
 
 
 def test_no_two_public_functions_or_classes_share_a_name() -> None:
-    owners: dict[str, list[str]] = {}
+    owners: dict[str, set[str]] = {}  # files: overloads of one function share its name
     for package in ("study", "analysis", "trainables", "search_spaces"):
         for path in (ROOT / package).rglob("*.py"):
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
                 if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
-                    owners.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+                    owners.setdefault(node.name, set()).add(str(path.relative_to(ROOT)))
     assert {name: found for name, found in owners.items() if len(found) > 1} == {}
