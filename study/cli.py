@@ -508,7 +508,7 @@ def plan(
 ) -> None:
     """Forecast what the looks of a spec can decide, and what would decide its margin. Writes nothing.
 
-    The variances come from [plan] in the spec, from --like, from --pilot, or from --seed-sd and --image-sd.
+    The variances come from the section `plan` of the spec, from --like, from --pilot, or from --seed-sd and --image-sd.
     """
     from study.spec.reading import load_spec
     from study.views.planning import PlanOptions, print_plan

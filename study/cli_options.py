@@ -186,7 +186,7 @@ FormatOption = Annotated[list[ReportFormat] | None, Option("--format", help=_FOR
 ExportFolderOption = Annotated[Text, Option(help="A new or empty folder. Default: export, in the study's folder.")]
 _OPTUNA_HELP = "SQLAlchemy URL of the database for the Optuna studies. Default: optuna.db in that folder."
 OptunaOption = Annotated[Text, Option(help=_OPTUNA_HELP)]
-_ONNX_HELP = 'Write each model as ONNX too, checked against torch. Needs pip install "abstudy[onnx]".'
+_ONNX_HELP = "Write each model as ONNX too, checked against torch. Needs abstudy's extra onnx."
 OnnxOption = Annotated[bool, Option("--onnx", help=_ONNX_HELP)]
 TrialOption = Annotated[str, Option(help="best, the id of a search trial, or confirmation/<id>.")]
 ArmOption = Annotated[Text, Option(help="With --trial best: the arm whose best trial is retrained.")]

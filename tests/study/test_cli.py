@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+from rich.text import Text
 
 from study import cli
 from study.state.paths import PASSPORT
@@ -41,6 +43,12 @@ def test_status_list_and_help_import_no_heavy_package(tmp_path: Path, command: l
     operands: list[object] = [study.store.root] if command[0] == "status" else []
     options: list[object] = ["--storage", tmp_path] if command == ["list"] else []
     assert find_loaded(*command, *operands, *options) == set()
+
+
+def test_no_help_text_loses_words_to_markup() -> None:
+    for name, command in typer.main.get_command(cli.app).commands.items():  # type: ignore[attr-defined]
+        helps = [command.help, *(getattr(parameter, "help", None) for parameter in command.params)]
+        assert [one for one in helps if one and Text.from_markup(one).plain != one] == [], name
 
 
 def test_a_launch_imports_nothing_that_only_reports_need(tmp_path: Path) -> None:
