@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, PlainSerializer, TypeAdapter
 
 from search_spaces.errors import UserInputError
-from search_spaces.settings import DEFAULTS
+from search_spaces.settings import BUILT_IN_LOOP, DEFAULTS
 
 Value = float | int | str | bool
 Values = Annotated[Mapping[str, Value], PlainSerializer(dict)]
@@ -82,6 +82,15 @@ class TrialConfig:
     def word(self, name: str) -> str:
         """Return `name` as a str."""
         return str(self[name])
+
+    def annealed_part(self, epoch: int) -> float:
+        """Return how much of the schedule behind the peak of the learning rate is done after an epoch.
+
+        Below 0 before the peak, 1 at the end; 0 everywhere if the peak is the last step. A custom loop has no peak.
+        """
+        peak = self.number("lr_peak_fraction" if self["schedule"] == "onecycle" else "warmup_fraction")
+        peak = peak if self["trainable"] == BUILT_IN_LOOP else 0.0
+        return (epoch / self.whole("max_epochs") - peak) / (1 - peak) if peak < 1 else 0.0
 
     def with_seed(self, seed: int) -> "TrialConfig":
         """Return the same configuration under another seed."""

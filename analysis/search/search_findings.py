@@ -17,7 +17,6 @@ from scipy.stats import norm, spearmanr
 from analysis.search.values import LOW_SHARE_FRACTION, RungFinding, RungScores, SearchArm, TuningCurve, TuningPoint
 from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import FloatArray
-from search_spaces.settings import find_epoch
 from trainables.records.record import TrialRecord, TrialState, best_trials, ran_every_epoch
 from trainables.seeds import numpy_generator
 
@@ -30,12 +29,12 @@ def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequ
 
     Args:
         records: of the search.
-        rungs: parts of a trial's own epochs after which ASHA decides, by arm.
+        rungs: parts of a trial's annealing (`TrialConfig.annealed_part`) after which ASHA decides, by arm.
     """
     found = []
     for arm, own in _group_by_arm(records).items():
         for part in rungs.get(arm, ()):
-            at = {r.trial_id: find_epoch(part, r.config.whole("max_epochs")) for r in own}
+            at = {r.trial_id: _find_rung(r, part) for r in own}
             epoch = max(at.values())
             if epoch == max(r.config.whole("max_epochs") for r in own):
                 continue
@@ -56,6 +55,13 @@ def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequ
                 )
             )
     return tuple(found)
+
+
+def _find_rung(record: TrialRecord, part: float) -> int:
+    """Return the first epoch after which this part of the trial's annealing is done; its last one if no other is."""
+    num_epochs = record.config.whole("max_epochs")
+    done = (epoch for epoch in range(1, num_epochs) if round(record.config.annealed_part(epoch), 9) >= part)
+    return next(done, num_epochs)
 
 
 def compute_rung_finding(scores: RungScores) -> RungFinding:

@@ -26,8 +26,8 @@ MAX_FREE_FAILURES = 20
 METRIC = "macro_f1"
 # States of a trial whose network another one may use, if not now.
 _USABLE = (TrialState.COMPLETE, TrialState.RUNNING)
-# Added to the part of a trial's epochs, so that 3 of 10 epochs reach a rung at 0.1 * 3.
-EPSILON = 1e-9
+# Decimals of a part of a trial, so that 3 of 10 epochs reach a rung at 0.1 * 3.
+ROUNDED = 9
 
 
 class ArmPruner:
@@ -60,15 +60,15 @@ class ArmPruner:
         self._asha.on_trial_add(None, SimpleNamespace(trial_id=trial_id))
 
     def should_stop(self, trial_id: str, part: float, macro_f1: float) -> bool:
-        """Return whether ASHA stops the trial after this part of its epochs; `macro_f1` must be finite."""
-        result = {"part": part + EPSILON, METRIC: macro_f1}
+        """Return whether ASHA stops the trial after this part of its annealing; `macro_f1` must be finite."""
+        result = {"part": round(part, ROUNDED), METRIC: macro_f1}
         # What the scheduler reads of a Ray trial is its id.
         decision = self._asha.on_trial_result(None, SimpleNamespace(trial_id=trial_id), result)
         return bool(decision == self._stop)
 
 
 def compute_rungs(asha: AshaSpec) -> tuple[float, ...]:
-    """Return the parts of a trial's epochs, below 1, after which ASHA decides, as AsyncHyperBandScheduler places them."""
+    """Return the parts of a trial's annealing, below 1, after which ASHA decides, as AsyncHyperBandScheduler places them."""
     rungs, part = [], asha.first_rung
     while part < 1:
         rungs.append(part)
@@ -195,7 +195,9 @@ class SearchDirector(Director):
         # Where trials have other numbers of epochs, TPE compares stopped ones after the same part of them.
         step = find_epoch(part, self._spec.max_epochs(self._arms[arm]))
         self._samplers[arm].report(record.trial_id, step, macro_f1)
-        if part < 1 and arm in self._pruners and self._pruners[arm].should_stop(record.trial_id, part, macro_f1):
+        # Scores around the peak of the learning rate rank the trials by how much they move, so that no rung lies before it.
+        annealed = record.config.annealed_part(epoch)
+        if part < 1 and arm in self._pruners and self._pruners[arm].should_stop(record.trial_id, annealed, macro_f1):
             return TrialState.PRUNED, f"below the cutoff of ASHA's rung at epoch {epoch}"
         return super().decide(record, epoch, macro_f1)
 

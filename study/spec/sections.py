@@ -103,7 +103,7 @@ class AshaSpec(Section):
     reduction_factor: Annotated[float, Field(gt=1)] = 2.0
     """Each rung keeps the best 1 / `reduction_factor` of its trials; the next one lies at so many times its part."""
     first_rung: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    """Part of a trial's own epochs before the first rung."""
+    """Part of a trial's own schedule, from the peak of the learning rate to its end, before the first rung."""
 
 
 class PriorSpec(Section):

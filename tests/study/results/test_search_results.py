@@ -161,7 +161,7 @@ def test_findings_and_report_describe_the_search(tmp_path: Path) -> None:
         assert arm.best_trial_id == best_trials(study.book.of_stage("search"), arm.arm)[0].trial_id
         assert importances_of(findings, arm.arm) == pytest.approx(importances_of(view, arm.arm))
         assert (arm.saved_fraction > 0) == (arm.num_pruned > 0)
-    assert [(r.arm, r.epoch) for r in findings.rung_findings] == [(arm, epoch) for arm in ARMS for epoch in (2, 3)]
+    assert [(r.arm, r.epoch) for r in findings.rung_findings] == [(arm, epoch) for arm in ARMS for epoch in (3, 4)]
     for arm in findings.search:
         assert sum(r.num_stopped for r in findings.rung_findings if r.arm == arm.arm) == arm.num_pruned
     assert "rungs" in findings.figures

@@ -47,8 +47,24 @@ def test_asha_prunes_at_rungs_only(tmp_path: Path) -> None:
     pruned = [r for r in book if r.state is TrialState.PRUNED]
     assert len(pruned) >= 6
     assert compute_rungs(spec.search.asha) == (0.25, 0.5)
-    assert {r.epochs[-1].epoch for r in pruned} <= {2, 3}
+    # The learning rate peaks after 1.8 epochs, and falls for 4.2: a quarter of these ends in epoch 3, a half in epoch 4.
+    assert {r.epochs[-1].epoch for r in pruned} <= {3, 4}
     assert all("rung" in r.reason and r.epochs[-1].decision == "stop" for r in pruned)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "stopped_after"),
+    [
+        ({"schedule": "cosine", "warmup_fraction": 0.0}, {2, 3}),
+        ({"lr_peak_fraction": 0.6}, {5}),
+        ({"lr_peak_fraction": 1.0}, set()),  # the peak is the last step
+        ({"trainable": "own:Loop"}, {2, 3}),  # a custom loop has a schedule of its own, or none
+    ],
+)
+def test_no_rung_lies_before_the_peak_of_the_learning_rate(schedule: dict[str, Any], stopped_after: set[int]) -> None:
+    director = SearchDirector(book := MemoryBook(), make_spec(), {**FIXED, **schedule})
+    drive(director)
+    assert {r.epochs[-1].epoch for r in book if r.state is TrialState.PRUNED} == stopped_after
 
 
 def test_without_asha_every_trial_runs_every_epoch(tmp_path: Path) -> None:
@@ -94,9 +110,9 @@ def test_non_finite_macro_f1_fails_the_trial_at_that_report(tmp_path: Path, bad:
 
 def test_diverged_trials_rank_below_pruned_ones_whenever_they_diverged() -> None:
     """Optuna ranks pruned trials by their last epoch first."""
-    spec = make_spec(num_trials=4, allocation="pooled", asha={"first_rung": 1 / 3})
+    spec = make_spec(num_trials=4, allocation="pooled", asha={"first_rung": 0.25})
     director = SearchDirector(MemoryBook(), spec, FIXED)
-    for curve in ([0.7] * 6, [0.7, 0.8, None], [0.4, 0.3]):
+    for curve in ([0.7] * 6, [0.7, 0.8, None], [0.4, 0.3, 0.2]):
         record = director.next_trial()
         assert record is not None
         for epoch, score in enumerate(curve, start=1):

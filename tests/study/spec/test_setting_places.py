@@ -10,7 +10,7 @@ import pytest
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from search_spaces.extensions import TRUST
-from search_spaces.settings import DEFAULTS
+from search_spaces.settings import DEFAULTS, find_epoch
 from study.inputs.preparation import fixed_settings
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import load_spec, parse_spec
@@ -154,7 +154,8 @@ def test_epochs_may_vary_within_an_arm_whose_rungs_are_parts_of_each_trial() -> 
     assert len({record.config.whole("max_epochs") for record in book}) > 2
     pruned = {(r.config.whole("max_epochs"), len(r.epochs)) for r in book if r.state is TrialState.PRUNED}
     assert len(pruned) > 1
-    assert all(epochs == -(-most // 2) for most, epochs in pruned)
+    # Half of the way from the peak of the learning rate, at .3, to the end.
+    assert all(epochs == find_epoch(0.65, most) for most, epochs in pruned)
 
 
 def write_design(tmp_path: Path, kind: str, changes: dict[str, Value], base: dict[str, Value] = BASE) -> StudySpec:  # type: ignore[assignment]
