@@ -8,6 +8,8 @@ STAMP := $(VENV)/.installed
 # Two workers, which take the tests file by file, in the order of tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest --durations=25 -n 2 --dist loadfile --no-loadscope-reorder
 
+MKDOCS := PYTHONDONTWRITEBYTECODE=1 NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
+
 # Font caches and those of the tools go into .venv. Byte code lies where every Python looks for it: that which pip compiled must
 # also serve .venv/bin/study, or each process, each worker of Ray's too, compiles torch and all the rest anew.
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
@@ -36,6 +38,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(MKDOCS) build --strict --site-dir $(VENV)/cache/site
 
 format: $(STAMP)
 	$(BIN)/ruff format .
@@ -47,8 +50,7 @@ coverage: $(STAMP)
 
 # The documentation as a site in site/.
 docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
-	PYTHONDONTWRITEBYTECODE=1 NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(MKDOCS) build --strict
 
 # The ratios of benchmarks/RESULTS.md, both sides in one run. More than an hour on two cores; DEVICE=cuda measures on a GPU.
 bench: $(STAMP)
