@@ -184,18 +184,26 @@ _OFF = dict.fromkeys(("flip_probability", "rotation_degrees", "brightness_fracti
 _NONE = {**{name: DEFAULTS[name] for name in AugmentationKeys.model_fields}, **_OFF}
 # Flips, TrivialAugmentWide, and erasing with the probability of torchvision's reference recipe.
 _TRIVIAL = {**_NONE, "flip_probability": 0.5, "trivial_augment": True, "erase_probability": 0.1}
+# The padding of He et al. 2016 (https://arxiv.org/abs/1512.03385, section 4.2): an eighth of the image's side, 4 pixels at 32.
+PADDING_OF_SIDE = "image_size // 8"
 # Presets of the augmentation: the words of `augmentation` and the values that they set. A fingerprint holds the word alone, so
 # that the values of a word never change.
 PRESETS: Mapping[str, Mapping[str, float | int | str | bool]] = MappingProxyType(
     {
         DEFAULT_PRESET: {},
         "none": _NONE,
-        "light": {**_NONE, "flip_probability": 0.5},
+        "light": {**_NONE, "flip_probability": 0.5, "crop_padding": PADDING_OF_SIDE},
         "trivial": _TRIVIAL,
         "strong": {**_TRIVIAL, "mixup_probability": 0.5, "cutmix_probability": 0.5},
     }
 )
 PRESET_KEYS = frozenset(_NONE)
+
+
+def resolve_preset(word: str, image_size: int) -> dict[str, float | int | str | bool]:
+    """Return the values that a preset of the augmentation sets, for a side of the model's input in pixels."""
+    return {name: image_size // 8 if value == PADDING_OF_SIDE else value for name, value in PRESETS[word].items()}
+
 
 # Settings that mix images of a batch, at the value that mixes none: features of single images cannot have them.
 UNMIXED: Mapping[str, float] = MappingProxyType(

@@ -172,7 +172,7 @@ def describe_untrained(spec: "StudySpec") -> list[str]:
     ]
 
 
-def fix_what_presets_set(arm: Arm, words: Sequence[Value], given: Collection[str]) -> Arm:
+def fix_what_presets_set(arm: Arm, words: Sequence[Value], sizes: Sequence[Value], given: Collection[str]) -> Arm:
     """Return the arm with the parameters fixed that its preset sets, such as CutMix, except those that the spec gives itself.
 
     So "none" is no augmentation, and no parameter of its preset is searched, in an arm whose space has `cutmix_probability`.
@@ -180,11 +180,14 @@ def fix_what_presets_set(arm: Arm, words: Sequence[Value], given: Collection[str
     Args:
         arm: An arm of a search.
         words: The presets that its trials may have.
-        given: Names of the parameters that the spec gives: in `search.ranges`, in `search.fixed`, or as the factor.
+        sizes: The image sizes that its trials may have; what depends on the size is not fixed where there are several.
+        given: Names of the parameters that the spec gives: in a table `search.space`, in `search.ranges`, in
+            `search.fixed`, or as the factor.
     """
     if len(words) > 1:
         return arm
-    values = settings.PRESETS[str(words[0])]
+    first, *others = (settings.resolve_preset(str(words[0]), int(size)) for size in sizes)
+    values = {name: value for name, value in first.items() if all(other[name] == value for other in others)}
     chosen = {name: values[name] for name in arm.space.names if name in values and name not in given}
     return replace(arm, space=arm.space.with_fixed(chosen))
 

@@ -125,9 +125,13 @@ class StudySpec(Section):
         space = self.search_space()
         if self.has_given_arms:
             return tuple(self.make_given_arm(name, space, v) for name, v in self._design().configurations.items())
-        chosen = {*self.search.ranges, *self.search.fixed, self.search.factor}
+        own = () if isinstance(self.search.space, str) else self.search.space
+        chosen = {*own, *self.search.ranges, *self.search.fixed, self.search.factor}
         arms = split_into_arms(space, spaces.find_factor(self.search))
-        arms = tuple(fix_what_presets_set(arm, self.values_of(arm, "augmentation"), chosen) for arm in arms)
+        arms = tuple(
+            fix_what_presets_set(arm, self.values_of(arm, "augmentation"), self.values_of(arm, "image_size"), chosen)
+            for arm in arms
+        )
         return tuple(fix_what_probes_lack(arm) if self.values_of(arm, TUNING) == (PROBE,) else arm for arm in arms)
 
     def make_given_arm(self, name: str, space: SearchSpace, values: Mapping[str, Value]) -> Arm:

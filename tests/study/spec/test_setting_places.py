@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import tomllib
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -261,3 +263,13 @@ def test_a_file_of_a_space_becomes_part_of_the_study(tmp_path: Path) -> None:
     assert "momentum" in spec.search_space().names
     with pytest.raises(UserInputError, match=r"search.space: .*space.toml cannot be read"):
         load_spec("demo", [f"search.space={file}"])
+
+
+def test_a_searched_padding_beside_light_is_searched() -> None:
+    """It was fixed at 0, a value that the preset never had, and the range was dropped without a word."""
+    data = load_spec("demo")[0].model_dump(exclude_none=True)
+    space = tomllib.loads((resources.files("search_spaces") / "transfer_learning.toml").read_text(encoding="utf-8"))
+    space["crop_padding"] = {"kind": "int", "low": 0, "high": 8}
+    data["search"]["space"], data["train"]["augmentation"] = space, "light"
+    arms = StudySpec.model_validate(data).arms()
+    assert all("crop_padding" in [p.name for p in arm.space.parameters] for arm in arms)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from search_spaces.settings import PRESETS
+from search_spaces.settings import PRESETS, resolve_preset
 from tests.trainables.data.augmentation.changed_settings import change
 from tests.trainables.data.augmentation.test_added_augmentations import ADDITIONS
 from tests.trainables.data.augmentation.test_pipeline import EVERYTHING
@@ -44,9 +44,7 @@ WAITING = frozenset(["item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "_
 # Swapping rings looks at the batch, to leave out what only padded images need; no preset swaps rings.
 LOOKS_AT_ITS_BATCH = "ring_swap_probability"
 PRESET_SETTINGS: dict[str, dict[str, Any]] = {
-    **{
-        name: {**values, **({"crop_padding": SIZE // 8} if name == "light" else {})} for name, values in PRESETS.items()
-    },
+    **{name: resolve_preset(name, SIZE) for name in PRESETS},
     **{name: {name: value} for name, value in ADDITIONS.items() if name != LOOKS_AT_ITS_BATCH},
     "random crops": {"crop_min_area": 0.35},
     "all": {k: v for k, v in ADDITIONS.items() if k != LOOKS_AT_ITS_BATCH} | {"crop_min_area": 0.35},

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, check_choice
-from search_spaces.settings import PRESETS, AugmentationKeys
+from search_spaces.settings import PRESETS, AugmentationKeys, resolve_preset
 from trainables.data.augmentation import crops
 from trainables.data.augmentation.colors import jitter_colors, trivially_augment
 from trainables.data.augmentation.mixing import mix_images, swap_rings
@@ -70,18 +70,14 @@ class AugmentationSettings(AugmentationKeys):
 def apply_preset(config: TrialConfig) -> TrialConfig:
     """Return `config` with the values that its preset sets in place of its fixed settings.
 
-    "light" flips, and pads by an eighth of the image's side before it crops: 4 pixels at 32, as He et al. 2016
-    (https://arxiv.org/abs/1512.03385, section 4.2) do. A hyperparameter of the trial has precedence over the preset, which would
-    otherwise leave a searched parameter without effect.
+    A hyperparameter of the trial has precedence over the preset, which would otherwise leave a searched parameter without effect.
 
     Raises:
         UserInputError: For an unknown preset, with the nearest one.
     """
     word = config.word("augmentation")
     check_choice("there is no augmentation", word, PRESETS)
-    values = dict(PRESETS[word])
-    if word == "light":
-        values["crop_padding"] = config.whole("image_size") // 8
+    values = resolve_preset(word, config.whole("image_size"))
     own = {name: value for name, value in values.items() if name not in config.hyperparameters}
     return replace(config, fixed={**config.fixed, **own}) if own else config
 

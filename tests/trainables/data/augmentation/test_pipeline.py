@@ -12,8 +12,11 @@ from torch import Tensor
 
 from analysis.shortcuts.swaps import swap_ring
 from search_spaces.config import TrialConfig, Value
+from search_spaces.designs import Arm
 from search_spaces.errors import UserInputError
 from search_spaces.settings import PRESET_KEYS, PRESETS
+from search_spaces.space import CategoricalParameter, SearchSpace
+from study.spec.setting_places import fix_what_presets_set
 from tests.trainables.data.augmentation.changed_settings import change
 from trainables.data.augmentation import pipeline
 from trainables.data.augmentation.mixing import RING_FRACTIONS, choose_donors, make_ring, swap_rings
@@ -469,6 +472,20 @@ def test_every_preset_sets_every_key_of_the_augmentation() -> None:
     assert set(AugmentationSettings.model_fields) == PRESET_KEYS | sizes
     for word, values in PRESETS.items():
         assert set(values) == (set() if word == "default" else PRESET_KEYS)
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("word", sorted(set(PRESETS) - {"default"}))
+def test_the_pipeline_does_what_a_study_records_of_a_preset(word: str, size: int) -> None:
+    """Every key that an arm's space names is fixed to the value that the pipeline takes."""
+    fixed = {**FIXED, "image_size": size, "augmentation": word}
+    found = AugmentationSettings.from_config(TrialConfig(arm="a", seed=0, hyperparameters={}, fixed=fixed))
+    done = {name: getattr(found, name) for name in PRESET_KEYS}
+    parameters = tuple(CategoricalParameter(name=name, choices=(value, "another")) for name, value in done.items())
+    arm = Arm(name="a", space=SearchSpace(name="all", parameters=parameters))
+    assert dict(fix_what_presets_set(arm, [word], [size], given=()).space.fixed) == done
+    left = dict(fix_what_presets_set(arm, [word], [size, 2 * size], given=()).space.fixed)
+    assert done.keys() - left.keys() == ({"crop_padding"} if word == "light" else set()), "it depends on the size"
 
 
 def test_a_hyperparameter_of_the_trial_has_precedence_over_the_preset() -> None:
