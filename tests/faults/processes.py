@@ -14,10 +14,10 @@ from rich.console import Console
 
 from study.open_study import load_study
 from study.state.paths import FINDINGS, LEASES, SPEC
-from study.views.replaying import replay_study
 from study.views.status import status_json
 from tests.faults.campaign import EXIT_DONE, Campaign, Outcome, describe_failure, draw
 from tests.faults.process_tree import is_alive, kill, wait_until
+from tests.study.replaying import replay_study
 from trainables.records.record import TrialState
 from trainables.storage.store import Store
 
@@ -101,7 +101,7 @@ def kill_drivers(folder: Path, count: int) -> Outcome:
 
 
 def find_other_decisions(root: str) -> tuple[str, ...]:
-    """Return what `study replay` prints of the study at `root` if a decision differs, else nothing."""
+    """Return what a replay prints of the study at `root` if a decision differs, else nothing."""
     printed = io.StringIO()
     if replay_study(Store(root), Console(file=printed)):
         return ()

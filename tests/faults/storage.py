@@ -29,7 +29,7 @@ from study.confirmation.plan import count_test_reads, read_plan
 from study.confirmation.stated_interventions import read_stated
 from study.inputs.provenance import read_changes
 from study.open_study import load_study, read_passport
-from study.results.findings import load_findings
+from study.results.stored_findings import load_findings
 from study.scheduling.warm_start import earlier_trials
 from study.state import paths
 from study.views.status import status_json

@@ -23,13 +23,13 @@ from study.scheduling.search_director import SearchDirector
 from study.spec.reading import load_spec
 from study.state.paths import FINDINGS
 from study.state.record_book import MemoryBook
-from study.views import replaying
-from study.views.replaying import Replay
 from tests.faults import drivers, hostile, nodes, partitions, payloads, ports, processes, storage
 from tests.faults.__main__ import Row
 from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, Outcome, has_changed
 from tests.faults.process_tree import is_alive, kill
 from tests.faults.processes import IN_ORDER, find_differences, find_other_decisions
+from tests.study import replaying
+from tests.study.replaying import Replay
 from tests.study.simulated import FIXED, drive, make_spec
 from trainables.storage.store import Store
 

@@ -155,7 +155,6 @@ COMMANDS = [
     ("intervene", "own", "--local", "--dry-run"),
     ("export", "own", "--to", "out"),
     ("reproduce", "own"),
-    ("replay", "own"),
     ("inspect", "own.toml", "--quick", "--local"),
     ("plan", "own.toml", *SDS),
 ]

@@ -14,10 +14,10 @@ from study.scheduling.search_director import SearchDirector
 from study.state.budget_extensions import launched_spec, specs_over_time
 from study.state.paths import PLAN, TEST_READS
 from study.state.record_book import MemoryBook, RecordBook
-from study.views.replaying import replay_search
 from tests.simulation.scheduler import Scheduler, Task, Violation, current
 from tests.simulation.storage_models import Disk, ObjectStore
 from tests.simulation.training_model import expected_scores
+from tests.study.replaying import replay_search
 from trainables.records.record import RECORD, TrialRecord, TrialState
 from trainables.records.trial_files import CHECKPOINTS, RESULTS
 

@@ -37,9 +37,9 @@ from study.scheduling.director import ConfirmationDirector, Director, want
 from study.scheduling.search_director import SearchDirector
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook, RecordBook
-from study.views.replaying import replay_search
 from tests.faults.nodes import local_cluster
 from tests.study import simulated
+from tests.study.replaying import replay_search
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_stage
 from trainables.records.record import TrialState, best_trials
 from trainables.storage.store import Store

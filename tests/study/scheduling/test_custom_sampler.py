@@ -11,7 +11,7 @@ from study.scheduling.sampler import check_custom_sampler
 from study.scheduling.search_director import SearchDirector
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
-from study.views.replaying import replay_search
+from tests.study.replaying import replay_search
 from tests.study.simulated import FIXED, drive, make_spec
 from trainables.records.record import TrialRecord
 from trainables.seeds import derive_seed

@@ -15,9 +15,9 @@ from study.scheduling.sampler import NUM_STARTUP_TRIALS, RANDOM_EVERY, ArmSample
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import validate_spec
 from study.state.record_book import MemoryBook
-from study.views.replaying import replay_search
+from tests.study.replaying import replay_search
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
-from tests.study.views.test_replaying import kill_often
+from tests.study.test_replaying import kill_often
 from trainables.records.record import TrialRecord, TrialState
 
 

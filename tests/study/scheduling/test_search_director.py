@@ -13,8 +13,8 @@ from optuna.samplers._tpe.sampler import _split_trials
 from study.scheduling.sampler_history import rank_as_tpe
 from study.scheduling.search_director import SearchDirector, compute_rungs
 from study.state.record_book import MemoryBook, RecordBook, open_trial_files
-from study.views.replaying import replay_search
 from tests.study import simulated
+from tests.study.replaying import replay_search
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
 from trainables.records.record import TrialRecord, TrialState, best_trials
 from trainables.storage.store import Store

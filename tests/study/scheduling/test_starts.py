@@ -12,7 +12,7 @@ from study.scheduling.sampler_history import NUM_CERTAIN, draw_from_prior, prior
 from study.scheduling.search_director import SearchDirector
 from study.spec.sections import PriorSpec
 from study.state.record_book import MemoryBook
-from study.views.replaying import replay_search
+from tests.study.replaying import replay_search
 from tests.study.simulated import FIXED, drive, make_spec
 from trainables.records.record import TrialRecord
 from trainables.seeds import numpy_generator

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import RecordBook
-from study.views.replaying import replay_search
+from tests.study.replaying import replay_search
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord

@@ -24,7 +24,7 @@ import pytest
 
 from analysis.comparison.tables import format_row
 from study.open_study import OpenStudy, load_study, open_to_drive
-from study.results.findings import load_findings
+from study.results.stored_findings import load_findings
 from study.state.budget_extensions import Extension, write_extension
 from tests.docs.markdown import ROOT, read_blocks
 from tests.docs.test_pages import read_commands

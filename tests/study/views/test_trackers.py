@@ -17,7 +17,7 @@ from search_spaces import extensions
 from search_spaces.errors import UserInputError
 from study.cli_options import TrackerName
 from study.open_study import OpenStudy, load_study, open_to_drive
-from study.results.findings import load_findings
+from study.results.stored_findings import load_findings
 from study.scheduling.search_director import SearchDirector
 from study.views import trackers
 from study.views.trackers import TrackedRun, list_tracked, sync_study, write_changes

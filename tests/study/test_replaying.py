@@ -10,7 +10,7 @@ from study.scheduling.budget import is_search_finished
 from study.scheduling.search_director import SearchDirector
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
-from study.views.replaying import Replay, replay_search
+from tests.study.replaying import Replay, replay_search
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
 from trainables.records.record import TrialRecord, TrialState
 

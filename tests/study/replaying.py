@@ -1,4 +1,4 @@
-"""`study replay`: the recorded search decided again, by a new sampler and scheduler.
+"""A replay: the recorded search decided again, by a new sampler and scheduler.
 
 Suggestions, the choice of arms, and stops depend on the seed and on the order of the reports, and the records hold both.
 External events cannot be replayed: the time at which a report arrived, and the failure of a process.
