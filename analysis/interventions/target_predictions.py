@@ -27,7 +27,7 @@ from analysis.shortcuts.values import NUM_DONORS
 from analysis.statistics.families import Cell, Scale, compute_two_intervals
 from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import BoolArray, FloatArray, IntArray
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, list_some
 from trainables.seeds import numpy_generator
 
 # Images of each class on which the removal of cues is measured.
@@ -126,7 +126,12 @@ def cross_fit(
             chosen = choose(others, np.flatnonzero(image_half != part))
             changes, images = measure(chosen, models, np.flatnonzero(image_half == part))
             if not len(images):
-                raise UserInputError("a class of the target has images in one half of those that choose alone")
+                halves = [set(audit_images.labels[image_half == half].tolist()) for half in (0, 1)]
+                lonely = [f"{audit_images.class_names[c]!r}" for c in sorted(halves[0] ^ halves[1])]
+                raise UserInputError(
+                    f"no prediction can be cross-fitted: of the images that choose, those of class {list_some(lonely)} all lie "
+                    "in one half; choose another --target, or give more test images"
+                )
             means = changes.mean(axis=1)
             values[models] += means / 2
             influence[np.ix_(models, images)] = (changes - means[:, None]) / (2 * len(images))

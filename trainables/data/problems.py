@@ -35,11 +35,13 @@ class Problem:
         rule: what is wrong, such as "files that do not exist".
         names: files, rows, classes or folders that have it, or groups of such names; empty where the rule says all.
         advice: the next action; "" where the rule says it.
+        is_counted: whether a message leaves the names to the file of all names, because the rule has their number.
     """
 
     rule: str
     names: tuple[str | tuple[str, ...], ...]
     advice: str
+    is_counted: bool = False
 
     def __str__(self) -> str:
         """Return the rule, some of the names, and the advice."""
@@ -47,7 +49,8 @@ class Problem:
 
     def describe(self, characters: int) -> str:
         """Return the rule, names of about so many characters, and the advice."""
-        names = f": {list_some(self.names, characters=characters)}" if self.names else ""
+        shown = "" if self.is_counted else list_some(self.names, characters=characters)
+        names = f": {shown}" if shown else ""
         return f"{self.rule}{names}{self.advice and '; ' + self.advice}"
 
     @property
@@ -76,7 +79,7 @@ def make_error(subject: str, problems: Sequence[Problem]) -> DataProblemsError:
 
 def write_cut_names(subject: str, problems: Sequence[Problem], characters: int = MAX_LIST_CHARACTERS) -> str:
     """Write all names to a file if some are left out of a message; return the clause that says where, or ""."""
-    is_cut = any(list_some(p.names, characters=characters) != ", ".join(p.lines) for p in problems)
+    is_cut = any(p.is_counted or list_some(p.names, characters=characters) != ", ".join(p.lines) for p in problems)
     return _write_all(subject, problems) if is_cut else ""
 
 

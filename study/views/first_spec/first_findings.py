@@ -11,8 +11,8 @@ from analysis.formats.numbers import format_percent, format_seconds
 from analysis.images.render import describe_sizes
 from analysis.images.values import AspectChoice
 from search_spaces.errors import count_noun
-from study.views.first_spec.proposal import OVERHEAD_SECONDS
-from study.views.first_spec.spec_text import FirstSpec, takes_crops
+from study.views.first_spec.proposal import CHOICE_MARGINS, OVERHEAD_SECONDS
+from study.views.first_spec.spec_text import MARGIN, FirstSpec, takes_crops
 from study.views.first_spec.survey import Survey, describe_bad, name_files
 from study.views.printing import print_line, print_lines
 from trainables.data.image_audit import AuditReport, name_images
@@ -36,20 +36,27 @@ def list_findings(
         unused: files that are not images.
     """
     copies = "the training images among them that are also in another split are left out"
+    conflicts = _name_conflicts(image_set)
+    # What changes labels stands before what changes scores, and that before what only leaves images out.
     found = [
-        Problem(f"{count_noun(len(unused), 'file')} not used", name_files(unused), ""),
-        *describe_bad(bad, "left out"),
-        Problem(
-            f"{count_noun(report.num_duplicates, 'exact copy')} of other images",
-            tuple(name_images(image_set, ids) for ids in report.duplicates),
-            copies if report.num_leaks else "none is in two splits",
-        ),
         Problem(
             "equal images with different labels",
             tuple(name_images(image_set, ids) for ids in report.conflicts),
             "remove those in the wrong class",
         ),
-        Problem("near-duplicates with different labels", _name_conflicts(image_set), "look which label is wrong"),
+        Problem(
+            f"{count_noun(len(conflicts), 'pair')} of near-duplicates with different labels",
+            conflicts,
+            "look which label is wrong; `study inspect` shows them",
+            is_counted=True,
+        ),
+        Problem(
+            f"{count_noun(report.num_duplicates, 'exact copy')} of other images",
+            tuple(name_images(image_set, ids) for ids in report.duplicates),
+            copies if report.num_leaks else "none is in two splits",
+        ),
+        *describe_bad(bad, "left out"),
+        Problem(f"{count_noun(len(unused), 'file')} not used", name_files(unused), ""),
     ]
     return [problem for problem in found if problem.names]
 
@@ -166,6 +173,11 @@ def describe_proposal(first: FirstSpec, minutes: float) -> list[str]:
         f"{epochs}, from a few measured steps)",
         f"weights: {first.weights.weights}. {first.weights.reason}",
     ]
+    if proposal.confirm_chance is not None:
+        lines.append(
+            f"model to hand over: chosen on the confirm images, which detect a difference of {100 * CHOICE_MARGINS * MARGIN:g} "
+            f"pp with a chance of {proposal.confirm_chance:.0%}; where they do not, with the search images"
+        )
     if proposal.seconds + OVERHEAD_SECONDS > 60 * minutes:
         lines.append(f"warning: even the smallest study is expected to take longer than {minutes:g} min")
     if first.weights.are_missing:

@@ -24,7 +24,14 @@ from study.spec.study_spec import StudySpec
 from study.views.data_inspection import inspection_config
 from study.views.first_spec import first_findings as findings
 from study.views.first_spec.machine import choose_weights, find_machine, measure_costs
-from study.views.first_spec.proposal import Proposal, consider_folds, count_split_images, propose
+from study.views.first_spec.proposal import (
+    CHOICE_MARGINS,
+    Proposal,
+    consider_folds,
+    count_split_images,
+    propose,
+    size_confirm_split,
+)
 from study.views.first_spec.spec_text import CROP_MIN_AREA, MARGIN, FirstSpec, make_name, takes_crops, write_spec_text
 from study.views.first_spec.survey import Survey, describe_bad, survey_images
 from study.views.planning import describe_launch, find_chance
@@ -121,10 +128,14 @@ def run_init(options: InitOptions, console: Console) -> Path:
             measure=functools.cache(functools.partial(_measure, survey, machine.gpu_per_trial, machine.cpu_per_trial)),
         )
     chance = functools.partial(find_chance, margin=MARGIN, is_pretrained=weights.weights != "none")
+    # The chance is that of twice a margin.
+    choice = functools.partial(find_chance, margin=CHOICE_MARGINS / 2 * MARGIN, is_pretrained=weights.weights != "none")
+    folded = consider_folds(proposal, survey, options.minutes, chance)
+    proposal, folded = (size_confirm_split(one, survey, choice) for one in (proposal, folded))
     first = FirstSpec(
         name=name,
         survey=survey,
-        proposal=consider_folds(proposal, survey, options.minutes, chance),
+        proposal=folded,
         weights=weights,
         group=options.group,
         ignores_near_duplicates=options.ignores_near_duplicates,
@@ -266,7 +277,7 @@ def _print_found(found: _Found, console: Console) -> None:
     assert image_set.origin is not None
     rare = [rare.problem for rare in list_rare_classes(image_set, splits)]
     problems = findings.list_findings(image_set, found.refused, found.bad, survey.skipped)
-    findings.print_findings(survey, [*problems, *rare], console)
+    findings.print_findings(survey, [*rare, *problems], console)
     notes = (*image_set.origin.notes, *describe_near_duplicates(image_set, splits).values())
     print_lines((f"- {note}" for note in notes), console)
     print_section(describe_class_counts(image_set.class_names, found.used.class_counts, MAX_ROWS), console)

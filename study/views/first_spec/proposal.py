@@ -24,7 +24,10 @@ GPU_SIZES, CPU_SIZES = (224, 160, 128), (96, 64)
 GPU_BATCH_SIZE, CPU_BATCH_SIZE, SMALL_SET_BATCH_SIZE = 128, 32, 16
 # Below so many training images, a CPU takes small batches, and a part of the images saves no time.
 SMALL_SET = 1000
-SEARCH_FRACTION = CONFIRM_FRACTION = 0.15
+SEARCH_FRACTION = 0.15
+# The confirm split, which chooses the model to hand over, is larger where that makes it detect a difference of four margins with
+# a chance of `WORTH_FOLDS`.
+CONFIRM_FRACTIONS, CHOICE_MARGINS = (0.15, 0.2, 0.25), 4
 # With folds: the share of the images that are tested, of those of search and of confirm, and the seeds to have.
 FOLDED_TEST_FRACTION, FOLDED_SELECTION_FRACTION = 0.5, 0.1
 NUM_FOLDS, FOLDED_SEEDS = 2, (7, 5)
@@ -96,6 +99,8 @@ class Proposal:
         num_train: training images, of the search.
         num_tested: test images that are divided into folds; 0 without.
         num_pooled: all images that folds train on or test; 0 without.
+        confirm_fraction: share of the images of the confirm split, where there are no folds and it is not published.
+        confirm_chance: to detect there that one arm is better by `CHOICE_MARGINS` margins; None if that was not asked.
         num_images: images outside the test set to use; None for all.
         costs: measured cost of a trial by backbone, of the images that are used.
         machine: the devices.
@@ -111,6 +116,8 @@ class Proposal:
     machine: Machine
     num_tested: int = 0
     num_pooled: int = 0
+    confirm_fraction: float = CONFIRM_FRACTIONS[0]
+    confirm_chance: float | None = None
 
     @property
     def num_trials(self) -> int:
@@ -275,6 +282,31 @@ def consider_folds(
     return proposal
 
 
+def size_confirm_split(
+    proposal: Proposal, survey: Survey, find_chance: Callable[[Sequence[int], int], float]
+) -> Proposal:
+    """Return the proposal with the smallest of `CONFIRM_FRACTIONS` that is large enough to choose the model to hand over.
+
+    Where none is, the first: the images of the search then choose with those of the confirm split.
+
+    Args:
+        proposal: of the study.
+        survey: what was found.
+        find_chance: the chance to detect a difference of `CHOICE_MARGINS` margins, by looks and a number of images.
+    """
+    if proposal.budget.folds or "validation" in survey.class_counts:
+        counts = count_split_images(survey, has_folds=bool(proposal.budget.folds))
+        return replace(proposal, confirm_chance=find_chance(proposal.budget.looks, counts["confirm"]))
+    share = 1.0 if proposal.num_images is None else proposal.num_images / sum(_count_by_class(survey))
+    found: list[Proposal] = []
+    for fraction in CONFIRM_FRACTIONS:
+        counts = count_split_images(survey, confirm_fraction=fraction)
+        chance = find_chance(proposal.budget.looks, int(share * counts["confirm"]))
+        sized = proposal.with_train_images(max(2, int(share * counts["train"]))) if found else proposal
+        found.append(replace(sized, confirm_fraction=fraction, confirm_chance=chance))
+    return next((one for one in found if (one.confirm_chance or 0.0) >= WORTH_FOLDS), found[0])
+
+
 def list_image_sizes(survey: Survey, machine: Machine) -> Sequence[int]:
     """Return the image sizes to consider, the largest first."""
     if survey.native_side is not None and survey.native_side <= MAX_SMALL_SIDE:
@@ -285,17 +317,19 @@ def list_image_sizes(survey: Survey, machine: Machine) -> Sequence[int]:
     return tuple(dict.fromkeys(min(size, max(shortest, CPU_SIZES[-1])) for size in CPU_SIZES))
 
 
-def list_fractions(*, has_folds: bool) -> tuple[float, float, float]:
+def list_fractions(*, has_folds: bool, confirm_fraction: float = CONFIRM_FRACTIONS[0]) -> tuple[float, float, float]:
     """Return the shares of the images for search, confirm and test, where none of these splits is published."""
     if has_folds:
         return FOLDED_SELECTION_FRACTION, FOLDED_SELECTION_FRACTION, FOLDED_TEST_FRACTION
-    return SEARCH_FRACTION, CONFIRM_FRACTION, DEFAULT_TEST_FRACTION
+    return SEARCH_FRACTION, confirm_fraction, DEFAULT_TEST_FRACTION
 
 
-def count_split_images(survey: Survey, *, has_folds: bool = False) -> dict[str, int]:
+def count_split_images(
+    survey: Survey, *, has_folds: bool = False, confirm_fraction: float = CONFIRM_FRACTIONS[0]
+) -> dict[str, int]:
     """Return the number of images of each split that the proposed fractions give, before bad files are left out."""
     counts = {split: sum(per_class) for split, per_class in survey.class_counts.items()}
-    shares = list_fractions(has_folds=has_folds)
+    shares = list_fractions(has_folds=has_folds, confirm_fraction=confirm_fraction)
     pool = counts.get("", 0) + counts.get("train", 0)
     test = counts.get("test", 0) or round(shares[2] * pool)
     rest = pool if "test" in counts else pool - test

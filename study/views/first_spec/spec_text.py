@@ -76,7 +76,7 @@ def write_spec_text(first: FirstSpec) -> str:
         proposal=proposal,
         budget=proposal.budget,
         folder=PurePath(survey.path).name,
-        fractions=list_fractions(has_folds=bool(proposal.budget.folds)),
+        fractions=list_fractions(has_folds=bool(proposal.budget.folds), confirm_fraction=proposal.confirm_fraction),
         is_native=survey.native_side == proposal.image_size,
         squared=SQUARED[first.aspect],
         has_crops=takes_crops(survey),

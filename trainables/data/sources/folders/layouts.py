@@ -105,6 +105,8 @@ def find_layout(path: str | Path, *, group: str | None = None) -> Layout:
         skipped, problems = _check_beside(root, folders)
         parts = [part for folder in folders for part in _find_manifests(folder.path, folder.split) or [folder]]
         return _read_parts(root, parts, _describe_folders(folders, parts), skipped, problems, group)
+    if headless := _find_headless(root):
+        return Layout(root=root, kind="class folders", files=(), class_names=(), skipped=(), found_problems=(headless,))
     return _read_parts(root, [_Part(root, "")], "class folders", [], _check_flat_splits(root), group)
 
 
@@ -152,6 +154,17 @@ def _find_manifests(folder: Path, split: Split = "") -> list[_Part]:
 def _list_tables(folder: Path) -> list[Path]:
     entries = list_visible(folder)
     return [Path(e.path) for e in entries if Path(e.name).suffix.lower() in SUFFIXES and not is_folder(e)]
+
+
+def _find_headless(root: Path) -> Problem | None:
+    """Return that a table names images in its first line, where its header should be; None if none does."""
+    for table in _list_tables(root):
+        first = read_columns(table)
+        if any((root / cell).is_file() for cell in first):
+            header = ",".join("path" if (root / cell).is_file() else "label" for cell in first)
+            rule = f"{make_printable(table.name)} has no header: its first line is {make_printable(','.join(first))!r}"
+            return Problem(rule, (), f'write the line "{header}" above it')
+    return None
 
 
 def _check_manifests(manifests: Sequence[_Part]) -> list[Problem]:
