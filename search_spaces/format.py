@@ -3,7 +3,7 @@
 from search_spaces.errors import UserInputError
 
 # Raise it when the form of a file changes (tests/golden/test_golden.py compares the forms), and write the golden study again.
-FORMAT = 6
+FORMAT = 7
 
 
 def check_format(found: object, where: str) -> None:

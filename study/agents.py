@@ -9,29 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from analysis.comparison.render import format_row_lines
 from analysis.comparison.tables import build_table_rows, describe_questions
 from analysis.comparison.values import ComparisonRow
-from analysis.confusions.render import describe_clusters, describe_directed
 from analysis.formats.numbers import escape_markdown, format_interval
 from analysis.formats.text_sections import InspectionSection, Row, make_section
-from analysis.report.inspection_page import describe_inspection
 from analysis.report.rendering import render
 from analysis.report.summary import summarize
 from search_spaces.errors import UserInputError, count_noun, list_some
 from search_spaces.extensions import import_extra
-from study.judging import JudgeOptions, judge_files
 from study.open_study import load_study
-from study.results.findings import load_findings, load_rounds
+from study.results.stored_findings import load_findings, load_rounds
 from study.spec.reading import load_spec
 from study.state.lease import read_holder
 from study.state.paths import STAGE_FOLDERS, default_storage, open_study
-from study.views.data_inspection import compute_inspection, gather
-from study.views.gating import GateOptions, describe_look, judge_sides
 from study.views.live_view import compute_progress, describe_progress, tabulate_progress
-from study.views.planning import PlanOptions, forecast_spec
 from study.views.status import find_studies, list_events, study_state
 from trainables.storage.store import StorageError
 
@@ -139,6 +131,9 @@ class Answers:
         `files` are npz, Parquet or csv files with labels and probabilities (`study judge --help` has their columns), `control`
         is the arm that the others are compared with, and `margin` the equivalence margin in macro-F1, such as 0.005.
         """
+        from analysis.confusions.render import describe_clusters, describe_directed
+        from study.judging import JudgeOptions, judge_files
+
         rows, found = judge_files([Path(file) for file in files], JudgeOptions(control=control, margin=margin))
         sections = [_section("A/B comparison", *_describe_rows(rows)), _section("Notes", *found.notes)]
         for arm in found.arms:
@@ -152,6 +147,8 @@ class Answers:
         `old` and `new` are studies, STUDY:ARM, files of predictions, FILE:ARM, or folders of such files; `not_worse` asks whether
         `new` is not worse, instead of whether it is better, by the `margin` in macro-F1, such as 0.005.
         """
+        from study.views.gating import GateOptions, describe_look, judge_sides
+
         look, notes = judge_sides(GateOptions(old=old, new=new, not_worse=not_worse, margin=margin))
         return [_section(f"study gate: {look.answer}", *describe_look(look), *notes)]
 
@@ -168,6 +165,10 @@ class Answers:
         `spec` is a TOML file or the name of a preset; `changes` override values of it, section.key=value each. The variances
         come from [plan] in the spec, from `like`, an earlier study, or from `seed_sd` and `image_sd` in percentage points.
         """
+        from rich.console import Console
+
+        from study.views.planning import PlanOptions, forecast_spec
+
         loaded, text = load_spec(spec, changes)
         options = PlanOptions(like=like, seed_sd=seed_sd, image_sd=image_sd)
         return forecast_spec(loaded, text, options, self.storage, Console(quiet=True))
@@ -177,6 +178,9 @@ class Answers:
 
         `spec` is a TOML file or the name of a preset; `changes` override values of it, section.key=value each.
         """
+        from analysis.report.inspection_page import describe_inspection
+        from study.views.data_inspection import compute_inspection, gather
+
         gathered = gather(*load_spec(spec, changes))
         sections = describe_inspection(compute_inspection(gathered, quick=True), most=MOST_ROWS, num_named=1)
         return [_section("Problems", *(gathered.problems or ("none",))), *sections]

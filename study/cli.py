@@ -1,8 +1,10 @@
 """The command line `study`: its commands, their options and the exit statuses. The commands are implemented elsewhere."""
 
 import gc
+import io
 import itertools
 import json
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -42,8 +44,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
-errors = Console(stderr=True)
+# Of output that is no terminal, where COLUMNS does not say another: tables are as wide as their content.
+PIPE_WIDTH = 1000
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Return a console that cuts nothing where its output is a file or a pipe, in any encoding."""
+    stream = sys.stderr if stderr else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")
+    made = Console(stderr=stderr)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = PIPE_WIDTH
+    return made
+
+
+console = make_console()
+errors = make_console(stderr=True)
 
 
 @app.command()
@@ -235,6 +252,15 @@ def list_studies(storage: options.StorageOption = None, as_json: options.JsonOpt
 
 
 @app.command()
+def verdicts(study: options.StudyArgument, storage: options.StorageOption = None) -> None:
+    """Print the A/B table of an analyzed study, and which model it hands over. Read-only."""
+    from study.open_study import load_study
+    from study.views.verdicts import print_verdicts
+
+    print_verdicts(load_study(open_study(study, storage)), console)
+
+
+@app.command()
 def compare(
     study: options.StudyArgument,
     storage: options.StorageOption = None,
@@ -407,17 +433,6 @@ def reproduce(
 
     matched = run_reproduction(open_study(study, storage), trial, arm, overrides or [], console)
     raise typer.Exit(EXIT_DONE if matched else EXIT_MINIMUM)
-
-
-@app.command()
-def replay(
-    study: options.StudyArgument, storage: options.StorageOption = None, _trust_code: options.TrustOption = False
-) -> None:
-    """Replay the recorded search, and check that a new sampler and scheduler make the same decisions in the same order."""
-    from study.views.replaying import replay_study
-
-    same = replay_study(open_study(study, storage), console)
-    raise typer.Exit(EXIT_DONE if same else EXIT_MINIMUM)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from typer import Argument, Context, Option
 
+from analysis.statistics.interval import ALPHA, MARGIN
 from search_spaces.errors import UserInputError
 from search_spaces.extensions import trusting_code
 from study.state.paths import ReportFormat, study_uri
@@ -149,8 +150,8 @@ lists (probabilities, logits). Optional: arm, seed, sample_id, class_names. Defa
 PredictionsArgument = Annotated[list[Path], Argument(metavar="FILE", help=_PREDICTIONS_HELP)]
 ClassNamesOption = Annotated[Text, Option(help="Names of the classes, separated by commas.")]
 ControlOption = Annotated[Text, Option(help="The arm that the others are compared with. Default: the first.")]
-MarginOption = Annotated[float | None, Option(help="Margin in macro-F1. Default: 0.005; of a gate, of NEW's plan.")]
-AlphaOption = Annotated[float | None, Option(help="Error rate of all rows, of a gate of all looks. Default: 0.05.")]
+MarginOption = Annotated[float | None, Option(help=f"Margin in macro-F1. Default: {MARGIN}; of a gate, of NEW's plan.")]
+AlphaOption = Annotated[float | None, Option(help=f"Error rate of all rows, of a gate of all looks. Default: {ALPHA}.")]
 _GROUP_HELP = "A group of classes that is examined separately, NAME=CLASS,CLASS. Repeatable."
 GroupOption = Annotated[Texts, Option("--group", help=_GROUP_HELP)]
 _COUNTS_HELP = "An .npy file of human label counts, (images, classes), in the order of sample_id."

@@ -20,12 +20,11 @@ from analysis.external.outside_findings import analyze_outside_arms, compare_out
 from analysis.external.outside_predictions import OutsidePredictions, read_predictions_files
 from analysis.formats.numbers import format_interval
 from analysis.report.pages import MOST_ROWS, build_comparison_page, build_forensics_page
+from analysis.statistics.interval import ALPHA, MARGIN
 from search_spaces.errors import UserInputError, attempt, list_some, refuse_any
 from study.inputs.human_labels import read_counts
 from study.views.printing import print_line, print_lines
 from trainables.storage.store import Store
-
-MARGIN, ALPHA = 0.005, 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

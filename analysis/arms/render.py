@@ -1,19 +1,22 @@
 """Arms as a table and figures: scores and costs, and whether they pass the minimum."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from rich.table import Table
 
 from analysis.arms.values import ArmResults, ArmScores
-from analysis.formats.figures import INK, arm_style, error_lengths, tidy
+from analysis.formats.figures import INK, arm_style, error_lengths, new_figure, tidy
 from analysis.formats.numbers import format_bounds, format_gflops, format_percent
-from analysis.formats.table_formats import list_bounds, to_csv, to_terminal
+from analysis.formats.table_formats import FittedTable, list_bounds, to_csv, to_terminal
 from analysis.statistics.interval import Interval
 from trainables.records.confusion_figure import literal_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def _format_bounds(interval: Interval | None) -> str:
@@ -40,8 +43,8 @@ def build_arm_table(arms: Sequence[ArmScores], form: Callable[[Sequence[str], Se
     return form(tuple(ARM_COLUMNS), [[cell(arm) for cell in ARM_COLUMNS.values()] for arm in arms])
 
 
-def build_arm_rich_table(arms: Sequence[ArmScores]) -> Table:
-    """Return the table of arms for a terminal of at least 80 columns: two cells share a column."""
+def build_arm_rich_table(arms: Sequence[ArmScores]) -> FittedTable:
+    """Return the table of arms for a terminal: two cells share a column."""
 
     def pair_up(cells: Sequence[str]) -> list[str]:
         return ["\n".join(pair) for pair in zip(cells[::2], cells[1::2], strict=True)]
@@ -81,7 +84,7 @@ def build_arm_csv(arms: Sequence[ArmScores]) -> str:
 def plot_class_f1(arms: Sequence[ArmResults]) -> Figure:
     """Draw F1 in percent per class and arm as bars with intervals, and the macro-F1 of each arm as a line."""
     names = [literal_text(score.class_name) for score in arms[0].class_scores] if arms else []
-    figure = Figure(figsize=(8.0, 1.8 + 0.26 * len(names) * max(len(arms), 1.5)), layout="constrained")
+    figure = new_figure((8.0, 1.8 + 0.26 * len(names) * max(len(arms), 1.5)))
     axes = figure.add_subplot()
     height = 0.8 / max(len(arms), 1)
     for index, arm in enumerate(arms):

@@ -3,27 +3,32 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from rich.table import Table
-
 from analysis.baselines.values import LINEAR_PROBE, BaselineFindings, describe_training_images, name_baseline
 from analysis.comparison import tables
-from analysis.comparison.values import ComparisonRow, Question, Verdict
-from analysis.formats.numbers import format_percent, format_seconds, format_signed_pp
-from analysis.formats.table_formats import to_csv, to_terminal
+from analysis.comparison.values import ChoiceRule, ComparisonRow, Question, Verdict
+from analysis.formats.numbers import format_percent, format_seconds
+from analysis.formats.table_formats import FittedTable, to_csv, to_terminal
+from search_spaces.errors import list_some
 
 BASELINE_HEADER = ("baseline", "macro-F1, search", "confirm", "test", "training images", "time")
 _ROW_COLUMNS = ("effect_pp", "low_pp", "high_pp", "verdict", "treatment", "divergence")
 
 
-def describe_handover(found: BaselineFindings, rows: Iterable[ComparisonRow] = ()) -> list[str]:
-    """Return which model is handed over and why, and the verdict on the winner against the study's probe; `rows` are of arms."""
+def describe_handover(found: BaselineFindings, rows: Iterable[ComparisonRow], study: str) -> list[str]:
+    """Return which model is handed over and why, and the verdict on the best arm against the study's probe.
+
+    Args:
+        found: with the choice.
+        rows: of the arms.
+        study: its name or path, for commands.
+    """
     verdict = compare_with_probe(found, found.winner)
-    return [*_say_why(found, rows), *([f"{verdict}."] if verdict else []), *_describe_evidence(found)]
+    return [*_say_why(found, rows, study), *([f"{verdict}."] if verdict else []), *_describe_evidence(found)]
 
 
-def describe_below_table(found: BaselineFindings, rows: Iterable[ComparisonRow] = ()) -> list[str]:
+def describe_below_table(found: BaselineFindings, rows: Iterable[ComparisonRow], study: str) -> list[str]:
     """Return the sentences below the table of a report, whose first answer has the verdict, or the notes without a probe."""
-    return [*_say_why(found, rows), *_describe_evidence(found), *(found.notes if found.probe else ())]
+    return [*_say_why(found, rows, study), *_describe_evidence(found), *(found.notes if found.probe else ())]
 
 
 def compare_with_probe(found: BaselineFindings, name: str) -> str:
@@ -39,7 +44,7 @@ def compare_with_probe(found: BaselineFindings, name: str) -> str:
     return (
         f"{name} {verbs.get(row.verdict, 'is not shown to be better than')} a linear probe on frozen features of "
         f"{probe.backbone} (macro-F1 {format_percent(probe.test_macro_f1)} after {format_seconds(probe.seconds)}){scope}: "
-        f"{format_signed_pp(over_all or row.effect)}"
+        f"{tables.format_difference(over_all or row.effect)}"
     )
 
 
@@ -62,8 +67,8 @@ def list_baseline_rows(found: BaselineFindings | None) -> list[tables.TableRow]:
     return [] if found is None or found.row is None else list(tables.build_table_rows([found.row]))
 
 
-def build_baseline_rich_table(found: BaselineFindings) -> Table:
-    """Return the table of baselines for a terminal of at least 80 columns."""
+def build_baseline_rich_table(found: BaselineFindings) -> FittedTable:
+    """Return the table of baselines for a terminal."""
     return to_terminal("Baselines: scores and cost", BASELINE_HEADER, list_baseline_cells(found))
 
 
@@ -75,25 +80,47 @@ def build_baseline_csv(found: BaselineFindings) -> str:
     return to_csv([asdict(one) | (of_row if one is found.probe else nothing) for one in baselines])
 
 
-def _say_why(found: BaselineFindings, rows: Iterable[ComparisonRow]) -> list[str]:
-    score = f"the {name_baseline(found.probe)} ({format_percent(found.probe.confirm_macro_f1)})" if found.probe else ""
-    own = format_percent(found.winner_confirm_macro_f1)
-    if found.handed_over == LINEAR_PROBE:
-        return [
-            f"On the confirm split, {score} has a higher macro-F1 than the mean of every arm ({found.winner}: {own}): "
-            "it is handed over."
-        ]
-    beside = f", not below {score}" if score else ""
-    why = f"On the confirm split, {found.winner} has the highest mean macro-F1 of the arms ({own}){beside}: it is handed over."
-    return [why, *_say_conflict(found.handed_over, rows)] if found.handed_over else []
+def _say_why(found: BaselineFindings, rows: Iterable[ComparisonRow], study: str) -> list[str]:
+    if found.choice is None:
+        return []
+    choice, probe = found.choice, found.probe
+    scores = {arm: format_percent(score) for arm, score in choice.confirm_macro_f1.items()}
+    if found.handed_over == LINEAR_PROBE and probe is not None:
+        why = (
+            f"The {name_baseline(probe)} is handed over: its macro-F1 on the confirm split, "
+            f"{format_percent(probe.confirm_macro_f1)}, is higher than that of {choice.arm}, {scores[choice.arm]}."
+        )
+        return [why, *describe_conflict(found, rows, study)]
+    if choice.rule is ChoiceRule.ONLY:
+        why = f"{choice.arm}, the only arm, is handed over; macro-F1 on the confirm split {scores[choice.arm]}."
+        return [why, *describe_conflict(found, rows, study)]
+    others = sorted((arm for arm in scores if arm != choice.leader), key=lambda arm: -choice.confirm_macro_f1[arm])
+    assert choice.effect is not None
+    shown = f"{scores[choice.leader]} against {scores[others[0]]}, {tables.format_difference(choice.effect)}"
+    if choice.rule is ChoiceRule.DECIDED:
+        why = f"{choice.arm} is handed over: on the confirm split it is better than every other arm ({shown})."
+        return [why, *describe_conflict(found, rows, study)]
+    pooled = dict(sorted(choice.pooled_macro_f1.items(), key=lambda item: -item[1]))
+    tied = list_some([choice.leader, *(arm for arm in others if arm in pooled)])
+    by = ", ".join(f"{arm} {format_percent(score)}" for arm, score in pooled.items())
+    reason = (
+        "has the highest macro-F1 on the search and confirm images together"
+        if choice.rule is ChoiceRule.POOLED
+        else "costs the least device time of those with the highest macro-F1 on the search and confirm images together"
+    )
+    why = f"{choice.arm} is handed over: {tied} are tied on the confirm split ({shown}), and it {reason} ({by})."
+    return [why, *describe_conflict(found, rows, study)]
 
 
-def _say_conflict(chosen: str, rows: Iterable[ComparisonRow]) -> list[str]:
-    """Return a sentence for each arm that the verdicts say is better than the one that is handed over."""
-    better = [row.treatment for row in rows if row.verdict is Verdict.BETTER and row.control == chosen]
-    better += [row.control for row in rows if row.verdict is Verdict.WORSE and row.treatment == chosen]
-    also = "which chooses no model; `study export` writes every arm."
-    return [f"But {arm} is better than {chosen} on the test split, {also}" for arm in better]
+def describe_conflict(found: BaselineFindings, rows: Iterable[ComparisonRow], study: str) -> list[str]:
+    """Return a sentence for each arm that the verdicts say is better than the one that is handed over; mostly none."""
+    chosen, shown = found.handed_over, [row.winner_first() for row in rows]
+    return [
+        f"But {row.treatment} is better than {chosen} on the test split, which judges and never chooses; "
+        f"`study export {study}` writes both, as export/{chosen} and export/{row.treatment}."
+        for row in shown
+        if row.verdict is Verdict.BETTER and row.control == chosen
+    ]
 
 
 def _describe_evidence(found: BaselineFindings) -> list[str]:

@@ -5,7 +5,7 @@ Their lines for the terminal stand here too, because this file imports nothing h
 
 from dataclasses import dataclass
 
-from analysis.comparison.values import ComparisonRow
+from analysis.comparison.values import ArmChoice, ComparisonRow
 from analysis.formats.numbers import format_seconds
 
 # Name of the probe where it stands beside the arms; arms of `model.tuning = "probe"` are called "probe".
@@ -52,11 +52,10 @@ class BaselineFindings:
         probes: one for each backbone that has pretrained weights.
         chosen: backbone of the study's probe, the best one on the search split; "" without a probe.
         notes: why there is no probe of a backbone, as sentences.
-        winner: the arm whose confirmation trials have the highest mean macro-F1 on the confirm split; "" before there are any.
-        winner_confirm_macro_f1: that mean; None before there is a winner.
-        handed_over: `winner`, or `LINEAR_PROBE` where the probe scores higher there; "" before the confirmation.
+        choice: the best of the arms; None before the confirmation.
+        handed_over: its arm, or `LINEAR_PROBE` where the probe scores higher on the confirm split; "" before the confirmation.
         folds: for each of which, and each seed, the probe of the row was fitted anew; 0 where it is one model.
-        row: `winner` against the study's probe on the test split, with an alpha of its own; None without a probe, or before
+        row: that arm against the study's probe on the test split, with an alpha of its own; None without a probe, or before
             the test split is read.
     """
 
@@ -64,11 +63,15 @@ class BaselineFindings:
     probes: tuple[Baseline, ...]
     chosen: str
     notes: tuple[str, ...] = ()
-    winner: str = ""
-    winner_confirm_macro_f1: float | None = None
+    choice: ArmChoice | None = None
     handed_over: str = ""
     folds: int = 0
     row: ComparisonRow | None = None
+
+    @property
+    def winner(self) -> str:
+        """The best of the arms; "" before the confirmation."""
+        return "" if self.choice is None else self.choice.arm
 
     @property
     def probe(self) -> Baseline | None:

@@ -1,14 +1,18 @@
 """Root causes as sentences and figures."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
 
-from matplotlib.figure import Figure
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from analysis.causes.values import MIXED, RootCause
 from analysis.confusions.values import ArmConfusions
-from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, draw_interval
+from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, draw_interval, new_figure
 from analysis.formats.numbers import format_interval, format_percent, join_intervals, join_verdicts
 from trainables.records.confusion_figure import literal_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def describe_cause(cause: RootCause) -> str:
@@ -51,7 +55,7 @@ def plot_root_causes(causes: Mapping[str, Sequence[RootCause]]) -> Figure:
     measured = [(arm, cause) for arm, found in causes.items() for cause in found if cause.effects]
     columns = min(3, len(measured))
     rows = -(-len(measured) // columns)
-    figure = Figure(figsize=(3.6 * columns + 0.6, 2.1 * rows + 0.6), layout="constrained")
+    figure = new_figure((3.6 * columns + 0.6, 2.1 * rows + 0.6))
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     for axes, (arm, cause) in zip(panels, measured, strict=False):
         named = cause.cause

@@ -1,19 +1,22 @@
 """The A/B rows as sentences and figures, and the metrics beside macro-F1 as text: those that differ, formats, csv."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from analysis.comparison.tables import TableRow, describe_divergence, describe_rule, format_row
 from analysis.comparison.values import LOSSES, ComparisonRow, Question, SideMetric, Verdict
-from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, draw_interval, tidy
+from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, draw_interval, new_figure, tidy
 from analysis.formats.numbers import format_count, format_percent, format_pp, join_intervals
 from analysis.formats.table_formats import list_bounds, to_csv
 from analysis.statistics.interval import Interval
 from search_spaces.designs import NO_INTERACTION
 from trainables.records.confusion_figure import literal_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def describe_verdict(row: TableRow) -> str:
@@ -75,8 +78,9 @@ def describe_class_differences(row: TableRow) -> str:
 
 def plot_interval_bars(rows: Sequence[ComparisonRow]) -> Figure:
     """Draw the interval, the margin band and the differences per seed of each A/B row, in percentage points."""
-    figure = Figure(figsize=(8.0, 1.5 + 0.8 * max(len(rows), 1)), layout="constrained")
+    figure = new_figure((8.0, 1.5 + 0.8 * max(len(rows), 1)))
     axes = figure.add_subplot()
+    rows = [row.winner_first() for row in rows]
     for place, row in enumerate(rows):
         axes.barh(place, 200 * row.margin, left=-100 * row.margin, height=0.9, color=BAND_COLOR, zorder=0)
         seeds = [100 * difference for difference in row.seed_differences]
@@ -111,6 +115,7 @@ def describe_side_metrics(row: TableRow) -> str:
 
 def format_side_line(row: ComparisonRow) -> str:
     """Return one line for the terminal with the metrics that differ on all images; "" where none does."""
+    row = row.winner_first()
     found = _list_differing(row)
     return f"{row.treatment} vs {row.control}, beside macro-F1 (exploratory): {found}" if found else ""
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
 from rich.text import Text
 
 from analysis.comparison.values import ArmDivergence, ComparisonRow, Question, Verdict
 from analysis.formats.numbers import format_bounds, join_intervals
-from analysis.formats.table_formats import list_bounds, to_csv, to_latex, to_markdown, to_terminal
+from analysis.formats.table_formats import FittedTable, list_bounds, to_csv, to_latex, to_markdown, to_terminal
+from analysis.statistics.interval import Interval
 
 BAR_WIDTH = 23
 MOST_DECIMALS = 5
@@ -88,8 +88,14 @@ _COLUMNS: Mapping[str, Callable[[TableRow], str]] = {
 HEADER = tuple(_COLUMNS)
 
 
-def build_table_rows(rows: Sequence[ComparisonRow]) -> tuple[TableRow, ...]:
-    """Return the rows of one A/B table as text; they share the axis of the bars."""
+def build_table_rows(rows: Sequence[ComparisonRow], *, winner_first: bool = True) -> tuple[TableRow, ...]:
+    """Return the rows of one A/B table as text, each with the better side first; they share the axis of the bars.
+
+    Args:
+        rows: in the order of the arms in the spec.
+        winner_first: False for the question of a gate, which is about the new side whether it is better or not.
+    """
+    rows = [row.winner_first() for row in rows] if winner_first else rows
     ends = [abs(end) for row in rows for end in (row.effect.low, row.effect.high, row.margin)]
     reach = 1.08 * max(ends, default=1.0)
     return tuple(_build_row(row, reach) for row in rows)
@@ -103,7 +109,7 @@ def format_row(row: ComparisonRow) -> str:
     text = build_table_rows([row])[0]
     effect = f"{text.effect} {text.interval}"
     parts = [text.comparison, effect, text.verdict, text.seeds, f"MDE {text.mde}", text.cost]
-    notes = [describe_divergence(row), row.settles, "PLAN CHANGED" if row.plan_changed else ""]
+    notes = [describe_divergence(text.value), row.settles, "PLAN CHANGED" if row.plan_changed else ""]
     return " | ".join([*parts, *(note for note in notes if note)])
 
 
@@ -123,12 +129,14 @@ def format_bar(row: TableRow) -> str:
     return "".join(cells)
 
 
-def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
-    """Return the A/B table for a terminal of at least 80 columns, with a bar for each interval."""
+def build_rich_table(rows: Sequence[ComparisonRow]) -> FittedTable:
+    """Return the A/B table for a terminal, with a bar for each interval where there is room for it."""
     table_rows = build_table_rows(rows)
     header = ("comparison", "difference (pp)", f"{'-margin  0  +margin':^{BAR_WIDTH}}", "verdict")
     title = "A/B comparison: macro-F1 on the test split"
-    return to_terminal(title, header, [_list_lines(row) for row in table_rows], _caption(table_rows), no_wrap=True)
+    return to_terminal(
+        title, header, [_list_lines(row) for row in table_rows], _caption(table_rows), no_wrap=True, least=(2,)
+    )
 
 
 def _list_lines(row: TableRow) -> tuple[str | Text, ...]:
@@ -274,7 +282,7 @@ def describe_divergence(row: ComparisonRow) -> str:
     found = row.all_runs_effect
     finished = f"; the interval is about the {row.num_seeds} seeds with which every run finished"
     decided = "; the verdict comes from the runs that diverged" if row.is_decided_by_divergence else ""
-    effect = f"difference over all runs {join_intervals(found, _points, ' pp')}"
+    effect = f"difference over all runs {format_difference(found)}"
     return f"{arms}{'' if found == row.effect else finished}; {effect}{decided}"
 
 
@@ -301,5 +309,11 @@ def describe_rule(row: TableRow) -> str:
     return ", ".join(parts)
 
 
+def format_difference(effect: Interval) -> str:
+    """Return a difference with its interval in percentage points, as the table has it: "+0.42 pp [+0.11, +0.73]"."""
+    return join_intervals(effect, _points, " pp")
+
+
 def _points(fraction: float) -> str:
-    return f"{100 * fraction:+.2f}"
+    # Adding 0.0 turns -0.0 into 0.0.
+    return f"{round(100 * fraction, 2) + 0.0:+.2f}"

@@ -1,9 +1,11 @@
 """Findings of the A/B comparison: one row per contrast, with its class-by-class differences."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from analysis.statistics.interval import Interval, TwoIntervals
+from search_spaces.designs import NO_INTERACTION
 
 # Metrics beside macro-F1 that are losses; the others are fractions.
 LOSSES = frozenset({"log loss", "Brier score"})
@@ -16,6 +18,11 @@ class Verdict(StrEnum):
     WORSE = "WORSE"
     EQUIVALENT = "EQUIVALENT"
     UNDECIDED = "UNDECIDED"
+
+    @property
+    def reversed(self) -> "Verdict":
+        """The verdict on control against treatment."""
+        return {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}.get(self, self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +173,41 @@ class ComparisonRow:
     all_runs_effect: Interval | None = None
     num_control_seeds: int | None = None
 
+    def winner_first(self) -> "ComparisonRow":
+        """Return the row with the better side as its treatment, as every page and terminal shows it; interactions as they are.
+
+        Files keep the order of the arms in the spec. What is about the treatment alone (`p_noninferior`) is left out.
+        """
+        shown = self.all_runs_effect if self.is_decided_by_divergence and self.all_runs_effect else self.effect
+        if shown.estimate >= 0 or self.control == NO_INTERACTION:
+            return self
+        num_control = None if self.num_control_seeds is None else self.num_seeds
+        return replace(
+            self,
+            treatment=self.control,
+            control=self.treatment,
+            effect=self.effect.negated(),
+            verdict=self.verdict.reversed,
+            models_effect=self.models_effect.negated(),
+            models_verdict=self.models_verdict.reversed,
+            all_runs_effect=self.all_runs_effect and self.all_runs_effect.negated(),
+            bootstrap=self.bootstrap and self.bootstrap.negated(),
+            seed_differences=tuple(-difference for difference in self.seed_differences),
+            num_seeds=self.num_seeds if self.num_control_seeds is None else self.num_control_seeds,
+            num_control_seeds=num_control,
+            cost_ratio=self.cost_ratio and 1 / self.cost_ratio,
+            class_differences=tuple(
+                replace(one, effect=one.effect.negated(), models_effect=one.models_effect.negated())
+                for one in self.class_differences
+            ),
+            side_metrics=tuple(
+                replace(one, treatment=one.control, control=one.treatment, difference=one.difference.negated())
+                for one in self.side_metrics
+            ),
+            p_noninferior=None,
+            divergence=self.divergence[::-1],
+        )
+
     @property
     def is_decided_by_divergence(self) -> bool:
         """Whether the numbers of runs that diverged decide the row, and not the runs that finished."""
@@ -173,6 +215,37 @@ class ComparisonRow:
         has_finished = self.effect != self.all_runs_effect
         is_by_finished = has_finished and excludes.get(self.verdict, True)
         return bool(self.divergence) and not is_by_finished and self.verdict in excludes
+
+
+class ChoiceRule(StrEnum):
+    """By what the handed-over arm was chosen: an interval on `confirm`, the score on `search` and `confirm`, or its cost."""
+
+    ONLY = "only arm"
+    DECIDED = "interval on confirm"
+    POOLED = "score on search and confirm"
+    CHEAPER = "lower cost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmChoice:
+    """The arm whose model a study hands over. The test split has no part in it.
+
+    Attributes:
+        arm: its name.
+        rule: by which it was chosen.
+        confirm_macro_f1: mean over the seeds on `confirm`, by arm.
+        leader: the arm with the highest of these.
+        effect: `leader` minus the second of them, with its interval at the comparison's alpha; None for one arm.
+        pooled_macro_f1: on the images of `search` and `confirm` together, less the bound of what selection gained on
+            `search`, by arm of those that are tied on `confirm`; empty where none is.
+    """
+
+    arm: str
+    rule: ChoiceRule
+    confirm_macro_f1: Mapping[str, float]
+    leader: str
+    effect: Interval | None = None
+    pooled_macro_f1: Mapping[str, float] = field(default_factory=dict)
 
 
 class GateAnswer(StrEnum):

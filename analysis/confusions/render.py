@@ -1,21 +1,23 @@
 """Confusions of classes as sentences, tables and figures."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from rich.table import Table
 
 from analysis.confusions import values
 from analysis.formats.numbers import format_bounds, format_count, format_interval, format_percent, join_verdicts
-from analysis.formats.table_formats import to_terminal
+from analysis.formats.table_formats import FittedTable, to_terminal
 from analysis.statistics.interval import TwoIntervals
 from search_spaces.errors import list_some
 from trainables.records.confusion_figure import MOST_ANNOTATED_CLASSES, plot_rate_matrix
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Confusions that a sentence names; the table has the others.
 MAX_NAMED = 15
@@ -66,8 +68,8 @@ def describe_contrast(contrast: values.GroupContrast, arm: str) -> str:
     )
 
 
-def build_pair_table(pairs: Sequence[values.ConfusedPair]) -> Table:
-    """Return the confused pairs of an arm for a terminal of at least 80 columns."""
+def build_pair_table(pairs: Sequence[values.ConfusedPair]) -> FittedTable:
+    """Return the confused pairs of an arm for a terminal."""
     header = ("classes", "confusion rate", "expected\nby chance", "adjusted\np", "excess over\nhumans (pp)")
     rows = [
         (
@@ -84,8 +86,8 @@ def build_pair_table(pairs: Sequence[values.ConfusedPair]) -> Table:
     return to_terminal("Pairs confused more often than expected by chance", header, rows, no_wrap=True)
 
 
-def build_directed_table(cells: Sequence[values.DirectedConfusion]) -> Table:
-    """Return directed confusions of an arm for a terminal of at least 80 columns."""
+def build_directed_table(cells: Sequence[values.DirectedConfusion]) -> FittedTable:
+    """Return directed confusions of an arm for a terminal."""
     rows = [
         (
             cell.true_class,
@@ -135,6 +137,8 @@ def plot_confusion(
 
 def _frame_cells(axes: Axes, classes: Sequence[int], index: int) -> None:
     """Draw a frame around each off-diagonal cell of one cluster."""
+    from matplotlib.patches import Rectangle
+
     color, line = FRAME_COLORS[index % len(FRAME_COLORS)], FRAME_LINES[index % len(FRAME_LINES)]
     style: dict[str, Any] = {"fill": False, "edgecolor": color, "linestyle": line, "linewidth": 2.2}
     for row, column in itertools.permutations(classes, 2):

@@ -4,18 +4,21 @@ The palette is that of Okabe and Ito (2008), which is safe for color-blind reade
 the same information redundantly.
 """
 
+from __future__ import annotations
+
 import io
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis.statistics.interval import Interval
 from analysis.statistics.metrics import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ARM_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 ARM_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++")
@@ -39,6 +42,13 @@ DARK_STYLE = """<style>
 </style>"""
 
 
+def new_figure(size: tuple[float, float]) -> Figure:
+    """Return an empty figure of a width and height in inches. Matplotlib is imported here, so that reading a study is quick."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained")
+
+
 def figure_to_png(figure: Figure, *, dots_per_inch: int = 120) -> bytes:
     """Return the figure as PNG bytes, which are equal for figures drawn from equal values."""
     buffer = io.BytesIO()
@@ -48,6 +58,8 @@ def figure_to_png(figure: Figure, *, dots_per_inch: int = 120) -> bytes:
 
 def figure_to_svg(figure: Figure) -> bytes:
     """Return the figure as an SVG file, which is equal for figures drawn from equal values."""
+    import matplotlib
+
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "abstudy"}):
         figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})

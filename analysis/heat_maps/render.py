@@ -1,16 +1,22 @@
 """Heat maps as sentences and figures."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from analysis.formats.figures import new_figure
 from analysis.formats.numbers import format_count, format_percent, format_signed_pp
 from analysis.heat_maps.values import ArmCam, CamAdmission, CamPanel, CamView
 from trainables.records.confusion_figure import literal_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def describe_admission(found: CamAdmission, arm: str) -> str:
@@ -66,7 +72,7 @@ def plot_cam_panel(image: NDArray[np.uint8], panel: CamPanel, cams: Sequence[Arm
         if own[0].view.predicted_class != true_class:
             columns.append((own, "true"))
     num_methods = max((len(own) for own in arms), default=1)
-    figure = Figure(figsize=(2.3 * (len(columns) + 1), 5.4 * num_methods), layout="constrained")
+    figure = new_figure((2.3 * (len(columns) + 1), 5.4 * num_methods))
     grid = figure.subplots(2 * num_methods, len(columns) + 1, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()

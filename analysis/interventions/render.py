@@ -1,17 +1,19 @@
 """The interventions of a study as tables, csv, sentences and the figure of predicted against measured changes."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-from rich.table import Table
-
-from analysis.formats.figures import ARM_COLORS, INK, draw_interval
+from analysis.formats.figures import ARM_COLORS, INK, draw_interval, new_figure
 from analysis.formats.numbers import format_percent, format_seconds, format_signed_pp, format_value, shorten
-from analysis.formats.table_formats import list_points, to_csv, to_terminal
+from analysis.formats.table_formats import FittedTable, list_points, to_csv, to_terminal
 from analysis.interventions import values
 from analysis.statistics.interval import Interval
 from trainables.records.confusion_figure import literal_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STATED_CHANGED = (
     "The targets or predictions of the interventions were changed after they were written, so that their verdicts do not hold as "
@@ -83,7 +85,7 @@ def describe_not_tried(stated: values.StatedInterventions) -> list[str]:
     return [f"Not tried: {'; '.join(f'{one.name}, since {one.reason}' for one in stated.not_tried)}."]
 
 
-def build_stated_rich_table(stated: values.StatedInterventions) -> Table:
+def build_stated_rich_table(stated: values.StatedInterventions) -> FittedTable:
     """Return what the interventions state, for a terminal."""
     rows = [
         (
@@ -98,7 +100,7 @@ def build_stated_rich_table(stated: values.StatedInterventions) -> Table:
     return to_terminal(f"Interventions, round {stated.round}", header, rows, " ".join(describe_not_tried(stated)))
 
 
-def build_intervention_rich_table(found: values.InterventionFindings) -> Table:
+def build_intervention_rich_table(found: values.InterventionFindings) -> FittedTable:
     """Return the chain from symptom to measured effect, one row per intervention, for a terminal."""
     rows = []
     for effect in found.effects:
@@ -243,7 +245,7 @@ PREDICTED, MEASURED = ARM_COLORS[1], ARM_COLORS[0]
 def plot_interventions(effects: Sequence[values.InterventionEffect]) -> Figure:
     """Draw the predicted and the measured change of each target, in percentage points, with their intervals."""
     shown = [effect for effect in effects if effect.target is not None]
-    figure = Figure(figsize=(8.0, 1.6 + 0.6 * max(len(shown), 1)), layout="constrained")
+    figure = new_figure((8.0, 1.6 + 0.6 * max(len(shown), 1)))
     axes = figure.add_subplot()
     for place, effect in enumerate(shown):
         assert effect.target is not None

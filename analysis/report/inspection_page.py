@@ -1,18 +1,22 @@
 """The page of an inspection: one offline file with tables, examples and figures."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.formats.figures import ARM_COLORS, INK, error_lengths
+from analysis.formats.figures import ARM_COLORS, INK, error_lengths, new_figure
 from analysis.formats.text_sections import InspectionSection, make_section
 from analysis.images import render as data
 from analysis.images.values import Inspection, NetworkFindings, Rung, Spectra
 from analysis.report.rendering import ReportFigure, draw_strip, embed_figure, render
 from trainables.records.confusion_figure import literal_text, plot_rate_matrix
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D")
@@ -25,7 +29,7 @@ def plot_ladder(rungs: Sequence[Rung], class_names: Sequence[str]) -> Figure:
 
     A pair that is not among the ten weakest of a rung has no point there.
     """
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    figure = new_figure((6.4, 3.8))
     axes = figure.add_subplot()
     sides = [rung.side for rung in rungs]
     scores = [100 * rung.macro_f1.estimate for rung in rungs]
@@ -67,7 +71,7 @@ def plot_probe_confusion(network: NetworkFindings, class_names: Sequence[str]) -
 
 def plot_spectra(spectra: Spectra) -> Figure:
     """Draw the power of both interpolations over the frequency, and their ratio."""
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    figure = new_figure((6.4, 4.6))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     for index, (name, power) in enumerate(spectra.power.items()):
         style = {"color": ARM_COLORS[index], "linestyle": LINES[index]}
@@ -96,7 +100,7 @@ def plot_interpolations(resized: Mapping[str, NDArray[Any]]) -> Figure:
 def plot_columns(columns: Mapping[Any, NDArray[Any]]) -> Figure:
     """Draw a grid of images; a column has a title and (n, H, W, 3) images with values in [0, 255]."""
     number = len(next(iter(columns.values())))
-    figure = Figure(figsize=(1.8 * len(columns), 1.9 * number + 0.3), layout="constrained")
+    figure = new_figure((1.8 * len(columns), 1.9 * number + 0.3))
     grid = figure.subplots(number, len(columns), squeeze=False)
     for column, (title, pictures) in enumerate(columns.items()):
         grid[0][column].set_title(title, size=10)

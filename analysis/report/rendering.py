@@ -1,5 +1,7 @@
 """Templates filled with values, and pictures and strips of images inside of pages."""
 
+from __future__ import annotations
+
 import base64
 import functools
 import inspect
@@ -7,12 +9,11 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -30,6 +31,9 @@ from analysis.interventions import render as intervention_tables
 from analysis.report import summary
 from analysis.search import render as search_sentences
 from analysis.shortcuts import render as shortcut_sentences
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # First bytes of the kinds of picture; others are taken for PNG.
 _KINDS = {b"<svg": "svg+xml", b"\xff\xd8": "jpeg", b"RIFF": "webp"}

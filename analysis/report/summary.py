@@ -6,10 +6,10 @@ Nothing is computed here.
 from collections.abc import Mapping, Sequence
 
 from analysis.arms.values import ArmFinding, ModelAudit
-from analysis.baselines.render import compare_with_probe
-from analysis.baselines.values import LINEAR_PROBE, BaselineFindings
+from analysis.baselines.render import compare_with_probe, describe_conflict
+from analysis.baselines.values import LINEAR_PROBE
 from analysis.causes.values import MIXED
-from analysis.comparison.tables import TableRow
+from analysis.comparison.tables import TableRow, format_difference
 from analysis.comparison.values import Question, Verdict
 from analysis.confusions.values import Materiality
 from analysis.formats.numbers import format_count, format_interval, format_percent, format_pp, format_signed_pp
@@ -55,16 +55,12 @@ def _say_which(findings: Findings, winner: ArmFinding, rows: Sequence[TableRow])
     sentences = [f"{winner.arm} has the highest macro-F1{of_arms} on the test split, {score}."]
     if len(findings.arms) == 1:
         sentences = [f"{winner.arm}, the only arm, has a macro-F1 of {score} on the test split."]
-    baseline = _say_baseline(findings.baselines, winner.arm)
-    sentences, name = [*sentences, *baseline], winner.arm if baseline else "It"
+    sentences += _say_baseline(findings, winner.arm)
     if direct and all(row.value.verdict is Verdict.UNDECIDED for row in rows):
         sentences.append("No difference between the arms is certain.")
     # The rows of a factorial design compare levels of factors, and no row the winner.
     shown = direct or [row for row in rows if row.value.control != NO_INTERACTION]
-    sentences += [
-        _compare(winner.arm, name, row) if direct else _compare(row.value.treatment, row.value.treatment, row)
-        for row in shown[:MOST_NAMES]
-    ]
+    sentences += [_compare(row) for row in shown[:MOST_NAMES]]
     if len(shown) > MOST_NAMES:
         sentences.append(f"{len(shown) - MOST_NAMES} more rows are in the table.")
     if findings.interventions is not None:
@@ -72,39 +68,33 @@ def _say_which(findings: Findings, winner: ArmFinding, rows: Sequence[TableRow])
     return sentences
 
 
-def _say_baseline(found: BaselineFindings | None, best: str) -> list[str]:
-    """Return how the winner compares with the study's probe, and what is handed over; `best` is the arm named before."""
-    if found is None:
+def _say_baseline(findings: Findings, best: str) -> list[str]:
+    """Return what is handed over, and how the best arm compares with the study's probe; `best` is the arm named before."""
+    found = findings.baselines
+    if found is None or not found.handed_over:
         return []
+    handed = "The probe" if found.handed_over == LINEAR_PROBE else found.handed_over
+    sentences = [f"{'It' if handed == best else handed} is handed over."]
+    sentences += describe_conflict(found, findings.rows, findings.argument or findings.study)
     if found.probe is None:
         score = format_percent(found.majority.test_macro_f1)
-        return [f"Always predicting the majority class gives a macro-F1 of {score}.", *found.notes]
-    if found.row is None:
-        return []
-    sentence = compare_with_probe(found, "It" if found.winner == best else found.winner)
-    is_better, is_probe = found.row.verdict is Verdict.BETTER, found.handed_over == LINEAR_PROBE
-    handed = "the probe" if is_probe else found.handed_over
-    # The confirm split decides what is handed over, and the test split the verdict: they may disagree.
-    why = " for its macro-F1 on the confirm split" if is_better == is_probe else ""
-    return [f"{sentence}." if is_better and not is_probe else f"{sentence}; {handed} is handed over{why}."]
+        return [*sentences, f"Always predicting the majority class gives a macro-F1 of {score}.", *found.notes]
+    return sentences if found.row is None else [*sentences, f"{compare_with_probe(found, found.winner)}."]
 
 
-def _compare(side: str, name: str, row: TableRow) -> str:
-    """Return a row as seen from one of its sides, which the sentence calls `name`."""
-    value, is_treatment = row.value, row.value.treatment == side
-    other = value.control if is_treatment else value.treatment
-    sign = 1 if is_treatment else -1
+def _compare(row: TableRow) -> str:
+    """Return a row as a sentence, with the better side first."""
+    value = row.value
     over_all = value.all_runs_effect if value.is_decided_by_divergence else None
-    effect = over_all or value.effect
-    ends = sorted((sign * effect.low, sign * effect.high))
-    shown = f"{100 * sign * effect.estimate:+.1f} pp [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]"
+    shown = format_difference(over_all) if over_all else f"{row.effect} {row.interval}"
     scope = " for these models" if value.question is Question.MODELS else " over all runs" if over_all else ""
     if value.verdict is Verdict.EQUIVALENT:
-        return f"{name} is equivalent to {other}{scope} within {format_pp(value.margin)} ({shown})."
+        return (
+            f"{value.treatment} and {value.control} are equivalent{scope} within {format_pp(value.margin)} ({shown})."
+        )
     if value.verdict is Verdict.UNDECIDED:
-        return f"{name if name != 'It' else 'The difference'} is undecided against {other}{scope}: {shown}."
-    is_better = (value.verdict is Verdict.BETTER) == is_treatment
-    return f"{name} is {'better' if is_better else 'worse'} than {other}{scope}: {shown}."
+        return f"{row.comparison}{scope}: {shown}, not significant (UNDECIDED)."
+    return f"{value.treatment} is {value.verdict.lower()} than {value.control}{scope}: {shown}."
 
 
 def _say_how_sure(findings: Findings, rows: Sequence[TableRow]) -> list[str]:
@@ -198,7 +188,8 @@ def describe_figures(findings: Findings, panels: Sequence[tuple[CamPanel, str]])
     """
     effects = findings.interventions.effects if findings.interventions else ()
     targets = "; ".join(f"{e.stated.arm}: {e.outcome}, target {e.target.verdict}" for e in effects if e.target)
-    verdicts = "; ".join(f"{row.treatment} against {row.control}: {row.verdict}" for row in findings.rows)
+    shown_rows = [row.winner_first() for row in findings.rows]
+    verdicts = "; ".join(f"{row.treatment} against {row.control}: {row.verdict}" for row in shown_rows)
     shares = ", ".join(f"{arm.arm} {format_percent(arm.share, 0)}" for arm in findings.search)
     arms = ", ".join(arm.arm for arm in findings.arms)
     texts = {

@@ -1,18 +1,22 @@
 """The search as sentences and figures."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, arm_style, tidy
+from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, arm_style, new_figure, tidy
 from analysis.formats.numbers import format_seconds
 from analysis.search import values
 from search_spaces.errors import count_noun
 from trainables.records.confusion_figure import literal_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # Complete trials below which a rank correlation is not shown.
 MIN_CORRELATED = 6
@@ -106,7 +110,7 @@ def plot_learning_curves(curves: Mapping[str, Sequence[Curve]], rungs: Sequence[
             RUNNING, and None interrupts the line.
         rungs: epochs at which ASHA may prune.
     """
-    figure = Figure(figsize=(4.2 * max(len(curves), 1) + 0.6, 4.0), layout="constrained")
+    figure = new_figure((4.2 * max(len(curves), 1) + 0.6, 4.0))
     panels = figure.subplots(1, max(len(curves), 1), sharex=True, sharey=True, squeeze=False)[0]
     for index, (axes, (arm, trials)) in enumerate(zip(panels, curves.items(), strict=False)):
         color, _ = arm_style(index)
@@ -132,7 +136,7 @@ def plot_learning_curves(curves: Mapping[str, Sequence[Curve]], rungs: Sequence[
 
 def plot_arm_shares(search: Sequence[values.SearchArm]) -> Figure:
     """Draw the share of device time in percent and the number of trials per final state of each arm."""
-    figure = Figure(figsize=(8.0, 1.9 + 0.45 * max(len(search), 1)), layout="constrained")
+    figure = new_figure((8.0, 1.9 + 0.45 * max(len(search), 1)))
     left, right = figure.subplots(1, 2, sharey=True)
     names = [literal_text(arm.arm) for arm in search]
     left.barh(names, [100 * arm.share for arm in search], color=ARM_COLORS[0], height=0.6)
@@ -162,6 +166,8 @@ def plot_arm_shares(search: Sequence[values.SearchArm]) -> Figure:
 
 
 def _state_legend(curves: Mapping[str, Sequence[Curve]], rungs: Sequence[int]) -> list[Line2D]:
+    from matplotlib.lines import Line2D
+
     present = {state for trials in curves.values() for _, _, state in trials}
     handles = [
         Line2D([], [], color=INK, marker=STATE_MARKERS[state], label=state.lower(), **style)
@@ -181,7 +187,7 @@ def plot_rungs(scores: Sequence[values.RungScores]) -> Figure:
     arms = list(dict.fromkeys(s.arm for s in scores))
     rungs = sorted({s.epoch for s in scores})
     size = (3.4 * max(len(arms), 1) + 0.8, 3.0 * max(len(rungs), 1) + 1.0)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(size)
     panels = figure.subplots(max(len(rungs), 1), max(len(arms), 1), sharex=True, sharey=True, squeeze=False)
     # An arm with another number of epochs has rungs of its own.
     for axes in panels.flat:
@@ -205,7 +211,7 @@ def plot_rungs(scores: Sequence[values.RungScores]) -> Figure:
 
 def plot_tuning_curves(curves: Sequence[values.TuningCurve]) -> Figure:
     """Draw the best macro-F1 so far in percent against device time; where there is one, the expected curve with its band."""
-    figure = Figure(figsize=(8.0, 4.6), layout="constrained")
+    figure = new_figure((8.0, 4.6))
     axes = figure.add_subplot()
     for index, curve in enumerate(curves):
         color, line = ARM_COLORS[index % len(ARM_COLORS)], DASHES[index % len(DASHES)]

@@ -1,15 +1,19 @@
 """The ring and frequency audits as sentences and figures."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, draw_interval
+from analysis.formats.figures import ARM_COLORS, BAND_COLOR, INK, draw_interval, new_figure
 from analysis.formats.numbers import format_interval, format_percent, format_sentence, format_signed_pp, join_verdicts
 from analysis.shortcuts.values import GAP_TOLERANCE, NUM_DONORS, AuditVerdict, FrequencyAudit, RingAudit
 from trainables.records.confusion_figure import literal_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _RING_VERDICTS = {
     AuditVerdict.FAIL: "FAIL",
@@ -70,7 +74,7 @@ def plot_ring_audits(audits: Mapping[str, Sequence[RingAudit]]) -> Figure:
     first = next(iter(audited.values()))
     widths, names = len(first), [c.class_name for c in first[0].classes]
     height = 1.6 + 0.24 * len(names) * max(len(audited), 1.5)
-    figure = Figure(figsize=(4.2 * widths + 1.0, height), layout="constrained")
+    figure = new_figure((4.2 * widths + 1.0, height))
     panels = figure.subplots(1, widths, sharey=True, squeeze=False)[0]
     for width, axes in enumerate(panels):
         axes.axvspan(-100 * GAP_TOLERANCE, 100 * GAP_TOLERANCE, color=BAND_COLOR, zorder=0)

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# Of a comparison, unless another margin or error rate is given: half a point of macro-F1, and 5 %.
+MARGIN, ALPHA = 0.005, 0.05
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
@@ -10,6 +13,10 @@ class Interval:
     estimate: float
     low: float
     high: float
+
+    def negated(self) -> "Interval":
+        """Return the interval of the negative quantity."""
+        return Interval(estimate=-self.estimate, low=-self.high, high=-self.low)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,3 +35,7 @@ class TwoIntervals:
     def estimate(self) -> float:
         """The point estimate, which both intervals share."""
         return self.models.estimate
+
+    def negated(self) -> "TwoIntervals":
+        """Return the intervals of the negative quantity."""
+        return TwoIntervals(models=self.models.negated(), recipe=self.recipe and self.recipe.negated())

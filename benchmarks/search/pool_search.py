@@ -106,7 +106,9 @@ class OurPoolSide(OurSide):
     def __init__(self, spec: StudySpec, pool: Pool) -> None:
         """Search by `spec.search`."""
         self.book, self.taking = MemoryBook(), Taking(pool)
-        self._director = SearchDirector(self.book, spec, {"trainable": spec.train.trainable}, full_trial_seconds=full_trial_seconds(pool))
+        # What others recorded has no schedule of ours, and so no peak of the learning rate.
+        fixed: dict[str, Value] = {"trainable": spec.train.trainable}
+        self._director = SearchDirector(self.book, spec, fixed, full_trial_seconds=full_trial_seconds(pool))
         samplers: dict[str, Any] = self._director._samplers
         for arm in spec.arms():
             samplers[arm.name] = _TakingSampler(samplers[arm.name], arm, self.taking)

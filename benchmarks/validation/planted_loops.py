@@ -18,7 +18,7 @@ from analysis.interventions.recommendation import recommend, share_noninferior_l
 from analysis.interventions.values import InterventionEffect, StatedIntervention
 from benchmarks.validation.planted_models import FIRST_WORLD
 from study.open_study import list_rounds, load_study
-from study.results.findings import load_findings
+from study.results.stored_findings import load_findings
 from study.spec.reading import validate_spec
 from trainables.storage.store import Store
 

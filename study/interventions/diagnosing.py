@@ -34,7 +34,7 @@ from study.open_study import OpenStudy
 from study.results import audits as arm_audits
 from study.results.audit_parts import AuditPart, StepKind
 from study.results.confirmed_models import make_logits, make_task_logits
-from study.results.findings import load_findings
+from study.results.stored_findings import load_findings
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
 from trainables.training.frozen_features import FrozenBackbone

@@ -4,7 +4,7 @@ The model is chosen on the confirm split, and has a row against the linear probe
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -17,21 +17,26 @@ from analysis.arms.values import ArmScores
 from analysis.baselines.render import build_baseline_csv
 from analysis.baselines.values import LINEAR_PROBE, BaselineFindings
 from analysis.comparison import tables
+from analysis.comparison.arm_choice import choose_arm
 from analysis.comparison.paired_difference import compare_arms
 from analysis.comparison.render import build_side_csv
 from analysis.comparison.rows import complete_row, compute_rows
-from analysis.comparison.values import ComparisonRow
+from analysis.comparison.values import ArmChoice, ChoiceRule, ComparisonRow
 from analysis.confusions.class_scores import compute_macro_f1_intervals
 from analysis.formats.table_formats import to_latex, to_markdown
-from analysis.statistics.arm_predictions import stack_predictions
+from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
+from search_spaces.errors import UserInputError
 from study.baselines.measuring import read_test_predictions
 from study.confirmation.candidates import mean_confirm, outcomes_of
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.confirmation.plan import Plan, ranking_seeds
 from study.confirmation.stated_interventions import read_stated, restrict
+from study.confirmation.trained_models import draw_logits
 from study.open_study import OpenStudy, read_baselines, read_passport
 from study.state import paths
+from study.state.record_book import open_trial_files
 from trainables.data.sources.labeled_files import ClassGroups, resolve_groups
+from trainables.records.record import TrialRecord, best_trials
 from trainables.training.evaluation import compute_mean_f1
 from trainables.training.linear_probe import PROBE
 from trainables.training.predictions import Predictions
@@ -134,25 +139,59 @@ def _count_diverged(scores: ArmScores, evidence: ArmEvidence, confidence: float,
     return replace(scores, minimum_cleared=all_runs is not None and all_runs.low > minimum)
 
 
-def choose_winner(study: OpenStudy, plan: Plan) -> tuple[str, float]:
-    """Return the arm with the highest mean macro-F1 on the confirm split over the first look's seeds, and this score.
+def choose_handed_arm(study: OpenStudy, plan: Plan) -> ArmChoice:
+    """Return the arm to hand over, by predictions for the confirm and search splits over the first look's seeds.
 
-    A run that diverged has 0. With folds, of which every trial has seen that split, it is over the seeds of the ranking. Ties go
-    to the first arm.
+    With folds, whose trials have seen these splits, it is over the seeds of the ranking. A run that diverged predicts at random.
     """
-    seeds = set(ranking_seeds(study.spec) if study.spec.confirm.folds else plan.seeds[: plan.looks[0]])
-    scores = {}
-    for arm, trial_id in plan.chosen.items():
-        outcomes = outcomes_of(study.book, study.book.get("search", trial_id))
-        scores[arm] = mean_confirm([run for run in outcomes if run.config.seed in seeds])
-    return max(scores.items(), key=lambda item: item[1])
+    seeds = ranking_seeds(study.spec) if study.spec.confirm.folds else plan.seeds[: plan.looks[0]]
+    sources = {arm: study.book.get("search", trial_id) for arm, trial_id in plan.chosen.items()}
+    runs = {
+        arm: [run for run in outcomes_of(study.book, source) if run.config.seed in seeds and not run.config.fold]
+        for arm, source in sources.items()
+    }
+    if len(runs) == 1:
+        ((arm, own),) = runs.items()
+        return ArmChoice(arm=arm, rule=ChoiceRule.ONLY, confirm_macro_f1={arm: mean_confirm(own)}, leader=arm)
+    confirm, search = (_read_split(study, runs, split) for split in ("confirm", "search"))
+    return choose_arm(
+        confirm,
+        search,
+        margin=plan.margin,
+        alpha=plan.alpha,
+        num_candidates={arm: len(best_trials(study.book.of_stage("search"), arm)) for arm in runs},
+        seconds={arm: fmean(run.device_seconds for run in own) for arm, own in runs.items()},
+    )
+
+
+def _read_split(study: OpenStudy, runs: Mapping[str, Sequence[TrialRecord]], split: str) -> dict[str, ArmPredictions]:
+    """Return what the runs of each arm predict on a split, those that diverged at random."""
+    read = {
+        run.trial_id: open_trial_files(study.store, run).read_predictions(split, run.digests)
+        for own in runs.values()
+        for run in own
+        if split in run.predictions and not run.diverged
+    }
+    if not read:
+        raise UserInputError(f"no confirmation trial has predictions on the split {split}; `study resume` trains them")
+    like = next(iter(read.values()))
+    return {
+        arm: stack_predictions(
+            arm,
+            {
+                run.config.seed: read.get(run.trial_id) or replace(like, logits=draw_logits(run, *like.logits.shape))
+                for run in own
+            },
+        )
+        for arm, own in runs.items()
+    }
 
 
 def choose_handover(study: OpenStudy, plan: Plan, baselines: BaselineFindings) -> BaselineFindings:
-    """Return the baselines with the winner among the arms, and what is handed over: the winner, or the probe if it is better."""
-    (winner, score), probe = choose_winner(study, plan), baselines.probe
-    chosen = LINEAR_PROBE if probe is not None and probe.confirm_macro_f1 > score else winner
-    return replace(baselines, winner=winner, winner_confirm_macro_f1=score, handed_over=chosen)
+    """Return the baselines with the best of the arms, and what is handed over: this arm, or the probe if it scores higher."""
+    choice, probe = choose_handed_arm(study, plan), baselines.probe
+    is_probe = probe is not None and probe.confirm_macro_f1 > choice.confirm_macro_f1[choice.arm]
+    return replace(baselines, choice=choice, handed_over=LINEAR_PROBE if is_probe else choice.arm)
 
 
 def compute_handover(study: OpenStudy, plan: Plan, evidence: Mapping[str, ArmEvidence]) -> BaselineFindings | None:

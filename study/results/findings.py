@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-
-from pydantic import TypeAdapter
 
 from analysis.arms.arm_evidence import take_judges
 from analysis.arms.scores import compute_arm_confusions, compute_model_scores
@@ -20,24 +18,24 @@ from analysis.report.study_findings import Findings
 from analysis.search.search_findings import compute_warnings
 from analysis.shortcuts.values import SwapAudits
 from search_spaces.errors import UserInputError
-from search_spaces.format import check_format
 from study.cluster.tasks import Workers
-from study.confirmation.evidence import is_confirmed, require_plan
+from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import Plan, count_test_reads
 from study.inputs.human_labels import load_human_shares
 from study.inputs.provenance import describe_changed_versions, describe_code, package_versions, read_changes
-from study.open_study import OpenStudy, has_finished_search, list_rounds, load_study, read_passport
+from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.results import figure_files
 from study.results.audit_parts import AuditParts
 from study.results.audits import audit_arms
 from study.results.comparison import Comparison, compute_comparison, find_class_groups
 from study.results.intervention_effects import measure_interventions
 from study.results.search_results import SEARCH_PAGE, compute_search_results
+from study.results.stored_findings import load_findings
 from study.spec.starts import describe_knowledge
 from study.state import paths
 from study.state.record_book import now_utc
-from study.state.sealed_files import read_sealed_json, write_sealed_json
-from trainables.damaged_files import DamagedFileError, decoding
+from study.state.sealed_files import write_sealed_json
+from trainables.damaged_files import DamagedFileError
 from trainables.data.images import ImageSet
 
 CAM_NOTE = "Heat maps are shown as illustrations, not as evidence: they were not tested (analyze.num_audit_images = 0)."
@@ -137,33 +135,6 @@ def compute_findings(
     write_sealed_json(study.store, paths.FINDINGS, json.loads(findings.to_json()))
     AuditParts(study.store).delete()
     return findings
-
-
-def load_findings(study: OpenStudy) -> Findings:
-    """Return the findings of an analyzed study.
-
-    Raises:
-        UserInputError: if the study has not been analyzed; the message names the step that is to be done first.
-        DamagedFileError: if the file cannot be read.
-    """
-    if not study.store.exists(paths.FINDINGS):
-        require_plan(study)
-        step = "analyze" if is_confirmed(study) else "compare"
-        raise UserInputError(f"there are no findings yet; run `study {step} {study.store.argument}` first")
-    where = study.store.locate(paths.FINDINGS)
-    with decoding(where):
-        data = read_sealed_json(study.store, paths.FINDINGS)
-        check_format(data.get("format"), where)
-        return TypeAdapter(Findings).validate_json(json.dumps(data))
-
-
-def load_rounds(study: OpenStudy) -> Mapping[str, InterventionFindings]:
-    """Return what the finished rounds of a study did, by their names; nothing for a study that is a round itself."""
-    if study.spec.intervene is not None:
-        return {}
-    rounds = [load_study(store) for store in list_rounds(study) if store.exists(paths.FINDINGS)]
-    found = {one.spec.name: load_findings(one).interventions for one in rounds}
-    return {name: done for name, done in found.items() if done is not None}
 
 
 def digest_basis(study: OpenStudy) -> str:

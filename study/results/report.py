@@ -22,7 +22,7 @@ from analysis.report.summary import summarize
 from study.confirmation.evidence import load_evidence, require_plan
 from study.open_study import OpenStudy
 from study.results.figure_files import load_image_files, load_thumbnails, svg_name
-from study.results.findings import load_findings
+from study.results.stored_findings import load_findings
 from study.state import paths
 from study.state.paths import ReportFormat
 from trainables.storage.store import Store

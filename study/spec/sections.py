@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from analysis.statistics.interval import ALPHA, MARGIN
 from search_spaces.config import Value
 from search_spaces.errors import nearest_name
 from search_spaces.extensions import is_location, list_entry_points
@@ -199,9 +200,9 @@ class ConfirmSpec(Section):
     intervals: Literal["planned", "anytime", "moderated"] = "planned"
     """"planned" divides alpha by the looks; "anytime" is wider and valid at every number of seeds; with "moderated", rows with
     one control share what they say about the variance between seeds, as in rounds of interventions."""
-    margin: Annotated[float, Field(gt=0, lt=1)] = 0.005
+    margin: Annotated[float, Field(gt=0, lt=1)] = MARGIN
     """Largest difference in macro-F1 that is negligible, as a fraction: an interval inside of +- this margin is EQUIVALENT."""
-    alpha: Fraction = 0.05
+    alpha: Fraction = ALPHA
     """Family-wise error rate over all rows and looks of the A/B table."""
     folds: Annotated[int, Field(ge=0, le=20)] = 0
     """Parts into which each seed divides the test split anew. A trial trains on all images but one part, and is tested on it, so

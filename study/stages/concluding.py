@@ -1,29 +1,25 @@
 """The stages that follow the training: the A/B table, the findings, the report, and what comes next."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from rich.console import Console
 
-from analysis.arms.render import build_arm_rich_table
-from analysis.arms.values import ArmScores
-from analysis.baselines.render import build_baseline_rich_table, describe_handover
-from analysis.comparison.render import format_row_lines
-from analysis.comparison.tables import build_rich_table
 from analysis.interventions.render import build_intervention_rich_table, format_effect
 from analysis.interventions.values import InterventionFindings
-from analysis.report.study_findings import Findings
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import require_plan
 from study.interventions.derived_spec import write_recommendation
 from study.interventions.forecast import describe_next_round
-from study.open_study import OpenStudy, find_parent
-from study.results.comparison import Comparison, compute_comparison
-from study.results.findings import compute_findings, is_concluded, load_findings, load_rounds
+from study.open_study import find_parent
+from study.results.comparison import compute_comparison
+from study.results.findings import compute_findings, is_concluded
 from study.results.report import write_report
+from study.results.stored_findings import load_findings, load_rounds
 from study.stages.stage import Session, StudyStage, run_stages
 from study.state.paths import ReportFormat
 from study.views.printing import print_line, print_lines
+from study.views.verdicts import print_comparison
 
 
 class Compare(StudyStage):
@@ -119,38 +115,3 @@ def print_interventions(found: InterventionFindings, console: Console) -> None:
     console.print(build_intervention_rich_table(found))
     effects = (format_effect(effect, is_changed=found.is_changed) for effect in found.effects)
     print_lines((*effects, found.conclusion), console)
-
-
-def print_comparison(
-    study: OpenStudy, found: Comparison | Findings, arms: Sequence[ArmScores], console: Console
-) -> list[str]:
-    """Print the A/B table, the arms and the baselines; return one message per arm that misses the minimum."""
-    rows, baselines = found.rows, found.baselines
-    shown = [*rows, baselines.row] if baselines is not None and baselines.row is not None else rows
-    if shown:
-        console.print(build_rich_table(shown))
-    console.print(build_arm_rich_table(arms))
-    print_lines(format_row_lines(rows), console)
-    if baselines is not None:
-        console.print(build_baseline_rich_table(baselines))
-        print_lines(describe_handover(baselines, rows), console)
-    if study.spec.minimum is None:
-        return []
-    minimum, scores = study.spec.minimum.macro_f1, {arm.arm: arm for arm in arms}
-    chosen = require_plan(study).chosen
-    missed = [name for name in chosen if name not in scores or not scores[name].minimum_cleared]
-    return [_describe_missed_minimum(name, scores.get(name), minimum) for name in missed]
-
-
-def _describe_missed_minimum(name: str, scores: ArmScores | None, minimum: float) -> str:
-    if scores is None:
-        return f"minimum missed: every run of {name} diverged; the minimum is {minimum}"
-    found = scores.test_macro_f1
-    estimate = f"minimum missed: {name} has macro-F1 {found.estimate:.4f} on the test split"
-    if found.recipe is None:
-        why = "no lower bound, since fewer than two of its runs finished"
-        return f"{estimate}, but {why}; the minimum is {minimum}"
-    bound = f"{estimate}, lower bound for the recipe {found.recipe.low:.4f}, but"
-    if found.recipe.low > minimum:
-        return f"{bound} with its runs that diverged not above the minimum of {minimum}"
-    return f"{bound} the minimum is {minimum}"

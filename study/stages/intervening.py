@@ -21,7 +21,7 @@ from study.interventions.diagnosing import diagnose_winner
 from study.interventions.forecast import check_round_cost, describe_reach, forecast_arms
 from study.interventions.stating import CANNOT_BE_TRIED, Round, list_unknown, propose_interventions, state_interventions
 from study.open_study import OpenStudy, has_finished_search, list_rounds, load_study, next_round
-from study.results.findings import load_findings
+from study.results.stored_findings import load_findings
 from study.stages.concluding import print_interventions
 from study.stages.launching import create_study, list_stages, resume_study
 from study.stages.stage import Session, StudyStage

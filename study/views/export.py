@@ -27,8 +27,9 @@ from study.confirmation.plan import followed_plan
 from study.confirmation.trained_models import TEST
 from study.open_study import OpenStudy, load_study, read_baselines
 from study.results.comparison import choose_handover
-from study.results.findings import digest_basis, load_findings
+from study.results.findings import digest_basis
 from study.results.optuna_export import export_optuna, hide_password
+from study.results.stored_findings import load_findings
 from study.state.paths import BASELINE_FOLDER, FINDINGS
 from study.state.record_book import open_trial_files
 from study.views.exported_model import CARD, STUDY, check_packages, describe_model, write_model, write_onnx
@@ -91,7 +92,7 @@ def run_export(store: Store, to: str | None, optuna_url: str | None, console: Co
         reason = "none of its trials has run every epoch, or all of its confirmation diverged"
         console.print(f"no weights of {arm}: {reason}", markup=False)
     if exported.handed_over:
-        print_line(f"handed over, chosen on the confirm split: {exported.folder}/{exported.handed_over}", console)
+        print_line(f"handed over: {exported.folder}/{exported.handed_over}", console)
     names = ", ".join(exported.optuna_studies)
     print_line(f"Optuna studies: {names}", console)
     print_line(f"optuna-dashboard {exported.optuna_url}", console)

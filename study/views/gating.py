@@ -20,13 +20,14 @@ from analysis.comparison.values import GateAnswer, GateLook, ProjectPlace, Quest
 from analysis.external.outside_predictions import read_predictions_files
 from analysis.formats.numbers import escape_markdown, format_pp
 from analysis.statistics.arm_predictions import ArmPredictions, check_same_images, stack_predictions
+from analysis.statistics.interval import ALPHA, MARGIN
 from search_spaces.errors import UserInputError, attempt, check_choice, first_line, list_some, refuse_any
 from study.open_study import load_study, read_passport
 from study.state.paths import SPEC, open_study
 from study.views.printing import print_line
 from trainables.damaged_files import decoding
 
-MARGIN, ALPHA, RATE = 0.005, 0.05, 0.1
+RATE = 0.1
 SUFFIXES = (".npz", ".parquet", ".csv")
 
 
@@ -139,11 +140,11 @@ def _read_arm(place: str, arm: str | None) -> _Side:
     """Return an arm of a study with its test predictions; None for the arm with the highest score on the confirm split."""
     # They import torch, which files of predictions do not need.
     from study.confirmation.evidence import load_evidence, require_plan
-    from study.results.comparison import choose_winner
+    from study.results.comparison import choose_handed_arm
 
     study = load_study(open_study(place))
     plan = require_plan(study)
-    evidence, name = load_evidence(study, plan), choose_winner(study, plan)[0] if arm is None else arm
+    evidence, name = load_evidence(study, plan), choose_handed_arm(study, plan).arm if arm is None else arm
     check_choice(f"the study {study.name!r} has no arm", name, evidence)
     found = stack_predictions(f"{place}:{name}", evidence[name].by_seed)
     return _Side(found, read_passport(study.store)["data"]["fingerprint"], plan.margin)
@@ -207,7 +208,7 @@ def print_gate(look: GateLook, notes: Sequence[str], console: Console, *, markdo
 
 def describe_look(look: GateLook) -> tuple[str, str]:
     """Return the answer as a sentence, and the difference with its interval and verdict."""
-    row = build_table_rows([look.row])[0]
+    row = build_table_rows([look.row], winner_first=False)[0]
     values = f"{row.effect} {row.interval} at {row.confidence} | {row.verdict} | {row.seeds}"
     return _describe_answer(look), f"{values} | {look.row.num_images:,} test images | {row.comparison}"
 

@@ -1,14 +1,16 @@
-"""A study in Python, for notebooks: `study.load(uri)`. It only reads, and does not start Ray."""
+"""A study in Python, for notebooks: `study.load(uri)`. It only reads, and does not start Ray.
+
+What computes is imported by the methods that need it, so that opening a study and reading its findings takes a second.
+"""
+
+from __future__ import annotations
 
 import html
 import shlex
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-from torch import nn
-
-from analysis.arms.arm_evidence import tabulate_images
 from analysis.comparison.tables import HEADER, build_table_rows, list_values
 from analysis.report.rendering import mark_code
 from analysis.report.study_findings import Findings
@@ -16,17 +18,15 @@ from analysis.report.summary import summarize
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, count_noun
 from search_spaces.extensions import trusting_code
-from study.confirmation.evidence import load_evidence, require_plan
-from study.confirmation.trained_models import load_model
 from study.open_study import OpenStudy, load_study, read_passport
-from study.results.figure_files import load_image_files
-from study.results.findings import load_findings, load_rounds
+from study.results.stored_findings import load_findings, load_rounds
 from study.state.paths import FINDINGS, open_study
-from study.state.record_book import open_trial_files
-from study.views.reproduction import find_best_trial
 from trainables.records.record import TrialRecord
 from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.trainable import is_own_loop
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,8 @@ class Study:
 
     def records(self) -> pd.DataFrame:
         """Return a row per trial, with stage, arm, state, seed, fold, hyperparameters, last macro-F1 and device-seconds."""
+        import pandas as pd
+
         return pd.DataFrame([_flatten(record) for record in self._opened.book])
 
     def epochs(self) -> pd.DataFrame:
@@ -64,6 +66,8 @@ class Study:
 
         Of a study that was run with `--profile`, the seconds of each part of an epoch are columns such as `seconds_forward`.
         """
+        import pandas as pd
+
         rows = [
             {"stage": r.stage, "trial_id": r.trial_id, "arm": r.config.arm, **_flatten_epoch(epoch)}
             for r in self._opened.book
@@ -77,6 +81,8 @@ class Study:
 
     def comparison(self) -> pd.DataFrame:
         """Return a row per row of the A/B table, with the columns of comparison.csv; `findings().rows` has the values."""
+        import pandas as pd
+
         return pd.DataFrame([list_values(row) for row in self.findings().rows])
 
     def images(self) -> pd.DataFrame:
@@ -88,6 +94,12 @@ class Study:
         Raises:
             UserInputError: if the study has not been confirmed, or all runs of its confirmation diverged.
         """
+        import pandas as pd
+
+        from analysis.arms.arm_evidence import tabulate_images
+        from study.confirmation.evidence import load_evidence, require_plan
+        from study.results.figure_files import load_image_files
+
         names = read_passport(self._opened.store)["data"]["class_names"]
         evidence = load_evidence(self._opened, require_plan(self._opened))
         finished = [found.finished() for found in evidence.values()]
@@ -103,6 +115,8 @@ class Study:
 
     def _repr_html_(self) -> str:
         """Return the first answers and the A/B table of an analyzed study; else how far it is."""
+        import pandas as pd
+
         title = f"<b>{html.escape(self.name)}</b>"
         if not self._opened.store.exists(FINDINGS):
             return f"{title}: {count_noun(len(list(self._opened.book)), 'trial')}; not analyzed yet"
@@ -121,6 +135,11 @@ class Study:
         Raises:
             UserInputError: if there is no such arm, none of its trials has run every epoch, or its weights were not kept.
         """
+        from study.confirmation.trained_models import load_model
+        from study.state.record_book import open_trial_files
+        from study.views.reproduction import find_best_trial
+        from trainables.training.trainable import is_own_loop
+
         best = find_best_trial(self._opened, arm)
         class_names = read_passport(self._opened.store)["data"]["class_names"]
         if is_own_loop(best.config):
@@ -138,7 +157,7 @@ class Study:
         return Best(trial_id=best.trial_id, config=best.config, model=model.eval())
 
 
-def load(study: str, storage: str | None = None, *, trust_code: bool = False) -> Study:
+def load(study: str | Path, storage: str | Path | None = None, *, trust_code: bool = False) -> Study:
     """Open a study for reading.
 
     Args:
@@ -149,7 +168,7 @@ def load(study: str, storage: str | None = None, *, trust_code: bool = False) ->
     Raises:
         UserInputError: if there is no such study.
     """
-    return Study(load_study(open_study(study, storage)), trusts_code=trust_code)
+    return Study(load_study(open_study(str(study), None if storage is None else str(storage))), trusts_code=trust_code)
 
 
 def _flatten_epoch(epoch: EpochMetrics) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from search_spaces.errors import UserInputError, list_some
 from search_spaces.extensions import import_extra, refusing
 from study.cli_options import TrackerName
 from study.open_study import OpenStudy, load_study
-from study.results.findings import load_findings, load_rounds
 from study.results.optuna_export import hide_password
+from study.results.stored_findings import load_findings, load_rounds
 from study.state import paths
 from study.state.lease import read_holder
 from study.views.printing import print_line

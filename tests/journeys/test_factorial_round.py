@@ -9,7 +9,7 @@ import pytest
 from analysis.comparison.values import Verdict
 from study.confirmation.plan import read_plan
 from study.open_study import load_study
-from study.results.findings import load_findings
+from study.results.stored_findings import load_findings
 from study.spec.reading import parse_spec
 from study.state import paths
 from tests.study.command_line import run_cli

@@ -20,7 +20,7 @@ from study.confirmation.plan import count_test_reads
 from study.inputs.preparation import check_folds, prepare
 from study.open_study import OpenStudy, load_study, read_baselines
 from study.results import confirmed_models
-from study.results.findings import load_findings
+from study.results.stored_findings import load_findings
 from study.state import paths
 from tests.made_once import random_weights
 from tests.study.command_line import run_cli
@@ -105,7 +105,9 @@ def test_no_score_of_images_that_were_trained_on_is_kept_or_chooses(study: OpenS
     ranking = {arm: [r for r in list_trials(study, arm) if not r.config.fold] for arm in ("full", "probe")}
     assert [len(trials) for trials in ranking.values()] == [1, 1]
     best = max(ranking, key=lambda arm: ranking[arm][0].confirm_macro_f1 or 0.0)
-    assert (found.winner, found.winner_confirm_macro_f1) == (best, ranking[best][0].confirm_macro_f1)
+    assert found.choice is not None
+    assert found.choice.leader == best
+    assert found.choice.confirm_macro_f1[best] == pytest.approx(ranking[best][0].confirm_macro_f1)
 
 
 def test_the_probe_is_fitted_anew_for_each_seed_and_fold(study: OpenStudy) -> None:

@@ -17,7 +17,7 @@ from study.cluster.process_workers import ProcessWorkers
 from study.cluster.tasks import Stage, Task, find_device, run_task
 from study.inputs.provenance import package_versions
 from study.open_study import load_study
-from study.results.findings import load_findings
+from study.results.stored_findings import load_findings
 from study.scheduling.search_director import SearchDirector
 from study.state import paths
 from study.state.record_book import MemoryBook, StudyInterrupted

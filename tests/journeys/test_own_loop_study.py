@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from study.open_study import load_study
-from study.results.findings import load_findings
+from study.results.stored_findings import load_findings
 from tests.study.command_line import run_cli
 from trainables.storage.store import Store
 

@@ -40,7 +40,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = Path(shutil.copytree(FINISHED, folder / "studies" / "finished"))
     content = json.dumps(read_sealed_json(Store(study), FINDINGS))
     assert '"bar"' in content
-    write_sealed_json(Store(study), FINDINGS, json.loads(content.replace('"bar"', json.dumps(HOSTILE))))
+    write_sealed_json(Store(study), FINDINGS, json.loads(content.replace('"hourglass"', json.dumps(HOSTILE))))
     write_small_study(folder / "mine.toml", "mine", plan={"seed_sd_pp": 0.5, "image_sd_pp": 30.0, "source": "stated"})
     generator = np.random.default_rng(0)
     for name in (HOSTILE.replace("//", ""), "b", "c"):

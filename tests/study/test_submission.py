@@ -14,7 +14,7 @@ import pytest
 
 from study import submission
 from study.open_study import load_study
-from study.results.findings import load_findings
+from study.results.stored_findings import load_findings
 from study.spec.reading import parse_spec
 from tests.faults.nodes import LocalCluster, free_port, local_cluster
 from tests.study.command_line import Outcome, run_cli

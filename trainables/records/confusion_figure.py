@@ -1,14 +1,18 @@
 """Figures of confusion matrices, for TensorBoard and the report."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from search_spaces.errors import UserInputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST_ANNOTATED_CLASSES = 25
 
@@ -49,6 +53,10 @@ def plot_rate_matrix(
     Raises:
         UserInputError: If the shapes do not match.
     """
+    # Imported here, so that what reads a study without drawing is quick.
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
     num_classes = len(class_names)
     names = [literal_text(name) for name in class_names]
     if rates.shape != (num_classes, num_classes):

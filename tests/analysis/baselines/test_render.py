@@ -10,20 +10,24 @@ from rich.console import Console
 from analysis.baselines import render
 from analysis.baselines.values import describe_baselines
 from analysis.comparison.tables import PLAN_CHANGED
-from analysis.comparison.values import ArmDivergence, Question, Verdict
+from analysis.comparison.values import ArmChoice, ArmDivergence, ChoiceRule, Question, Verdict
 from analysis.statistics.interval import Interval
-from tests.analysis.findings_factory import make_baselines
+from tests.analysis.findings_factory import make_baselines, make_choice
 
 FOUND = make_baselines()
 UNTRAINED = replace(
     FOUND,
     majority=replace(FOUND.majority, test_macro_f1=None),
     probes=tuple(replace(probe, test_macro_f1=None) for probe in FOUND.probes),
-    winner="",
+    choice=None,
     handed_over="",
     row=None,
 )
 WITHOUT_PROBE = replace(FOUND, probes=(), chosen="", handed_over="resnet50", row=None)
+
+
+def describe(found):
+    return render.describe_handover(found, (), "mine")
 
 
 def with_row(**changes):
@@ -39,7 +43,7 @@ def test_the_lines_before_training_have_every_baseline_and_note() -> None:
         "a stratified sample of 5,000 of 20,000 training images, 31 s",
         "There is no probe of convnext: it has no pretrained weights.",
     ]
-    assert render.describe_handover(UNTRAINED) == []
+    assert describe(UNTRAINED) == []
 
 
 def test_a_single_probe_is_not_marked_as_chosen() -> None:
@@ -61,25 +65,48 @@ def test_a_single_probe_is_not_marked_as_chosen() -> None:
 def test_the_verdict_names_the_score_and_the_seconds_of_the_probe(verdict: Verdict, verb: str, end: str) -> None:
     assert render.compare_with_probe(make_baselines(verdict), "The arm") == (
         f"The arm {verb} a linear probe on frozen features of resnet18 (macro-F1 65.9 % after 14 s){end}: "
-        "-0.4 pp [-3.1, +2.3]"
+        "-0.40 pp [-3.10, +2.30]"
     )
 
 
 def test_the_handover_says_why_and_what_the_interval_covers() -> None:
-    why, verdict, scope = render.describe_handover(FOUND)
+    why, verdict, scope = describe(FOUND)
     assert why == (
-        "On the confirm split, the linear probe on resnet18 (67.1 %) has a higher macro-F1 than the mean of every arm "
-        "(resnet50: 60.0 %): "
-        "it is handed over."
+        "The linear probe on resnet18 is handed over: its macro-F1 on the confirm split, 67.1 %, is higher than that of "
+        "resnet50, 60.0 %."
     )
     assert verdict.startswith("resnet50 is not shown to be better than a linear probe")
     assert "(95 % confidence, 5 seeds, 1,500 test images) covers new seeds of resnet50 and new test images." in scope
     assert "The probe is one fixed model for these training images." in scope
     assert "has its own alpha, outside the family of arms" in scope
-    assert render.describe_handover(make_baselines(handed_over="resnet50"))[0] == (
-        "On the confirm split, resnet50 has the highest mean macro-F1 of the arms (70.0 %), not below the linear "
-        "probe on resnet18 (67.1 %): it is handed over."
-    )
+
+
+@pytest.mark.parametrize(
+    ("choice", "why"),
+    [
+        (
+            make_choice(),
+            "resnet50 is handed over: on the confirm split it is better than every other arm "
+            "(70.0 % against 64.8 %, +5.20 pp [+1.10, +9.30]).",
+        ),
+        (
+            make_choice(rule=ChoiceRule.POOLED, pooled_macro_f1={"resnet18": 0.66, "resnet50": 0.68}),
+            "resnet50 is handed over: resnet50, resnet18 are tied on the confirm split (70.0 % against 64.8 %, +5.20 pp "
+            "[+1.10, +9.30]), and it has the highest macro-F1 on the search and confirm images together (resnet50 68.0 %, "
+            "resnet18 66.0 %).",
+        ),
+        (
+            make_choice(rule=ChoiceRule.CHEAPER, pooled_macro_f1={"resnet18": 0.66, "resnet50": 0.66}),
+            "and it costs the least device time of those with the highest macro-F1 on the search and confirm images",
+        ),
+        (
+            make_choice(rule=ChoiceRule.ONLY, effect=None),
+            "resnet50, the only arm, is handed over; macro-F1 on the confirm split 70.0 %.",
+        ),
+    ],
+)
+def test_the_rule_by_which_an_arm_was_chosen_is_said(choice: ArmChoice, why: str) -> None:
+    assert why in describe(replace(WITHOUT_PROBE, choice=choice))[0]
 
 
 @pytest.mark.parametrize(
@@ -95,30 +122,34 @@ def test_a_verdict_for_another_arm_than_the_one_handed_over_is_said(
     sides: tuple[str, str], verdict: Verdict, is_said: bool
 ) -> None:
     assert FOUND.row is not None
-    row = replace(FOUND.row, treatment=sides[0], control=sides[1], verdict=verdict)
-    for describe in (render.describe_handover, render.describe_below_table):
-        said = [line for line in describe(WITHOUT_PROBE, [row]) if line.startswith("But ")]
-        wanted = "But cutmix is better than resnet50 on the test split, which chooses no model; `study export` writes every arm."
+    sign = {Verdict.WORSE: -1}.get(verdict, 1)
+    effect = Interval(estimate=0.03 * sign, low=min(0.01 * sign, 0.05 * sign), high=max(0.01 * sign, 0.05 * sign))
+    row = replace(FOUND.row, treatment=sides[0], control=sides[1], verdict=verdict, effect=effect)
+    for make in (render.describe_handover, render.describe_below_table):
+        said = [line for line in make(WITHOUT_PROBE, [row], "mine") if line.startswith("But ")]
+        wanted = (
+            "But cutmix is better than resnet50 on the test split, which judges and never chooses; `study export mine` writes "
+            "both, as export/resnet50 and export/cutmix."
+        )
         assert said == [wanted] * is_said
 
 
 def test_an_interval_for_one_seed_covers_no_new_seeds() -> None:
-    _, verdict, scope = render.describe_handover(with_row(question=Question.MODELS, num_seeds=1))
-    assert "for these models: -0.4 pp" in verdict
+    _, verdict, scope = describe(with_row(question=Question.MODELS, num_seeds=1))
+    assert "for these models: -0.40 pp" in verdict
     assert "1 seed, 1,500 test images) covers new test images." in scope
 
 
 def test_without_a_probe_the_winner_is_handed_over_and_no_verdict_is_given() -> None:
-    assert render.describe_handover(WITHOUT_PROBE) == [
-        "On the confirm split, resnet50 has the highest mean macro-F1 of the arms (60.0 %): it is handed over."
-    ]
-    assert render.describe_below_table(WITHOUT_PROBE) == render.describe_handover(WITHOUT_PROBE)
-    assert render.describe_below_table(FOUND)[-1] == FOUND.notes[0]
+    (line,) = describe(WITHOUT_PROBE)
+    assert line.startswith("resnet50 is handed over: ")
+    assert render.describe_below_table(WITHOUT_PROBE, (), "mine") == [line]
+    assert render.describe_below_table(FOUND, (), "mine")[-1] == FOUND.notes[0]
 
 
 def test_what_would_decide_the_row_and_a_changed_plan_are_said() -> None:
-    lines = render.describe_handover(with_row(settles="about 9 seeds would settle it (now 5)", plan_changed=True))
-    assert lines[-2:] == ["resnet50 vs linear-probe: about 9 seeds would settle it (now 5).", PLAN_CHANGED]
+    lines = describe(with_row(settles="about 9 seeds would settle it (now 5)", plan_changed=True))
+    assert lines[-2:] == ["linear-probe vs resnet50: about 9 seeds would settle it (now 5).", PLAN_CHANGED]
 
 
 def test_a_row_that_divergence_decides_shows_the_interval_over_all_runs() -> None:
@@ -126,8 +157,8 @@ def test_a_row_that_divergence_decides_shows_the_interval_over_all_runs() -> Non
     lost = ArmDivergence(arm="resnet50", rate=rate, num_diverged=3, num_runs=5, epochs=(0, 0, 0))
     over_all = Interval(estimate=-0.4, low=-0.7, high=-0.1)
     found = with_row(verdict=Verdict.WORSE, divergence=(lost,), all_runs_effect=over_all)
-    assert render.compare_with_probe(found, "It").endswith("over all runs: -40.0 pp [-70.0, -10.0]")
-    assert any("linear-probe: resnet50: 3 of 5 runs diverged" in line for line in render.describe_handover(found))
+    assert render.compare_with_probe(found, "It").endswith("over all runs: -40.00 pp [-70.00, -10.00]")
+    assert any("resnet50: 3 of 5 runs diverged" in line for line in describe(found))
 
 
 def test_the_table_has_a_line_per_baseline_and_fits_the_terminal() -> None:

@@ -25,8 +25,9 @@ from analysis.comparison.tables import (
 )
 from analysis.comparison.values import ArmDivergence, ComparisonRow, Question, Verdict
 from analysis.confusions.render import build_pair_table
-from analysis.formats.table_formats import to_latex, to_markdown
+from analysis.formats.table_formats import FittedTable, to_latex, to_markdown
 from analysis.statistics.interval import Interval, TwoIntervals
+from search_spaces.designs import NO_INTERACTION
 from tests.analysis.findings_factory import make_findings, make_pairs
 
 ROW = ComparisonRow(
@@ -84,7 +85,9 @@ def test_format_of_one_row():
 
 def test_one_row_shows_what_decides_it_and_its_materiality():
     line = format_row(UNDECIDED)
-    assert "| -0.20 pp [-0.90, +0.50] | UNDECIDED |" in line
+    assert line.startswith("ResNet18 vs cut_mix & 50% | +0.20 pp [-0.50, +0.90] | UNDECIDED |"), (
+        "the better side stands first"
+    )
     assert line.endswith(f"| cost not measured | {UNDECIDED.settles}")
     assert "| BETTER (material) |" in format_row(dataclasses.replace(ROW, materiality="material"))
 
@@ -94,7 +97,7 @@ def test_one_row_shows_what_decides_it_and_its_materiality():
     [
         (0.00002, 0.0073, "[+0.002, +0.730]"),
         (0.0011, 0.004999, "[+0.1100, +0.4999]"),
-        (-0.0073, -0.00002, "[-0.730, -0.002]"),
+        (-0.0073, -0.00002, "[+0.002, +0.730]"),
         (0.0, 0.0073, "[+0.00, +0.73]"),
         (-0.0, 0.0, "[+0.00, +0.00]"),
         (1e-12, 0.0073, "[+0.00000, +0.73000]"),
@@ -113,7 +116,7 @@ def test_bars_share_one_axis_and_are_ordered():
         assert 0 <= row.place(-margin) < row.place(0) < row.place(margin) <= 1
         assert row.place(0) == 0.5
     assert rows[0].place(-ROW.margin) == rows[1].place(-ROW.margin)
-    assert rows[0].place(ROW.effect.low) > 0.5 > rows[1].place(UNDECIDED.effect.low)
+    assert rows[0].place(ROW.effect.low) > 0.5 > rows[1].place(-UNDECIDED.effect.high)
 
 
 def test_text_bar_shows_interval_zero_and_estimate():
@@ -216,8 +219,8 @@ def test_markdown_has_as_many_cells_in_each_line_and_escapes_bars():
 def test_latex_is_booktabs_and_escaped():
     latex = build_latex([ROW, UNDECIDED])
     assert [latex.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
-    assert r"cut\_mix \& 50\% vs ResNet18" in latex
-    assert r"[$-$0.90, +0.50]" in latex
+    assert r"ResNet18 vs cut\_mix \& 50\%" in latex
+    assert r"[$-$0.50, +0.90]" in latex
     assert "$<$0.001" in latex
     body = [line for line in latex.splitlines() if line.endswith(r"\\")]
     assert {line.replace(r"\&", "").count("&") for line in body} == {len(HEADER) - 1}
@@ -236,7 +239,7 @@ def test_tables_without_rows():
     assert build_table_rows([]) == ()
     assert build_markdown([]).count("\n") >= 2
     assert build_latex([]).count(r"\\") == 1
-    assert build_rich_table([]).row_count == 0
+    assert show(build_rich_table([]), 80).count("\n") < 8
 
 
 def test_arm_table_in_every_format():
@@ -252,4 +255,53 @@ def test_arm_table_in_every_format():
     assert table["macro_f1"][0] == ARM.test_macro_f1.estimate
     assert (table["macro_f1_low"][0], table["macro_f1_models_low"][0]) == (0.77, 0.775)
     assert table["num_parameters"][0] == 11_181_642
-    assert build_arm_rich_table([ARM, ARM]).row_count == 2
+    assert show(build_arm_rich_table([ARM, ARM]), 120).count(ARM.arm) == 2
+
+
+def show(table: FittedTable, width: int) -> str:
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(table)
+    return console.export_text()
+
+
+@pytest.mark.parametrize("width", [20, 60, 80, 120, 1000])
+def test_a_narrow_terminal_lacks_columns_and_cuts_no_name_and_no_header(width: int) -> None:
+    rows = [dataclasses.replace(ROW, treatment="inverse_frequency", control="none"), UNDECIDED]
+    text = show(build_rich_table(rows), width)
+    assert max(map(len, text.splitlines())) <= width
+    for word in ("comparison", "inverse_frequency", "vs none", "ResNet18"):
+        assert word in text, word
+    assert ("BETTER" in text) == (width >= 60)
+    assert ("●" in text) == (width >= 80), "the bar goes first"
+    assert "…" not in text
+    arms = show(build_arm_rich_table([dataclasses.replace(ARM, arm="inverse_frequency")]), width)
+    assert "inverse_frequency" in arms
+    assert all(word in arms for word in (("arm",) if width < 60 else ("arm", "these models", "parameters")))
+
+
+def test_a_row_is_shown_from_its_better_side_with_every_sign_turned():
+
+    row = make_findings().rows[0]
+    worse = dataclasses.replace(
+        row,
+        effect=Interval(estimate=-0.03, low=-0.05, high=-0.01),
+        verdict=Verdict.WORSE,
+        seed_differences=(-0.02, -0.04),
+        cost_ratio=4.0,
+        num_seeds=3,
+        num_control_seeds=5,
+    )
+    shown = worse.winner_first()
+    assert (shown.treatment, shown.control, shown.verdict) == (row.control, row.treatment, Verdict.BETTER)
+    assert (shown.effect.low, shown.effect.high, shown.seed_differences) == (0.01, 0.05, (0.02, 0.04))
+    assert (shown.cost_ratio, shown.num_seeds, shown.num_control_seeds) == (0.25, 5, 3)
+    assert [one.effect.estimate for one in shown.class_differences] == [
+        -c.effect.estimate for c in row.class_differences
+    ]
+    assert [(m.treatment, m.control) for m in shown.side_metrics] == [
+        (m.control, m.treatment) for m in row.side_metrics
+    ]
+    assert shown.winner_first() == shown
+    assert build_csv([worse]).splitlines()[1].startswith(f"{row.treatment},{row.control},-3"), "files keep the order"
+    sides = dataclasses.replace(worse, control=NO_INTERACTION)
+    assert sides.winner_first() == sides

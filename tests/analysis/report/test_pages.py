@@ -26,7 +26,7 @@ from analysis.report.pages import MAX_CONFUSIONS, build_html, build_model_card, 
 from analysis.report.study_findings import Findings
 from analysis.report.summary import describe_missing_gates, list_failing
 from search_spaces.errors import UserInputError
-from tests.analysis.findings_factory import make_baselines, make_findings
+from tests.analysis.findings_factory import make_baselines, make_choice, make_findings
 
 VOID = {"meta", "img", "link", "br", "hr", "rect", "line", "circle"}
 HOSTILE = '<script>alert("x")</script>|`*_[a](javascript:1)\n# b'
@@ -187,7 +187,8 @@ def test_the_first_screen_has_the_table_of_baselines(build) -> None:
     between = "</td><td>" if build is render_html else " | "
     for cells in list_baseline_cells(baselines):
         assert between.join(cells) in first
-    for sentence in describe_below_table(baselines):
+    findings = make_findings()
+    for sentence in describe_below_table(baselines, findings.rows, findings.argument or findings.study):
         assert sentence in first
     assert "is not shown to be better than a linear probe" in first
     assert all(name in first for name in BASELINE_HEADER)
@@ -199,7 +200,9 @@ def test_the_first_screen_has_the_table_of_baselines(build) -> None:
 def test_names_of_baselines_are_escaped() -> None:
     baselines = make_baselines()
     probe = dataclasses.replace(baselines.probes[0], backbone=HOSTILE)
-    hostile = dataclasses.replace(baselines, probes=(probe,), chosen=HOSTILE, winner=HOSTILE, notes=(HOSTILE,))
+    hostile = dataclasses.replace(baselines, probes=(probe,), chosen=HOSTILE, notes=(HOSTILE,))
+    choice = make_choice(arm=HOSTILE, leader=HOSTILE, confirm_macro_f1={HOSTILE: 0.6, "resnet18": 0.5})
+    hostile = dataclasses.replace(hostile, choice=choice)
     findings = dataclasses.replace(make_findings(), baselines=hostile)
     page = Page(render_html(findings))
     assert page.open == []

@@ -25,36 +25,48 @@ def answer(findings: Findings, rounds: Any = None) -> dict[str, str]:
     return dict(summarize(findings, build_table_rows(findings.rows), rounds or {}))
 
 
-def with_rows(verdict: Verdict, *, treatment: str = "resnet50", question: Question = Question.RECIPE) -> Findings:
-    """Return findings with one row, in which the winner is the treatment or the control."""
+def with_rows(
+    verdict: Verdict, *, treatment: str = "resnet50", question: Question = Question.RECIPE, sign: int = 1
+) -> Findings:
+    """Return findings with one row, in which the winner is the treatment or, with sign -1, the control."""
+    effect = Interval(estimate=0.031, low=0.012, high=0.05)
     row = replace(
         FINDINGS.rows[0],
         treatment=treatment,
         control="resnet18" if treatment == "resnet50" else "resnet50",
         verdict=verdict,
         question=question,
-        effect=Interval(estimate=0.031, low=0.012, high=0.05),
+        effect=effect if sign == 1 else effect.negated(),
         settles="about 9 seeds would settle it (now 5)" if verdict is Verdict.UNDECIDED else "",
     )
     return replace(FINDINGS, rows=(row,))
 
 
 @pytest.mark.parametrize(
-    ("verdict", "treatment", "text"),
+    ("verdict", "treatment", "sign", "text"),
     [
-        (Verdict.BETTER, "resnet50", "It is better than resnet18: +3.1 pp [+1.2, +5.0]."),
-        (Verdict.WORSE, "resnet18", "It is better than resnet18: -3.1 pp [-5.0, -1.2]."),
-        (Verdict.WORSE, "resnet50", "It is worse than resnet18: +3.1 pp"),
-        (Verdict.EQUIVALENT, "resnet50", "It is equivalent to resnet18 within"),
+        (Verdict.BETTER, "resnet50", 1, "resnet50 is better than resnet18: +3.10 pp [+1.20, +5.00]."),
+        (Verdict.WORSE, "resnet18", -1, "resnet50 is better than resnet18: +3.10 pp [+1.20, +5.00]."),
+        (
+            Verdict.EQUIVALENT,
+            "resnet50",
+            1,
+            "resnet50 and resnet18 are equivalent within 0.5 pp (+3.10 pp [+1.20, +5.00]).",
+        ),
         (
             Verdict.UNDECIDED,
-            "resnet50",
-            "No difference between the arms is certain. The difference is undecided against resnet18: +3.1 pp",
+            "resnet18",
+            -1,
+            "No difference between the arms is certain. resnet50 vs resnet18: +3.10 pp [+1.20, +5.00], not significant "
+            "(UNDECIDED).",
         ),
     ],
 )
-def test_the_first_answer_names_the_arm_and_how_it_compares(verdict: Verdict, treatment: str, text: str) -> None:
-    found = answer(with_rows(verdict, treatment=treatment))[WHICH]
+def test_the_first_answer_names_the_arm_and_how_it_compares(
+    verdict: Verdict, treatment: str, sign: int, text: str
+) -> None:
+    """With the better side first, whichever of them is the treatment."""
+    found = answer(with_rows(verdict, treatment=treatment, sign=sign))[WHICH]
     assert found.startswith("resnet50 has the highest macro-F1 on the test split, ")
     assert text in found
 
@@ -65,45 +77,50 @@ def test_a_certain_difference_between_other_arms_is_not_denied() -> None:
     assert "No difference" not in answer(replace(FINDINGS, rows=(undecided, certain)))[WHICH]
 
 
-PROBE = "a linear probe on frozen features of resnet18 (macro-F1 65.9 % after 14 s): -0.4 pp [-3.1, +2.3]"
-BY_CONFIRM = "for its macro-F1 on the confirm split."
+PROBE = "a linear probe on frozen features of resnet18 (macro-F1 65.9 % after 14 s): -0.40 pp [-3.10, +2.30]"
 
 
 @pytest.mark.parametrize(
     ("verdict", "handed_over", "text"),
     [
-        (Verdict.UNDECIDED, "linear-probe", f"It is not shown to be better than {PROBE}; the probe is handed over. "),
-        (Verdict.WORSE, "linear-probe", f"It is worse than {PROBE}; the probe is handed over. "),
         (
             Verdict.UNDECIDED,
-            "resnet50",
-            f"It is not shown to be better than {PROBE}; resnet50 is handed over {BY_CONFIRM}",
+            "linear-probe",
+            f"The probe is handed over. resnet50 is not shown to be better than {PROBE}. ",
         ),
-        (Verdict.BETTER, "resnet50", f"It is better than {PROBE}. "),
-        (Verdict.BETTER, "linear-probe", f"It is better than {PROBE}; the probe is handed over {BY_CONFIRM}"),
+        (Verdict.WORSE, "linear-probe", f"The probe is handed over. resnet50 is worse than {PROBE}. "),
+        (Verdict.UNDECIDED, "resnet50", f"It is handed over. resnet50 is not shown to be better than {PROBE}. "),
+        (Verdict.BETTER, "resnet50", f"It is handed over. resnet50 is better than {PROBE}. "),
     ],
 )
-def test_the_second_sentence_compares_with_the_probe(verdict: Verdict, handed_over: str, text: str) -> None:
+def test_the_second_sentence_says_what_is_handed_over(verdict: Verdict, handed_over: str, text: str) -> None:
     baselines = make_baselines(verdict, handed_over=handed_over)
     found = answer(replace(with_rows(Verdict.BETTER), baselines=baselines))[WHICH]
     first, _, rest = found.partition(" %. ")
     assert first.startswith("resnet50 has the highest macro-F1 of the arms on the test split, ")
     assert rest.startswith(text)
-    assert rest.endswith(" resnet50 is better than resnet18: +3.1 pp [+1.2, +5.0].")
-    other = replace(baselines, winner="resnet18")
-    assert f"%. {text.replace('It is', 'resnet18 is', 1)}" in answer(replace(FINDINGS, baselines=other))[WHICH]
+    assert rest.endswith(" resnet50 is better than resnet18: +3.10 pp [+1.20, +5.00].")
+
+
+def test_where_test_and_confirm_split_disagree_the_first_answer_says_so_with_the_export_of_both() -> None:
+    baselines = replace(make_baselines(handed_over="resnet18"), probes=(), chosen="", row=None)
+    found = answer(replace(with_rows(Verdict.BETTER), baselines=baselines, study="mine", argument=""))[WHICH]
+    assert "resnet18 is handed over. But resnet50 is better than resnet18 on the test split" in found
+    assert "`study export mine` writes both, as export/resnet18 and export/resnet50." in found
 
 
 def test_without_a_probe_the_second_sentence_has_the_majority_class_and_the_reason() -> None:
     baselines = replace(make_baselines(handed_over="resnet50"), probes=(), chosen="", row=None)
     found = answer(replace(FINDINGS, baselines=baselines))[WHICH]
-    assert f"%. Always predicting the majority class gives a macro-F1 of 7.1 %. {baselines.notes[0]} resnet50 " in found
-    assert "handed over" not in found
+    wanted = (
+        f"%. It is handed over. Always predicting the majority class gives a macro-F1 of 7.1 %. {baselines.notes[0]} "
+    )
+    assert wanted in found
 
 
 def test_before_the_test_split_is_read_nothing_is_said_about_the_probe() -> None:
     unread = replace(make_baselines(), row=None)
-    assert answer(replace(FINDINGS, baselines=unread))[WHICH] == answer(FINDINGS)[WHICH]
+    assert "probe on" not in answer(replace(FINDINGS, baselines=unread))[WHICH]
 
 
 def test_a_factorial_design_answers_by_its_factors() -> None:
@@ -112,7 +129,7 @@ def test_a_factorial_design_answers_by_its_factors() -> None:
     both = replace(factor, treatment="optimizer x augmentation", control="no interaction")
     found = answer(replace(FINDINGS, rows=(factor, other, both)))[WHICH]
     assert "optimizer=adamw is better than optimizer=sgd: +" in found
-    assert "augmentation=trivial is undecided against augmentation=none: +" in found
+    assert "augmentation=trivial vs augmentation=none: +" in found
     assert "optimizer x augmentation" not in found
 
 
@@ -122,7 +139,7 @@ def test_the_second_answer_says_on_what_it_rests_and_what_is_open() -> None:
     assert "resnet50 vs resnet18: about 9 seeds would settle it (now 5)." in found
     models = answer(with_rows(Verdict.BETTER, question=Question.MODELS))
     assert "holds for new test images alone" in models[CERTAINTY]
-    assert "It is better than resnet18 for these models" in models[WHICH]
+    assert "resnet50 is better than resnet18 for these models" in models[WHICH]
 
 
 def test_an_arm_that_was_hardly_searched_is_said_first() -> None:

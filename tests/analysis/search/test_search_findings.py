@@ -51,7 +51,12 @@ def make_record(
         )
         for epoch, score in enumerate(scores, start=1)
     )
-    config = TrialConfig(arm=arm, seed=index, hyperparameters={}, fixed={"max_epochs": max_epochs, "schedule": "cosine", "warmup_fraction": 0.0})
+    config = TrialConfig(
+        arm=arm,
+        seed=index,
+        hyperparameters={},
+        fixed={"max_epochs": max_epochs, "schedule": "cosine", "warmup_fraction": 0.0},
+    )
     values = {"state": state, "suggested_order": 10 * index, "device_seconds": seconds_per_epoch * len(epochs)}
     return record_of(config, trial_id=f"{index:05d}", epochs=epochs, **values)
 

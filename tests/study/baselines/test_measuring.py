@@ -13,14 +13,14 @@ from sklearn.metrics import f1_score
 
 from analysis.baselines.values import LINEAR_PROBE
 from analysis.comparison.paired_difference import compare_arms
-from analysis.comparison.values import Verdict
+from analysis.comparison.values import ChoiceRule, Verdict
 from study.baselines.measuring import read_test_predictions
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import count_test_reads
 from study.inputs.preparation import prepare
 from study.open_study import load_study, open_to_drive, read_baselines
 from study.results.comparison import choose_handover, compute_comparison, compute_handover
-from study.results.findings import load_findings
+from study.results.stored_findings import load_findings
 from study.state import paths
 from tests.built_values import arm_of
 from tests.made_once import random_weights
@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_baselines_are_shown_measured_first_and_part_of_the_findings(folder: Path) -> None:
     study, printed = load_study(Store(folder / "beat-it")), (folder / "printed.txt").read_text()
     assert printed.index("linear probe on resnet18") < printed.index("search: ")
-    assert "it is handed over" in printed
+    assert " is handed over: " in printed
     found = load_findings(study).baselines
     assert found is not None
     with open_to_drive(Store(folder / "beat-it")) as opened:
@@ -92,17 +92,20 @@ def test_the_confirm_split_chooses_what_is_handed_over_and_the_test_split_does_n
         for arm in plan.chosen
     }
     found = choose_handover(study, plan, stored.findings)
-    assert found.winner == max(means, key=lambda arm: means[arm])
-    assert found.winner_confirm_macro_f1 == pytest.approx(max(means.values()))
+    choice = found.choice
+    assert choice is not None
+    assert choice.confirm_macro_f1 == pytest.approx(means)
+    assert choice.leader == max(means, key=lambda arm: means[arm])
+    assert (choice.rule is ChoiceRule.DECIDED) == (not choice.pooled_macro_f1)
     assert stored.findings.probe is not None
-    is_better = stored.findings.probe.confirm_macro_f1 > max(means.values())
-    assert found.handed_over == (LINEAR_PROBE if is_better else found.winner)
+    is_better = stored.findings.probe.confirm_macro_f1 > means[choice.arm]
+    assert found.handed_over == (LINEAR_PROBE if is_better else choice.arm)
 
 
 def test_plain_torchvision_loads_the_exported_probe_and_predicts_as_the_study_did(folder: Path) -> None:
     exported = run_cli("export", folder / "beat-it", "--to", folder / "export", width=300)
     assert exported.status == 0, exported
-    assert "handed over, chosen on the confirm split" in exported.output
+    assert "handed over: " in exported.output
     marks = {p.parent.name: json.loads(p.read_text())["handed_over"] for p in (folder / "export").glob("*/study.json")}
     assert sum(marks.values()) == 1
     assert set(marks) == {"full", "probe", LINEAR_PROBE}

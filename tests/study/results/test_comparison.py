@@ -16,7 +16,7 @@ from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy
 from study.results.comparison import compute_comparison, find_class_groups
-from study.results.findings import load_findings
+from study.results.stored_findings import load_findings
 from study.spec.sections import AnalyzeSpec, MinimumSpec
 from study.stages.concluding import COMPARE
 from study.stages.stage import Session

@@ -12,10 +12,10 @@ import pytest
 from analysis.report.study_findings import Findings
 from study.open_study import OpenStudy
 from study.results import search_results as optuna_plots
-from study.results.findings import load_findings
 from study.results.optuna_export import build_optuna_study, build_search_studies, compute_importances
 from study.results.report import write_report
 from study.results.search_results import SearchView, _quiet, view_search
+from study.results.stored_findings import load_findings
 from study.spec.sections import AnalyzeSpec
 from study.state import paths
 from study.state.paths import ReportFormat

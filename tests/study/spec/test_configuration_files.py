@@ -161,7 +161,7 @@ def test_configurations_from_files_are_compared_to_the_report(tmp_path: Path) ->
     got = run_cli("run", "demo", *name_files(*files), "--storage", tmp_path, "--local", *options)
     assert got.status == 0, got.errors + got.output
     assert "old was trained before with image_size 64 (here 16)" in got.output
-    assert "new vs old" in got.output
+    assert "new vs old" in got.output or "old vs new" in got.output
     study = load_study(Store(tmp_path / "old-vs-new"))
     assert [r.config.arm for r in study.book.of_stage("search")] == ["old", "new"]
     assert len(study.book.of_stage("confirmation")) == 4

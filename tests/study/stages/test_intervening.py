@@ -25,7 +25,7 @@ from study.interventions.diagnosing import name_group
 from study.interventions.forecast import forecast_arms, forecast_cost
 from study.interventions.stating import propose_interventions
 from study.open_study import OpenStudy, load_study, next_round
-from study.results.findings import load_findings, load_rounds
+from study.results.stored_findings import load_findings, load_rounds
 from study.spec.reading import parse_spec
 from study.spec.spaces import widen_space
 from study.spec.study_spec import StudySpec
